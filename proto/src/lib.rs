@@ -1,0 +1,13 @@
+//! The wire contracts: applications, streams, cluster and tasks (`drumline/v1/*.proto`).
+//!
+//! Compiled by protox, so no `protoc` has to be installed. This crate sees neither DataFusion nor
+//! Kafka: plans, schemas and files travel as bytes whose owner is named beside each field.
+
+/// Messages, clients and servers of `drumline.v1`.
+#[allow(missing_docs, clippy::all)]
+pub mod v1 {
+    tonic::include_proto!("drumline.v1");
+}
+
+/// The build that both ends of a cluster connection must share.
+pub const BUILD: &str = env!("CARGO_PKG_VERSION");
