@@ -1,0 +1,55 @@
+//! `drumline master`: one master process.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::failure::Result;
+use crate::logging::{self, LogFormat};
+use crate::signals;
+
+/// Run a master.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  drumline master --lake gs://bucket/lake --state-dir /var/lib/drumline\n  \
+    drumline master --listen 127.0.0.1:0 --lake ./lake"
+)]
+pub(crate) struct Arguments {
+    /// Address to listen on; port 0 picks a free one
+    #[arg(
+        long,
+        default_value = "127.0.0.1:7077",
+        value_name = "ADDRESS",
+        env = "DRUMLINE_MASTER__LISTEN"
+    )]
+    listen: SocketAddr,
+    /// Root of the lake: gs://bucket/prefix, s3://bucket/prefix, or a folder
+    #[arg(
+        long,
+        default_value = "./drumline-data/lake",
+        value_name = "URL",
+        env = "DRUMLINE_MASTER__LAKE"
+    )]
+    lake: String,
+    /// The master's own folder: what it remembers of runs
+    #[arg(
+        long,
+        visible_alias = "data-dir",
+        default_value = "./drumline-data/state",
+        env = "DRUMLINE_MASTER__STATE_DIR"
+    )]
+    state_dir: PathBuf,
+    /// Shape of log lines on stderr; RUST_LOG filters them
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+    /// Stop when stdin ends
+    #[arg(long, hide = true)]
+    exit_with_parent: bool,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result {
+    logging::start(arguments.log_format, "info")?;
+    let _stop = signals::stop_token(arguments.exit_with_parent)?;
+    Err(crate::failure::Failure::failed(
+        "the master is not here yet",
+    ))
+}

@@ -1,0 +1,65 @@
+//! When a process is asked to stop: SIGINT, SIGTERM, or (for children of `up` and `demo`) the end of
+//! the process that started it, which is seen as the end of stdin.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::{OrFail as _, Result};
+
+/// How long a process whose parent is gone may take to stop cleanly; nobody is left to kill it.
+const ORPHAN_DEADLINE: Duration = Duration::from_secs(15);
+
+/// SIGINT and SIGTERM of this process.
+pub(crate) struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    /// From here on the two signals no longer end the process by themselves.
+    pub(crate) fn listen() -> Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())
+                .or_fail(|| "cannot listen for Ctrl-C".to_owned())?,
+            terminate: signal(SignalKind::terminate())
+                .or_fail(|| "cannot listen for SIGTERM".to_owned())?,
+        })
+    }
+
+    /// Resolves when either arrives. Signals that came since the last call count.
+    pub(crate) async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// A token that is cancelled when the process should stop. A second signal ends it at once.
+pub(crate) fn stop_token(exit_with_parent: bool) -> Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let mut signals = StopSignals::listen()?;
+    let stop = token.clone();
+    tokio::spawn(async move {
+        signals.recv().await;
+        stop.cancel();
+        signals.recv().await;
+        std::process::exit(130);
+    });
+    if exit_with_parent {
+        let stop = token.clone();
+        // A thread, not a task: a blocking read of stdin would hold up the runtime's shutdown.
+        std::thread::Builder::new()
+            .name("parent-watch".to_owned())
+            .spawn(move || {
+                let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+                stop.cancel();
+                std::thread::sleep(ORPHAN_DEADLINE);
+                std::process::exit(1);
+            })
+            .or_fail(|| "cannot watch the parent process".to_owned())?;
+    }
+    Ok(token)
+}

@@ -1,0 +1,1 @@
+//! Where made events go.

@@ -1,0 +1,4 @@
+//! The interactive prompt of `drumline sql`.
+
+mod buffer;
+pub(crate) mod interactive;
