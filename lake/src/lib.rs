@@ -1,1 +1,31 @@
-//! drumline-lake
+//! Tables on object stores: stores by URL, the catalog log, snapshots, staged writes, commits.
+//!
+//! Owns everything that is ever written to a lake: the catalog (`<root>/_drumline/catalog/`), the commit
+//! records of plain Parquet tables, Delta logs, staged and published data files. A row is visible if and
+//! only if a commit names its file, and every commit carries what made it (a statement, or stream offsets),
+//! so that it is safe to repeat.
+//!
+//! Must never: distribute work, talk to Kafka, decide what to run. Only this crate sees `deltalake-core`.
+//!
+//! Read next: [`Catalog`] for names, [`Table`] for commits and snapshots, [`Writer`] for staging files.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod catalog;
+mod error;
+mod name;
+mod root;
+mod snapshot;
+mod stores;
+mod table;
+mod writer;
+
+pub use catalog::{
+    Catalog, CatalogSnapshot, Change, Format, Object, ObjectKind, StatementId, StreamObject,
+};
+pub use error::{Error, ErrorKind, Result};
+pub use name::{DEFAULT_SCHEMA, TableName};
+pub use root::Lake;
+pub use snapshot::{DataFile, TableSnapshot};
+pub use stores::Stores;
+pub use table::{Commit, Committed, MadeBy, NewTable, OffsetRange, PreparedTable, Table};
+pub use writer::{StagedFile, WriteTarget, Writer};

@@ -1,0 +1,287 @@
+//! The crate's one error: each variant names its object, and answers whose fault it is and what to do.
+
+use object_store::Error as StoreError;
+
+/// `std::result::Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Whose turn it is after an error. Independent of any wire format; shared by all crates above `lake`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The request cannot succeed as it stands: the user has to change something.
+    User,
+    /// The same request may succeed later, unchanged.
+    Retryable,
+    /// A state that should not be: report it.
+    Bug,
+}
+
+/// What can go wrong with a lake.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A URL that names no object store of a known kind.
+    #[error("cannot use '{url}' as a storage location: {reason}")]
+    Location {
+        /// The URL as given.
+        url: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A location outside the lake, or inside the part that belongs to Drumline itself.
+    #[error("location '{location}' is not allowed: {reason}")]
+    LocationRefused {
+        /// The location as given.
+        location: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The object store answered with an error.
+    #[error("cannot {action} '{path}': {source}")]
+    Store {
+        /// A verb: read, write, list.
+        action: &'static str,
+        /// Full location of the object.
+        path: String,
+        /// The store's own error.
+        source: StoreError,
+    },
+    /// The lake refuses a test write.
+    #[error("the lake '{root}' cannot be written: {source}")]
+    NotWritable {
+        /// Root of the lake.
+        root: String,
+        /// The store's own error.
+        source: StoreError,
+    },
+    /// No object of this name.
+    #[error("{kind} '{name}' does not exist")]
+    NotFound {
+        /// table, view, schema or stream
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The name is taken.
+    #[error("{kind} '{name}' already exists")]
+    AlreadyExists {
+        /// table, view, schema or stream
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A schema that still holds objects.
+    #[error(
+        "schema '{schema}' is not empty: it holds {objects} object(s), for example '{example}'"
+    )]
+    SchemaNotEmpty {
+        /// Name of the schema.
+        schema: String,
+        /// How many objects it holds.
+        objects: usize,
+        /// One of them.
+        example: String,
+    },
+    /// The location of a new table holds another table's or someone else's data.
+    #[error("location '{location}' of table '{table}' is already in use: {reason}")]
+    LocationTaken {
+        /// Table to be made.
+        table: String,
+        /// Where.
+        location: String,
+        /// By whom.
+        reason: String,
+    },
+    /// A name that cannot be used.
+    #[error("'{name}' cannot be used as a name: {reason}")]
+    Name {
+        /// As given.
+        name: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A column whose type or name a table cannot hold.
+    #[error("column '{column}' of table '{table}' cannot be stored: {reason}")]
+    Column {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Rows that do not fit the table's schema.
+    #[error("rows do not fit table '{table}': {reason}")]
+    Rows {
+        /// The table.
+        table: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The table's offset is not where the commit starts: somebody else committed, or this commit landed before.
+    #[error(
+        "table '{table}' is at offset {found} of {topic}/{partition}, but the commit starts at {expected}"
+    )]
+    OffsetsMoved {
+        /// The table.
+        table: String,
+        /// Kafka topic.
+        topic: String,
+        /// Kafka partition.
+        partition: i32,
+        /// Where the commit starts.
+        expected: i64,
+        /// Where the table is.
+        found: i64,
+    },
+    /// The same application and ordinal once committed another text.
+    #[error(
+        "statement {ordinal} of application '{application}' was committed to table '{table}' with another text"
+    )]
+    StatementChanged {
+        /// The table.
+        table: String,
+        /// The application's id.
+        application: String,
+        /// The statement's position in it.
+        ordinal: u32,
+    },
+    /// Too many others were faster, again and again.
+    #[error("gave up changing {object} after losing {attempts} races")]
+    Contended {
+        /// catalog, or a table
+        object: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// The store never told whether the commit landed; repeating it is safe and will tell.
+    #[error("it is unknown whether a commit to {object} landed: {source}")]
+    OutcomeUnknown {
+        /// catalog, or a table
+        object: String,
+        /// The store's last error.
+        source: StoreError,
+    },
+    /// A table can only be read.
+    #[error("table '{table}' cannot be written: {reason}")]
+    ReadOnly {
+        /// The table.
+        table: String,
+        /// Why.
+        reason: String,
+    },
+    /// Something later versions bring.
+    #[error("{what} is not supported yet")]
+    NotYet {
+        /// What was asked for.
+        what: String,
+    },
+    /// A record in the lake that cannot be read.
+    #[error("'{path}' cannot be read: {reason}")]
+    Corrupt {
+        /// The object.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The Delta library refused.
+    #[error("delta table '{table}': {source}")]
+    Delta {
+        /// The table, or its location.
+        table: String,
+        /// The library's error.
+        source: Box<deltalake_core::DeltaTableError>,
+    },
+    /// Parquet could not be encoded.
+    #[error("cannot encode Parquet for table '{table}': {source}")]
+    Parquet {
+        /// The table.
+        table: String,
+        /// The library's error.
+        source: parquet::errors::ParquetError,
+    },
+    /// A state that cannot be.
+    #[error("internal error: {context}")]
+    Bug {
+        /// What was found.
+        context: String,
+    },
+}
+
+impl Error {
+    /// Whose turn it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Location { .. }
+            | Self::LocationRefused { .. }
+            | Self::NotFound { .. }
+            | Self::AlreadyExists { .. }
+            | Self::SchemaNotEmpty { .. }
+            | Self::LocationTaken { .. }
+            | Self::Name { .. }
+            | Self::Column { .. }
+            | Self::Rows { .. }
+            | Self::StatementChanged { .. }
+            | Self::ReadOnly { .. }
+            | Self::NotYet { .. }
+            | Self::NotWritable { .. } => ErrorKind::User,
+            Self::Store { source, .. } => store_kind(source),
+            Self::OffsetsMoved { .. } | Self::Contended { .. } | Self::OutcomeUnknown { .. } => {
+                ErrorKind::Retryable
+            }
+            Self::Delta { source, .. } => match source.as_ref() {
+                deltalake_core::DeltaTableError::ObjectStore { source } => store_kind(source),
+                _ => ErrorKind::User,
+            },
+            Self::Corrupt { .. } | Self::Parquet { .. } | Self::Bug { .. } => ErrorKind::Bug,
+        }
+    }
+
+    /// The next step for the user, when there is one worth naming.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Location { .. } => {
+                "use a path, file:///path, gs://bucket/prefix or s3://bucket/prefix"
+            }
+            Self::LocationRefused { .. } => {
+                "give a path relative to the lake's root, such as 'listen_events/'"
+            }
+            Self::NotWritable { .. } => "check the rights on the folder or bucket, and credentials",
+            Self::AlreadyExists { .. } => "use IF NOT EXISTS, or drop it first",
+            Self::SchemaNotEmpty { .. } => "drop what it holds first",
+            Self::LocationTaken { .. } => "choose another LOCATION",
+            Self::StatementChanged { .. } => "submit the changed script as a new application",
+            Self::OffsetsMoved { .. } => "resume the stream from the table's offsets",
+            Self::OutcomeUnknown { .. } => "repeat the same commit: it is safe",
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+
+    pub(crate) fn store(action: &'static str, path: impl ToString, source: StoreError) -> Self {
+        Self::Store {
+            action,
+            path: path.to_string(),
+            source,
+        }
+    }
+
+    pub(crate) fn bug(context: impl Into<String>) -> Self {
+        Self::Bug {
+            context: context.into(),
+        }
+    }
+}
+
+fn store_kind(source: &StoreError) -> ErrorKind {
+    match source {
+        StoreError::Generic { .. } | StoreError::JoinError { .. } => ErrorKind::Retryable,
+        _ => ErrorKind::User,
+    }
+}
+
+impl From<Error> for datafusion::error::DataFusionError {
+    fn from(error: Error) -> Self {
+        Self::External(Box::new(error))
+    }
+}
