@@ -1,1 +1,28 @@
-//! drumline-engine
+//! Sessions and distributed execution: the only place where a DataFusion session is built, and the only
+//! crate that sees `datafusion-distributed`.
+//!
+//! Owns functions, settings and how they reach the workers, SQL that DataFusion does not have, the
+//! staged write node, the plan codecs, and the transport between processes: task control as our own gRPC
+//! service, rows as Arrow Flight.
+//!
+//! Must never: decide when a job runs or on which workers (the host passes them in), keep state between
+//! jobs, or commit anything.
+//!
+//! Read next: [`Engine`] (the master's side), [`server::TaskHost`] (the worker's side), [`job`], and
+//! `transport/` for what happens between them.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod classify;
+mod engine;
+mod error;
+pub mod job;
+mod options;
+pub mod route;
+pub mod server;
+mod session;
+
+pub use engine::{Engine, Query};
+pub use error::{Error, Result};
+pub use job::Job;
+pub use options::{ClientTls, Keepalive, Options, WorkerTarget};
+pub use session::{local_session, runtime};

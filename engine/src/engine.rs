@@ -1,0 +1,60 @@
+//! The master's side: one [`Engine`] per process, which plans statements and starts jobs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::logical_expr::LogicalPlan;
+
+use crate::route::RouteFn;
+use crate::{Error, Job, Options, Result, WorkerTarget};
+
+/// Plans statements and starts jobs. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) options: Options,
+    pub(crate) runtime: Arc<RuntimeEnv>,
+}
+
+/// A statement that yields rows, bound to the tables it reads.
+#[derive(Debug, Clone)]
+pub struct Query {
+    /// The plan, not optimised yet.
+    pub plan: LogicalPlan,
+    /// Session settings it runs with.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl Query {
+    /// Schema of its rows.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(self.plan.schema().inner())
+    }
+}
+
+impl Engine {
+    /// An engine with its own memory pool and connections.
+    pub fn new(options: Options) -> Result<Self> {
+        let runtime = crate::runtime(&options)?;
+        Ok(Self {
+            inner: Arc::new(Inner { options, runtime }),
+        })
+    }
+
+    /// Plans a query for these workers and starts it. Each call is a new job with a fresh id; dropping
+    /// the job's stream cancels it. A plan that needs no exchange, or gets no worker, runs in place.
+    pub async fn start(
+        &self,
+        _query: &Query,
+        _workers: Vec<WorkerTarget>,
+        _route: RouteFn,
+    ) -> Result<Job> {
+        let _ = &self.inner.options;
+        Err(Error::bug("not built yet"))
+    }
+}
