@@ -1,1 +1,27 @@
-//! drumline-master
+//! The master: plans, admits, routes and commits what applications ask for, and assigns streams.
+//!
+//! One statement goes through here in one direction: `applications/` receives it and decides, statement
+//! by statement and attempt by attempt, what runs (`machine.rs`, pure) and does it (`runner.rs`);
+//! `catalog/` binds its names to snapshots; `admission.rs` gives it cores and `routing.rs` a worker for
+//! each task (both pure); `drumline-engine` runs it; `drumline-lake` commits what it wrote.
+//! `cluster/` knows which workers there are; `streams/` assigns topic partitions to them.
+//!
+//! Must never: store rows (they pass through to a client at most), decide anything inside of a service,
+//! or see the worker's crate.
+//!
+//! Read next: `server.rs`, where all of it is put together on one port.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod admission;
+mod admitter;
+mod applications;
+mod error;
+mod failure;
+mod lock;
+mod options;
+mod routing;
+mod server;
+
+pub use error::{Error, Result};
+pub use options::Options;
+pub use server::{Handle, start};

@@ -1,0 +1,384 @@
+//! Decides what happens to one application: statement after statement, attempt after attempt.
+//!
+//! Pure: it does no IO and reads no clock. `runner.rs` feeds it events and performs its actions.
+//!
+//! ```text
+//! Reading → Attempting → (Committing) → Attempting the next statement → … → Finished
+//!                ↓ a worker was lost, a cancel
+//!             Stopping → Attempting again, or Finished
+//! ```
+//!
+//! An attempt that did not end by itself passes through `Stopping`: nothing of it runs any more when
+//! its successor starts, or when the application is said to be over.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use drumline_lake::ErrorKind;
+
+use crate::failure::Failure;
+
+/// How often a statement is tried before its failure is the user's to see.
+pub(crate) const MAX_ATTEMPTS: u32 = 3;
+
+/// One try of one statement. Both count from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AttemptId {
+    pub(crate) ordinal: u32,
+    pub(crate) attempt: u32,
+}
+
+/// What has happened. Events of another attempt than the current one are stale and change nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Event {
+    /// The text was read; nothing of it is planned yet.
+    Read { statements: u32 },
+    /// The text could not be read.
+    Refused(Failure),
+    CancelRequested,
+    /// The attempt's job runs on these workers.
+    Started { id: AttemptId, workers: BTreeSet<String> },
+    /// The attempt begins to hand rows to the client: it cannot be repeated unseen any more.
+    Delivered { id: AttemptId },
+    Ended { id: AttemptId, outcome: Outcome },
+    /// The attempt was told to stop, and nothing of it runs any more.
+    Stopped { id: AttemptId },
+    Committed { id: AttemptId },
+    CommitFailed { id: AttemptId, failure: Failure },
+    /// The workers that are there; one that is missing is lost or frozen.
+    WorkersChanged { alive: BTreeSet<String> },
+}
+
+/// How an attempt came to an end by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Outcome {
+    /// Nothing is left to do for the statement.
+    Done,
+    /// Files are staged and wait for their commit.
+    Staged,
+    WorkerLost { worker: Option<String>, reason: String },
+    Failed(Failure),
+    /// Whoever read the result has hung up.
+    ClientGone,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Action {
+    AnnounceApplication { statements: u32 },
+    AnnounceStatement { ordinal: u32 },
+    /// `id` is the attempt that comes; `worker` may be empty.
+    AnnounceRetry { id: AttemptId, reason: String, worker: String },
+    RunAttempt { id: AttemptId, avoid: BTreeSet<String> },
+    /// Answered by `Stopped`, also when the attempt has ended meanwhile.
+    StopAttempt { id: AttemptId },
+    CommitStaged { id: AttemptId },
+    FinishStatement { ordinal: u32, elapsed: Duration },
+    Finish(End),
+}
+
+/// How the application ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum End {
+    Succeeded,
+    Failed(Failure),
+    Cancelled,
+}
+
+/// An event that cannot happen in this state: a mistake of ours, to be logged.
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("an application cannot take `{event}` while {state}")]
+pub(crate) struct Illegal {
+    state: &'static str,
+    event: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum State {
+    Reading,
+    Attempting { workers: BTreeSet<String>, delivered: bool },
+    Stopping(Next),
+    Committing { cancelled: bool },
+    Finished,
+}
+
+/// What follows once the attempt has stopped.
+#[derive(Debug, Clone, PartialEq)]
+enum Next {
+    Retry { reason: String, worker: String },
+    Finish(End),
+}
+
+/// One application's progress.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    state: State,
+    statements: u32,
+    current: AttemptId,
+    /// Workers that failed this statement: its next attempts go elsewhere, listed or not.
+    avoid: BTreeSet<String>,
+    /// The newest that was heard of the workers.
+    alive: Option<BTreeSet<String>>,
+    statement_started: Instant,
+}
+
+impl Machine {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            state: State::Reading,
+            statements: 0,
+            current: AttemptId { ordinal: 0, attempt: 0 },
+            avoid: BTreeSet::new(),
+            alive: None,
+            statement_started: now,
+        }
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.state == State::Finished
+    }
+
+    /// Whether this attempt may hand rows to the client: it is the current one, and not to be stopped.
+    pub(crate) fn may_deliver(&self, id: AttemptId) -> bool {
+        id == self.current && self.has_delivered()
+    }
+
+    /// Takes an event; says what to do about it.
+    pub(crate) fn step(&mut self, now: Instant, event: Event) -> Result<Vec<Action>, Illegal> {
+        if self.is_finished() || self.is_stale(&event) {
+            return Ok(vec![]);
+        }
+        Ok(match (&mut self.state, event) {
+            (State::Reading, Event::Read { statements }) => {
+                self.statements = statements;
+                let mut actions = vec![Action::AnnounceApplication { statements }];
+                actions.extend(self.begin_statement(now, 1));
+                actions
+            }
+            (State::Reading, Event::Refused(failure)) => self.finish(End::Failed(failure)),
+            (State::Reading, Event::CancelRequested) => self.finish(End::Cancelled),
+
+            (State::Attempting { workers, .. }, Event::Started { workers: chosen, .. }) => {
+                *workers = chosen;
+                self.check_workers()
+            }
+            (State::Attempting { delivered, .. }, Event::Delivered { .. }) => {
+                *delivered = true;
+                vec![]
+            }
+            (State::Attempting { .. }, Event::CancelRequested) => self.stop(Next::Finish(End::Cancelled)),
+            (State::Attempting { .. }, Event::WorkersChanged { alive }) => {
+                self.alive = Some(alive);
+                self.check_workers()
+            }
+            (State::Attempting { .. }, Event::Ended { outcome, .. }) => self.after_end(now, outcome),
+
+            (State::Stopping(next), Event::CancelRequested) => {
+                *next = Next::Finish(End::Cancelled);
+                vec![]
+            }
+            (State::Stopping(next), Event::Stopped { .. }) => {
+                let next = next.clone();
+                self.go_on(next)
+            }
+            // The attempt ends on its own while it is told to stop: the decision stands.
+            (State::Stopping(_), Event::Ended { .. } | Event::Started { .. } | Event::Delivered { .. }) => vec![],
+
+            // A commit cannot be called back: its outcome is told, then the cancel takes hold.
+            (State::Committing { cancelled }, Event::CancelRequested) => {
+                *cancelled = true;
+                vec![]
+            }
+            (State::Committing { cancelled: false }, Event::Committed { .. }) => self.finish_statement(now),
+            (State::Committing { cancelled: true }, Event::Committed { .. }) => {
+                let mut actions = vec![self.statement_finished(now)];
+                let is_last = self.current.ordinal == self.statements;
+                actions.extend(self.finish(if is_last { End::Succeeded } else { End::Cancelled }));
+                actions
+            }
+            (State::Committing { .. }, Event::CommitFailed { failure, .. }) => self.finish(End::Failed(failure)),
+
+            (_, Event::WorkersChanged { alive }) => {
+                self.alive = Some(alive);
+                vec![]
+            }
+            (state, event) => {
+                return Err(Illegal {
+                    state: state.name(),
+                    event: event.name(),
+                });
+            }
+        })
+    }
+
+    fn is_stale(&self, event: &Event) -> bool {
+        match event {
+            Event::Started { id, .. }
+            | Event::Delivered { id }
+            | Event::Ended { id, .. }
+            | Event::Stopped { id }
+            | Event::Committed { id }
+            | Event::CommitFailed { id, .. } => *id != self.current,
+            Event::Read { .. } | Event::Refused(_) | Event::CancelRequested | Event::WorkersChanged { .. } => false,
+        }
+    }
+
+    fn begin_statement(&mut self, now: Instant, ordinal: u32) -> Vec<Action> {
+        if ordinal > self.statements {
+            return self.finish(End::Succeeded);
+        }
+        self.current = AttemptId { ordinal, attempt: 0 };
+        self.statement_started = now;
+        self.avoid.clear();
+        vec![Action::AnnounceStatement { ordinal }, self.run_attempt()]
+    }
+
+    fn run_attempt(&mut self) -> Action {
+        self.current.attempt += 1;
+        self.state = State::Attempting {
+            workers: BTreeSet::new(),
+            delivered: false,
+        };
+        Action::RunAttempt {
+            id: self.current,
+            avoid: self.avoid.clone(),
+        }
+    }
+
+    /// Lets go of the attempt if a worker of it is missing; it may have gone before the job started.
+    fn check_workers(&mut self) -> Vec<Action> {
+        let (State::Attempting { workers, .. }, Some(alive)) = (&self.state, &self.alive) else {
+            return vec![];
+        };
+        let Some(lost) = workers.difference(alive).next().cloned() else {
+            return vec![];
+        };
+        let reason = format!("worker '{lost}' was lost or stopped answering");
+        let next = self.after_loss(Some(lost), reason);
+        self.stop(next)
+    }
+
+    fn after_end(&mut self, now: Instant, outcome: Outcome) -> Vec<Action> {
+        match outcome {
+            Outcome::Done => self.finish_statement(now),
+            Outcome::Staged => {
+                self.state = State::Committing { cancelled: false };
+                vec![Action::CommitStaged { id: self.current }]
+            }
+            Outcome::WorkerLost { worker, reason } => {
+                let next = self.after_loss(worker, reason);
+                self.go_on(next)
+            }
+            Outcome::Failed(failure) => {
+                let next = self.after_failure(failure);
+                self.go_on(next)
+            }
+            Outcome::ClientGone => self.finish(End::Cancelled),
+        }
+    }
+
+    fn after_loss(&mut self, worker: Option<String>, reason: String) -> Next {
+        let worker = worker.unwrap_or_default();
+        if !worker.is_empty() {
+            self.avoid.insert(worker.clone());
+        }
+        if self.has_delivered() {
+            return Next::Finish(End::Failed(Failure {
+                hint: "run the statement again".into(),
+                ..Failure::retryable(format!("{reason}, after rows of the result had been delivered"))
+            }));
+        }
+        if self.current.attempt >= MAX_ATTEMPTS {
+            return Next::Finish(End::Failed(Failure {
+                hint: "see `drumline cluster status` for the workers that are left, then run the statement again".into(),
+                ..Failure::retryable(format!("{reason}; the statement was tried {MAX_ATTEMPTS} times"))
+            }));
+        }
+        Next::Retry { reason, worker }
+    }
+
+    fn after_failure(&self, failure: Failure) -> Next {
+        let again = failure.kind == ErrorKind::Retryable && !self.has_delivered() && self.current.attempt < MAX_ATTEMPTS;
+        match again {
+            true => Next::Retry {
+                reason: failure.message,
+                worker: String::new(),
+            },
+            false => Next::Finish(End::Failed(failure)),
+        }
+    }
+
+    fn has_delivered(&self) -> bool {
+        matches!(self.state, State::Attempting { delivered: true, .. })
+    }
+
+    fn stop(&mut self, next: Next) -> Vec<Action> {
+        self.state = State::Stopping(next);
+        vec![Action::StopAttempt { id: self.current }]
+    }
+
+    fn go_on(&mut self, next: Next) -> Vec<Action> {
+        match next {
+            Next::Finish(end) => self.finish(end),
+            Next::Retry { reason, worker } => {
+                let run = self.run_attempt();
+                let announce = Action::AnnounceRetry {
+                    id: self.current,
+                    reason,
+                    worker,
+                };
+                vec![announce, run]
+            }
+        }
+    }
+
+    fn statement_finished(&self, now: Instant) -> Action {
+        Action::FinishStatement {
+            ordinal: self.current.ordinal,
+            elapsed: now.saturating_duration_since(self.statement_started),
+        }
+    }
+
+    fn finish_statement(&mut self, now: Instant) -> Vec<Action> {
+        let mut actions = vec![self.statement_finished(now)];
+        actions.extend(self.begin_statement(now, self.current.ordinal + 1));
+        actions
+    }
+
+    fn finish(&mut self, end: End) -> Vec<Action> {
+        self.state = State::Finished;
+        vec![Action::Finish(end)]
+    }
+}
+
+impl State {
+    fn name(&self) -> &'static str {
+        match self {
+            State::Reading => "reading",
+            State::Attempting { .. } => "attempting",
+            State::Stopping(_) => "stopping",
+            State::Committing { .. } => "committing",
+            State::Finished => "finished",
+        }
+    }
+}
+
+impl Event {
+    fn name(&self) -> &'static str {
+        match self {
+            Event::Read { .. } => "Read",
+            Event::Refused(_) => "Refused",
+            Event::CancelRequested => "CancelRequested",
+            Event::Started { .. } => "Started",
+            Event::Delivered { .. } => "Delivered",
+            Event::Ended { .. } => "Ended",
+            Event::Stopped { .. } => "Stopped",
+            Event::Committed { .. } => "Committed",
+            Event::CommitFailed { .. } => "CommitFailed",
+            Event::WorkersChanged { .. } => "WorkersChanged",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,318 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn id(ordinal: u32, attempt: u32) -> AttemptId {
+    AttemptId { ordinal, attempt }
+}
+
+fn set(workers: &[&str]) -> BTreeSet<String> {
+    workers.iter().map(|worker| worker.to_string()).collect()
+}
+
+fn started(ordinal: u32, attempt: u32, workers: &[&str]) -> Event {
+    Event::Started {
+        id: id(ordinal, attempt),
+        workers: set(workers),
+    }
+}
+
+fn ended(ordinal: u32, attempt: u32, outcome: Outcome) -> Event {
+    Event::Ended {
+        id: id(ordinal, attempt),
+        outcome,
+    }
+}
+
+fn lost(worker: &str) -> Outcome {
+    Outcome::WorkerLost {
+        worker: Some(worker.into()),
+        reason: "gone".into(),
+    }
+}
+
+fn user(message: &str) -> Failure {
+    Failure::new(ErrorKind::User, message)
+}
+
+fn alive(workers: &[&str]) -> Event {
+    Event::WorkersChanged { alive: set(workers) }
+}
+
+/// Short form of an action, so that a table fits on a screen.
+fn shown(action: &Action) -> String {
+    match action {
+        Action::AnnounceApplication { statements } => format!("application of {statements}"),
+        Action::AnnounceStatement { ordinal } => format!("statement {ordinal}"),
+        Action::AnnounceRetry { id, worker, .. } => format!("retry {}.{} without `{worker}`", id.ordinal, id.attempt),
+        Action::RunAttempt { id, avoid } => format!("run {}.{} avoiding {avoid:?}", id.ordinal, id.attempt),
+        Action::StopAttempt { id } => format!("stop {}.{}", id.ordinal, id.attempt),
+        Action::CommitStaged { id } => format!("commit {}.{}", id.ordinal, id.attempt),
+        Action::FinishStatement { ordinal, .. } => format!("finished {ordinal}"),
+        Action::Finish(End::Failed(failure)) => format!("failed {:?}: {}", failure.kind, failure.message),
+        Action::Finish(end) => format!("{end:?}"),
+    }
+}
+
+fn check(steps: &[(Event, &[&str])]) {
+    let now = Instant::now();
+    let mut machine = Machine::new(now);
+    for (index, (event, expected)) in steps.iter().enumerate() {
+        let actions = machine.step(now, event.clone()).unwrap();
+        let actions: Vec<_> = actions.iter().map(shown).collect();
+        assert_eq!(actions, *expected, "step {index}: {event:?}");
+    }
+}
+
+const READ_ONE: (Event, &[&str]) = (
+    Event::Read { statements: 1 },
+    &["application of 1", "statement 1", "run 1.1 avoiding {}"],
+);
+const READ_TWO: (Event, &[&str]) = (
+    Event::Read { statements: 2 },
+    &["application of 2", "statement 1", "run 1.1 avoiding {}"],
+);
+
+#[test]
+fn statements_run_one_after_another() {
+    check(&[
+        READ_TWO,
+        (started(1, 1, &["a"]), &[]),
+        (ended(1, 1, Outcome::Done), &["finished 1", "statement 2", "run 2.1 avoiding {}"]),
+        (ended(2, 1, Outcome::Staged), &["commit 2.1"]),
+        (Event::Committed { id: id(2, 1) }, &["finished 2", "Succeeded"]),
+    ]);
+}
+
+#[test]
+fn empty_script_succeeds() {
+    check(&[(Event::Read { statements: 0 }, &["application of 0", "Succeeded"])]);
+}
+
+#[test]
+fn text_that_cannot_be_read_fails_at_once() {
+    check(&[(Event::Refused(user("no")), &["failed User: no"])]);
+}
+
+#[test]
+fn users_mistake_is_not_retried_and_ends_the_script() {
+    check(&[READ_TWO, (ended(1, 1, Outcome::Failed(user("no such table"))), &["failed User: no such table"])]);
+}
+
+#[test]
+fn failure_that_may_pass_is_tried_three_times() {
+    let failed = |attempt| ended(1, attempt, Outcome::Failed(Failure::retryable("store is busy")));
+    check(&[
+        READ_ONE,
+        (failed(1), &["retry 1.2 without ``", "run 1.2 avoiding {}"]),
+        (failed(2), &["retry 1.3 without ``", "run 1.3 avoiding {}"]),
+        (failed(3), &["failed Retryable: store is busy"]),
+    ]);
+}
+
+#[test]
+fn lost_worker_is_avoided_although_it_is_still_listed() {
+    check(&[
+        READ_ONE,
+        (started(1, 1, &["a", "b"]), &[]),
+        (ended(1, 1, lost("b")), &["retry 1.2 without `b`", "run 1.2 avoiding {\"b\"}"]),
+        (alive(&["a", "b"]), &[]),
+        (ended(1, 2, Outcome::Done), &["finished 1", "Succeeded"]),
+    ]);
+}
+
+#[test]
+fn attempt_is_stopped_when_one_of_its_workers_is_missing() {
+    check(&[
+        READ_ONE,
+        (started(1, 1, &["a", "b"]), &[]),
+        (alive(&["a", "b", "c"]), &[]),
+        (alive(&["a", "c"]), &["stop 1.1"]),
+        (Event::Stopped { id: id(1, 1) }, &["retry 1.2 without `b`", "run 1.2 avoiding {\"b\"}"]),
+    ]);
+}
+
+#[test]
+fn attempt_that_starts_on_a_worker_already_missing_is_stopped() {
+    check(&[
+        (alive(&["a"]), &[]),
+        READ_ONE,
+        (started(1, 1, &["a", "b"]), &["stop 1.1"]),
+        (Event::Stopped { id: id(1, 1) }, &["retry 1.2 without `b`", "run 1.2 avoiding {\"b\"}"]),
+    ]);
+}
+
+#[test]
+fn worker_that_has_no_part_in_the_job_may_go() {
+    check(&[READ_ONE, (started(1, 1, &["a"]), &[]), (alive(&["a"]), &[])]);
+}
+
+#[test]
+fn next_statement_may_use_a_worker_that_failed_an_earlier_one() {
+    check(&[
+        READ_TWO,
+        (ended(1, 1, lost("b")), &["retry 1.2 without `b`", "run 1.2 avoiding {\"b\"}"]),
+        (ended(1, 2, Outcome::Done), &["finished 1", "statement 2", "run 2.1 avoiding {}"]),
+    ]);
+}
+
+#[test]
+fn third_loss_fails_the_statement() {
+    check(&[
+        READ_ONE,
+        (ended(1, 1, lost("a")), &["retry 1.2 without `a`", "run 1.2 avoiding {\"a\"}"]),
+        (ended(1, 2, lost("b")), &["retry 1.3 without `b`", "run 1.3 avoiding {\"a\", \"b\"}"]),
+        (ended(1, 3, lost("c")), &["failed Retryable: gone; the statement was tried 3 times"]),
+    ]);
+}
+
+#[test]
+fn loss_after_rows_were_delivered_cannot_be_retried() {
+    check(&[
+        READ_ONE,
+        (started(1, 1, &["a"]), &[]),
+        (Event::Delivered { id: id(1, 1) }, &[]),
+        (ended(1, 1, lost("a")), &["failed Retryable: gone, after rows of the result had been delivered"]),
+    ]);
+}
+
+#[test]
+fn cancel_waits_until_the_attempt_has_stopped() {
+    check(&[
+        READ_TWO,
+        (Event::CancelRequested, &["stop 1.1"]),
+        (Event::CancelRequested, &[]),
+        (ended(1, 1, Outcome::Done), &[]),
+        (Event::Stopped { id: id(1, 1) }, &["Cancelled"]),
+        (Event::Stopped { id: id(1, 1) }, &[]),
+    ]);
+}
+
+#[test]
+fn cancel_wins_over_a_retry_that_waits_for_the_attempt_to_stop() {
+    check(&[
+        READ_ONE,
+        (started(1, 1, &["a"]), &[]),
+        (alive(&[]), &["stop 1.1"]),
+        (Event::CancelRequested, &[]),
+        (Event::Stopped { id: id(1, 1) }, &["Cancelled"]),
+    ]);
+}
+
+#[test]
+fn commit_is_not_called_back_by_a_cancel() {
+    check(&[
+        READ_TWO,
+        (ended(1, 1, Outcome::Staged), &["commit 1.1"]),
+        (Event::CancelRequested, &[]),
+        (Event::Committed { id: id(1, 1) }, &["finished 1", "Cancelled"]),
+    ]);
+}
+
+#[test]
+fn commit_that_fails_fails_the_script() {
+    let failed = Event::CommitFailed {
+        id: id(1, 1),
+        failure: user("table is gone"),
+    };
+    check(&[READ_TWO, (ended(1, 1, Outcome::Staged), &["commit 1.1"]), (failed, &["failed User: table is gone"])]);
+}
+
+#[test]
+fn client_that_hangs_up_cancels() {
+    check(&[READ_TWO, (ended(1, 1, Outcome::ClientGone), &["Cancelled"])]);
+}
+
+#[test]
+fn events_of_an_earlier_attempt_change_nothing() {
+    check(&[
+        READ_ONE,
+        (ended(1, 1, lost("a")), &["retry 1.2 without `a`", "run 1.2 avoiding {\"a\"}"]),
+        (ended(1, 1, Outcome::Done), &[]),
+        (Event::Delivered { id: id(1, 1) }, &[]),
+        (ended(1, 2, lost("b")), &["retry 1.3 without `b`", "run 1.3 avoiding {\"a\", \"b\"}"]),
+    ]);
+}
+
+#[test]
+fn impossible_event_is_named_with_its_state() {
+    let now = Instant::now();
+    let mut machine = Machine::new(now);
+    machine.step(now, Event::Read { statements: 1 }).unwrap();
+    let illegal = machine.step(now, Event::Read { statements: 1 }).unwrap_err();
+    assert_eq!(illegal.to_string(), "an application cannot take `Read` while attempting");
+}
+
+#[test]
+fn statements_time_runs_from_its_first_attempt() {
+    let start = Instant::now();
+    let mut machine = Machine::new(start);
+    machine.step(start + Duration::from_secs(1), Event::Read { statements: 1 }).unwrap();
+    machine.step(start + Duration::from_secs(3), ended(1, 1, lost("a"))).unwrap();
+    let actions = machine.step(start + Duration::from_secs(6), ended(1, 2, Outcome::Done)).unwrap();
+    let elapsed = Duration::from_secs(5);
+    assert_eq!(actions, [Action::FinishStatement { ordinal: 1, elapsed }, Action::Finish(End::Succeeded)]);
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let ids = (1u32..4, 1u32..4).prop_map(|(ordinal, attempt)| id(ordinal, attempt));
+    let outcome = prop_oneof![
+        3 => Just(Outcome::Done),
+        2 => Just(Outcome::Staged),
+        2 => Just(lost("a")),
+        1 => Just(Outcome::Failed(user("no"))),
+        1 => Just(Outcome::Failed(Failure::retryable("busy"))),
+        1 => Just(Outcome::ClientGone),
+    ];
+    let event = prop_oneof![
+        1 => Just(Event::CancelRequested),
+        2 => ids.clone().prop_map(|id| Event::Started { id, workers: set(&["a", "b"]) }),
+        1 => ids.clone().prop_map(|id| Event::Delivered { id }),
+        6 => (ids.clone(), outcome).prop_map(|(id, outcome)| Event::Ended { id, outcome }),
+        4 => ids.clone().prop_map(|id| Event::Stopped { id }),
+        4 => ids.clone().prop_map(|id| Event::Committed { id }),
+        1 => ids.prop_map(|id| Event::CommitFailed { id, failure: user("no") }),
+        1 => Just(alive(&["b"])),
+    ];
+    proptest::collection::vec(event, 0..120)
+}
+
+proptest! {
+    #[test]
+    fn one_attempt_at_a_time_one_commit_per_statement_one_end(events in events()) {
+        let now = Instant::now();
+        let mut machine = Machine::new(now);
+        let mut running: Option<AttemptId> = None;
+        let mut commits = BTreeSet::new();
+        let mut ends = 0;
+        let first = machine.step(now, Event::Read { statements: 3 }).unwrap();
+        let batches = events.into_iter().map(|event| {
+            let Ok(actions) = machine.step(now, event.clone()) else { return (event, vec![]) };
+            (event, actions)
+        });
+        for (event, actions) in std::iter::once((Event::Read { statements: 3 }, first)).chain(batches) {
+            if let Event::Ended { id, .. } | Event::Stopped { id } = event && running == Some(id) {
+                running = None;
+            }
+            for action in actions {
+                prop_assert_eq!(ends, 0, "nothing follows the end");
+                match action {
+                    Action::RunAttempt { id, .. } => {
+                        prop_assert_eq!(running, None, "attempts do not overlap");
+                        prop_assert!(id.attempt <= MAX_ATTEMPTS);
+                        running = Some(id);
+                    }
+                    Action::CommitStaged { id } => {
+                        prop_assert_eq!(running, None);
+                        prop_assert!(commits.insert(id.ordinal), "a statement commits once");
+                    }
+                    Action::Finish(_) => {
+                        prop_assert_eq!(running, None, "nothing runs after the end");
+                        ends += 1;
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The crate's error: why a master cannot start, or a request of it cannot be answered.
+//!
+//! What goes wrong inside an application is a [`Failure`]; both become gRPC statuses here and nowhere else.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use drumline_lake::ErrorKind;
+use prost::Message;
+use tonic::{Code, Status};
+
+use crate::failure::Failure;
+
+/// `std::result::Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong with a master.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The address is taken, or not ours.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The state folder cannot be used.
+    #[error("cannot use the state folder '{}': {source}", path.display())]
+    StateDir {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another master runs on the state folder.
+    #[error("another master runs on the state folder '{}'", path.display())]
+    StateDirInUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The lake answered with an error.
+    #[error(transparent)]
+    Lake(#[from] drumline_lake::Error),
+    /// The engine answered with an error.
+    #[error(transparent)]
+    Engine(#[from] drumline_engine::Error),
+    /// No application of this id, or none any more.
+    #[error("application '{id}' is not known")]
+    UnknownApplication {
+        /// As asked for.
+        id: String,
+    },
+    /// A request that carries nothing to run.
+    #[error("the application has neither SQL nor a plan")]
+    NothingToRun,
+    /// More applications at a time than a master takes.
+    #[error("{running} applications run already, which is as many as this master takes")]
+    TooManyApplications {
+        /// How many.
+        running: usize,
+    },
+    /// The master is on its way out.
+    #[error("the master is stopping")]
+    Stopping,
+    /// A thread or runtime could not be made.
+    #[error("cannot start the runtime that jobs run on: {source}")]
+    Runtime {
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Whose turn it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Listen { .. }
+            | Self::StateDir { .. }
+            | Self::StateDirInUse { .. }
+            | Self::UnknownApplication { .. }
+            | Self::NothingToRun => ErrorKind::User,
+            Self::TooManyApplications { .. } | Self::Stopping | Self::Runtime { .. } => ErrorKind::Retryable,
+            Self::Lake(error) => error.kind(),
+            Self::Engine(error) => error.kind(),
+        }
+    }
+
+    /// The next step, where there is one to name.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Listen { .. } => "choose another port, or 0 for any free one",
+            Self::StateDir { .. } => "check the folder's rights, or choose another",
+            Self::StateDirInUse { .. } => "stop that master, or choose another folder",
+            Self::UnknownApplication { .. } => "the master keeps its newest applications, and forgets all when it restarts",
+            Self::NothingToRun => "send one of `sql` and `logical_plan`",
+            Self::TooManyApplications { .. } => "wait for one of them, or cancel it",
+            Self::Lake(error) => return error.hint(),
+            Self::Engine(error) => return error.hint(),
+            Self::Stopping | Self::Runtime { .. } => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        Failure {
+            hint: error.hint().unwrap_or_default(),
+            ..Failure::new(error.kind(), error.to_string())
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let code = match &error {
+            Error::UnknownApplication { .. } => Code::NotFound,
+            Error::TooManyApplications { .. } => Code::ResourceExhausted,
+            _ => code(error.kind()),
+        };
+        status_with(code, &Failure::from(&error), 0)
+    }
+}
+
+/// A failure of a statement as a status; its details are the `drumline.v1.Failure`.
+pub(crate) fn status(failure: &Failure, ordinal: u32) -> Status {
+    status_with(code(failure.kind), failure, ordinal)
+}
+
+fn status_with(code: Code, failure: &Failure, ordinal: u32) -> Status {
+    let details = failure.to_message(ordinal).encode_to_vec();
+    Status::with_details(code, failure.message.clone(), details.into())
+}
+
+fn code(kind: ErrorKind) -> Code {
+    match kind {
+        ErrorKind::User => Code::InvalidArgument,
+        ErrorKind::Retryable => Code::Unavailable,
+        ErrorKind::Bug => Code::Internal,
+    }
+}

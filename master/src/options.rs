@@ -1,0 +1,44 @@
+//! What a master is started with.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use drumline_lake::Stores;
+
+/// A master's options. [`Options::new`] fills in what rarely changes.
+#[derive(Clone)]
+pub struct Options {
+    /// Where to listen; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Root URL of the lake.
+    pub lake: String,
+    /// How object stores are reached.
+    pub stores: Stores,
+    /// The master's own folder: its lock, and what it remembers of runs.
+    pub state_dir: PathBuf,
+    /// Where queries that run in place spill.
+    pub work_dir: PathBuf,
+    /// Bytes that queries running in place may hold; `None`: no limit.
+    pub memory_limit: Option<u64>,
+    /// Jobs that run at the same time; more wait in line.
+    pub concurrent_jobs: usize,
+    /// Applications kept for `Watch` after their end.
+    pub kept_applications: usize,
+}
+
+impl Options {
+    /// Options with defaults: stores from the environment, spill beside the state, 4 jobs at a time.
+    pub fn new(listen: SocketAddr, lake: impl Into<String>, state_dir: impl Into<PathBuf>) -> Self {
+        let state_dir = state_dir.into();
+        Self {
+            listen,
+            lake: lake.into(),
+            stores: Stores::from_env(),
+            work_dir: state_dir.join("spill"),
+            state_dir,
+            memory_limit: None,
+            concurrent_jobs: 4,
+            kept_applications: 1000,
+        }
+    }
+}
