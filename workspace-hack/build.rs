@@ -1,0 +1,2 @@
+// So that the build dependencies are built.
+fn main() {}
