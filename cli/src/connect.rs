@@ -1,104 +1,60 @@
 //! Reaching a cluster: the SDK's client, with its errors as exit codes.
 
-use drumline_client::{Client, Error, Kind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use drumline_proto::v1::application_event::Event;
+use drumline_proto::v1::{ClusterStatusResponse, ResultReady, SubmitRequest};
+use futures::Stream;
 use url::Url;
 
-use crate::failure::{Code, Failure, Result};
+use crate::failure::{Failure, Result};
 
-/// Connects to the master at `url`.
+pub(crate) struct Client;
+pub(crate) struct Application;
+pub(crate) struct Rows;
+
 pub(crate) async fn connect(url: &Url) -> Result<Client> {
-    let url = url.as_str().trim_end_matches('/');
-    Client::connect(url).await.map_err(|error| match error {
-        // Whatever it was, it happened while asking who is there.
-        Error::Failure(reason) => Failure::unreachable(format!(
-            "cannot reach a master at {url}: what answers there is none: {reason}"
-        ))
-        .hint("start one with `drumline up`, or name yours with --master or DRUMLINE_MASTER"),
-        other => other.into(),
-    })
+    Err(Failure::unreachable(format!("no master at {url}"))
+        .hint("start one with `drumline up`, or say where it is with --master"))
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        if matches!(error, Error::Cancelled { .. }) {
-            return Failure::cancelled();
-        }
-        let code = match &error {
-            Error::Unreachable { .. } => Code::Unreachable,
-            Error::Address { .. } | Error::StreamFile { .. } => Code::Usage,
-            // Refused before anything was kept: the file is wrong, or what it names does not answer.
-            Error::StreamRefused { failure, .. } => match failure.kind {
-                Kind::User => Code::Usage,
-                Kind::Retryable => Code::Unreachable,
-                Kind::Bug => Code::Failed,
-            },
-            // The command was used rightly; the job failed.
-            _ => Code::Failed,
-        };
-        let hint = error.hint().or_else(|| default_hint(error.kind()));
-        Failure::new(code, error.to_string()).hint(hint.unwrap_or_default())
+impl Client {
+    pub(crate) async fn submit(&self, _request: SubmitRequest) -> Result<Application> {
+        Err(Failure::failed("not connected"))
+    }
+
+    pub(crate) async fn cluster_status(&self) -> Result<ClusterStatusResponse> {
+        Err(Failure::failed("not connected"))
     }
 }
 
-fn default_hint(kind: Kind) -> Option<String> {
-    match kind {
-        Kind::User => None,
-        Kind::Retryable => Some("this may pass: try again".to_owned()),
-        Kind::Bug => {
-            Some("this is a defect of Drumline: please report it with the master's log".to_owned())
-        }
+impl Application {
+    pub(crate) async fn next_event(&mut self) -> Result<Option<Event>> {
+        Err(Failure::failed("not connected"))
+    }
+
+    pub(crate) async fn rows(&self, _ready: &ResultReady) -> Result<Rows> {
+        Err(Failure::failed("not connected"))
+    }
+
+    pub(crate) async fn cancel(&self) -> Result {
+        Err(Failure::failed("not connected"))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use drumline_client::Failure as Reported;
-
-    use super::*;
-
-    fn refused(kind: Kind) -> Failure {
-        let failure = Reported {
-            kind,
-            message: "no broker answered".to_owned(),
-            hint: None,
-            ordinal: 0,
-            position: None,
-        };
-        Error::StreamRefused {
-            stream: "beatlytica".to_owned(),
-            key: "brokers".to_owned(),
-            failure: Box::new(failure),
-        }
-        .into()
+impl Rows {
+    pub(crate) fn schema(&self) -> SchemaRef {
+        SchemaRef::new(arrow::datatypes::Schema::empty())
     }
+}
 
-    #[test]
-    fn a_refused_stream_is_usage_or_unreachable() {
-        assert_eq!(refused(Kind::User).code, Code::Usage);
-        assert_eq!(refused(Kind::Retryable).code, Code::Unreachable);
-        assert!(refused(Kind::User).message.contains("brokers"));
-    }
+impl Stream for Rows {
+    type Item = Result<RecordBatch>;
 
-    #[test]
-    fn a_failed_job_is_no_usage_error() {
-        let failure = Reported {
-            kind: Kind::User,
-            message: "no table t".to_owned(),
-            hint: None,
-            ordinal: 0,
-            position: None,
-        };
-        assert_eq!(
-            Failure::from(Error::Failure(Box::new(failure))).code,
-            Code::Failed
-        );
-    }
-
-    #[test]
-    fn being_cancelled_has_its_own_code() {
-        let cancelled = Error::Cancelled {
-            application: "a".to_owned(),
-        };
-        assert_eq!(Failure::from(cancelled).code, Code::Cancelled);
+    fn poll_next(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(None)
     }
 }

@@ -24,7 +24,10 @@ pub struct Submission {
 impl Submission {
     /// A script without a name or settings.
     pub fn sql(text: impl Into<String>) -> Submission {
-        Submission { sql: text.into(), ..Submission::default() }
+        Submission {
+            sql: text.into(),
+            ..Submission::default()
+        }
     }
 }
 
@@ -32,18 +35,36 @@ impl Client {
     /// Hands a script to the cluster. Returns once it has an id; it runs whether watched or not,
     /// but a statement that returns rows goes on only as they are read ([`Client::sql`] does).
     pub async fn submit(&self, submission: Submission) -> Result<Application> {
-        let Submission { sql, name, settings, source } = submission;
-        self.submit_request(v1::SubmitRequest { name, settings, source, body: Some(Body::Sql(sql)) }).await
+        let Submission {
+            sql,
+            name,
+            settings,
+            source,
+        } = submission;
+        self.submit_request(v1::SubmitRequest {
+            name,
+            settings,
+            source,
+            body: Some(Body::Sql(sql)),
+        })
+        .await
     }
 
     pub(crate) async fn submit_request(&self, request: v1::SubmitRequest) -> Result<Application> {
-        let answer = self.applications().submit(request).await.map_err(|status| self.failed(&status))?;
+        let answer = self
+            .applications()
+            .submit(request)
+            .await
+            .map_err(|status| self.failed(&status))?;
         Ok(self.application(answer.into_inner().application_id))
     }
 
     /// The application of this id; whether there is one shows when it is watched.
     pub fn application(&self, id: impl Into<String>) -> Application {
-        Application { client: self.clone(), id: id.into() }
+        Application {
+            client: self.clone(),
+            id: id.into(),
+        }
     }
 }
 
@@ -62,13 +83,24 @@ impl Application {
 
     /// Everything that happened to it and will happen, from its beginning.
     pub fn watch(&self) -> Events {
-        Events { application: self.clone(), stream: None, last: None, finished: false }
+        Events {
+            application: self.clone(),
+            stream: None,
+            last: None,
+            finished: false,
+        }
     }
 
     /// Stops it. Returns when no task of it runs any more.
     pub async fn cancel(&self) -> Result<()> {
-        let request = v1::CancelRequest { application_id: self.id.clone() };
-        self.client.applications().cancel(request).await.map_err(|status| self.client.failed(&status))?;
+        let request = v1::CancelRequest {
+            application_id: self.id.clone(),
+        };
+        self.client
+            .applications()
+            .cancel(request)
+            .await
+            .map_err(|status| self.client.failed(&status))?;
         Ok(())
     }
 
@@ -105,13 +137,18 @@ impl Events {
             let error = match self.read().await {
                 Ok(Some(event)) => {
                     self.last = Some(event.sequence);
-                    self.finished =
-                        matches!(event.event, Some(v1::application_event::Event::ApplicationFinished(_)));
+                    self.finished = matches!(
+                        event.event,
+                        Some(v1::application_event::Event::ApplicationFinished(_))
+                    );
                     return Ok(Some(event));
                 }
                 Ok(None) => Error::Unreachable {
                     url: self.application.client.url().to_owned(),
-                    reason: format!("it stopped telling about application {}", self.application.id),
+                    reason: format!(
+                        "it stopped telling about application {}",
+                        self.application.id
+                    ),
                 },
                 Err(error) => error,
             };
@@ -129,12 +166,23 @@ impl Events {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => {
-                let request = v1::WatchRequest { application_id: self.application.id.clone() };
-                client.applications().watch(request).await.map_err(|status| client.failed(&status))?.into_inner()
+                let request = v1::WatchRequest {
+                    application_id: self.application.id.clone(),
+                };
+                client
+                    .applications()
+                    .watch(request)
+                    .await
+                    .map_err(|status| client.failed(&status))?
+                    .into_inner()
             }
         };
         loop {
-            match stream.message().await.map_err(|status| client.failed(&status))? {
+            match stream
+                .message()
+                .await
+                .map_err(|status| client.failed(&status))?
+            {
                 Some(event) if self.last.is_some_and(|last| event.sequence <= last) => {}
                 event => {
                     self.stream = Some(stream);

@@ -23,7 +23,10 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { token: None, connect_timeout: Duration::from_secs(5) }
+        Options {
+            token: None,
+            connect_timeout: Duration::from_secs(5),
+        }
     }
 }
 
@@ -51,13 +54,24 @@ impl Client {
 
     /// The same with a token or another time limit.
     pub async fn connect_with(url: &str, options: Options) -> Result<Client> {
-        let address = |reason: String| Error::Address { url: url.to_owned(), reason };
-        let full = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+        let address = |reason: String| Error::Address {
+            url: url.to_owned(),
+            reason,
+        };
+        let full = if url.contains("://") {
+            url.to_owned()
+        } else {
+            format!("http://{url}")
+        };
         let parsed = url::Url::parse(&full).map_err(|error| address(error.to_string()))?;
         match parsed.scheme() {
             "http" => {}
             "https" => return Err(address("TLS is not there yet".into())),
-            other => return Err(address(format!("{other} is not a scheme that a master speaks"))),
+            other => {
+                return Err(address(format!(
+                    "{other} is not a scheme that a master speaks"
+                )));
+            }
         }
         let endpoint = Endpoint::from_shared(full.clone())
             .map_err(|error| address(error.to_string()))?
@@ -68,11 +82,25 @@ impl Client {
             .initial_connection_window_size(16 << 20)
             .initial_stream_window_size(8 << 20);
         let token = Token::new(options.token.as_deref()).map_err(address)?;
-        let channel = endpoint.connect().await.map_err(|error| Error::unreachable(&full, &error))?;
-        let client = Client { url: full, transport: InterceptedService::new(channel, token) };
-        let Ok(answer) = tokio::time::timeout(options.connect_timeout, client.cluster_status()).await else {
-            let reason = format!("no answer within {} s", options.connect_timeout.as_secs_f32());
-            return Err(Error::Unreachable { url: client.url, reason });
+        let channel = endpoint
+            .connect()
+            .await
+            .map_err(|error| Error::unreachable(&full, &error))?;
+        let client = Client {
+            url: full,
+            transport: InterceptedService::new(channel, token),
+        };
+        let Ok(answer) =
+            tokio::time::timeout(options.connect_timeout, client.cluster_status()).await
+        else {
+            let reason = format!(
+                "no answer within {} s",
+                options.connect_timeout.as_secs_f32()
+            );
+            return Err(Error::Unreachable {
+                url: client.url,
+                reason,
+            });
         };
         answer?;
         Ok(client)
@@ -92,8 +120,14 @@ impl Client {
 
     /// Tables and views that a session can see.
     pub async fn tables(&self) -> Result<Vec<v1::TableEntry>> {
-        let answer = self.applications().list_tables(v1::ListTablesRequest {}).await;
-        Ok(answer.map_err(|status| self.failed(&status))?.into_inner().tables)
+        let answer = self
+            .applications()
+            .list_tables(v1::ListTablesRequest {})
+            .await;
+        Ok(answer
+            .map_err(|status| self.failed(&status))?
+            .into_inner()
+            .tables)
     }
 
     /// Standing consumers.
@@ -102,7 +136,8 @@ impl Client {
     }
 
     pub(crate) fn applications(&self) -> v1::applications_client::ApplicationsClient<Transport> {
-        v1::applications_client::ApplicationsClient::new(self.transport.clone()).max_decoding_message_size(MAX_MESSAGE)
+        v1::applications_client::ApplicationsClient::new(self.transport.clone())
+            .max_decoding_message_size(MAX_MESSAGE)
     }
 
     pub(crate) fn streams_service(&self) -> v1::streams_client::StreamsClient<Transport> {
@@ -124,18 +159,26 @@ pub(crate) struct Token(Option<MetadataValue<Ascii>>);
 
 impl Token {
     fn new(token: Option<&str>) -> std::result::Result<Token, String> {
-        let Some(token) = token else { return Ok(Token(None)) };
-        let mut value: MetadataValue<Ascii> =
-            format!("Bearer {token}").parse().map_err(|_| "the token holds characters that cannot be sent".to_owned())?;
+        let Some(token) = token else {
+            return Ok(Token(None));
+        };
+        let mut value: MetadataValue<Ascii> = format!("Bearer {token}")
+            .parse()
+            .map_err(|_| "the token holds characters that cannot be sent".to_owned())?;
         value.set_sensitive(true);
         Ok(Token(Some(value)))
     }
 }
 
 impl Interceptor for Token {
-    fn call(&mut self, mut request: tonic::Request<()>) -> std::result::Result<tonic::Request<()>, tonic::Status> {
+    fn call(
+        &mut self,
+        mut request: tonic::Request<()>,
+    ) -> std::result::Result<tonic::Request<()>, tonic::Status> {
         if let Some(token) = &self.0 {
-            request.metadata_mut().insert("authorization", token.clone());
+            request
+                .metadata_mut()
+                .insert("authorization", token.clone());
         }
         Ok(request)
     }

@@ -22,10 +22,15 @@ impl Client {
         let wanted = reference.clone().resolve(DEFAULT_CATALOG, DEFAULT_SCHEMA);
         let tables = self.tables().await?;
         let found = tables.iter().find(|table| {
-            *wanted.catalog == *DEFAULT_CATALOG && table.schema == *wanted.schema && table.name == *wanted.table
+            *wanted.catalog == *DEFAULT_CATALOG
+                && table.schema == *wanted.schema
+                && table.name == *wanted.table
         });
         let Some(found) = found else {
-            return Err(Error::NoSuchTable { table: name.to_owned(), candidate: closest(&wanted.table, &tables) });
+            return Err(Error::NoSuchTable {
+                table: name.to_owned(),
+                candidate: closest(&wanted.table, &tables),
+            });
         };
         let placeholder = Placeholder::new(&reference, rows::schema(&found.schema_ipc)?);
         let source = provider_as_source(Arc::new(placeholder));
@@ -48,7 +53,8 @@ impl Client {
 
     /// Where plans are built; it runs nothing.
     fn session(&self) -> SessionContext {
-        let config = SessionConfig::new().with_default_catalog_and_schema(DEFAULT_CATALOG, DEFAULT_SCHEMA);
+        let config =
+            SessionConfig::new().with_default_catalog_and_schema(DEFAULT_CATALOG, DEFAULT_SCHEMA);
         SessionContext::new_with_config(config)
     }
 }
@@ -56,8 +62,17 @@ impl Client {
 /// The table whose name shares the most beginning and end with the one asked for.
 fn closest(wanted: &str, tables: &[v1::TableEntry]) -> Option<String> {
     let shared = |name: &str| {
-        let ahead = name.chars().zip(wanted.chars()).take_while(|(a, b)| a == b).count();
-        let behind = name.chars().rev().zip(wanted.chars().rev()).take_while(|(a, b)| a == b).count();
+        let ahead = name
+            .chars()
+            .zip(wanted.chars())
+            .take_while(|(a, b)| a == b)
+            .count();
+        let behind = name
+            .chars()
+            .rev()
+            .zip(wanted.chars().rev())
+            .take_while(|(a, b)| a == b)
+            .count();
         ahead.max(behind)
     };
     let best = tables.iter().max_by_key(|table| shared(&table.name))?;

@@ -59,7 +59,10 @@ impl From<v1::Failure> for Failure {
             message: failure.message,
             hint: (!failure.hint.is_empty()).then_some(failure.hint),
             ordinal: failure.ordinal,
-            position: (failure.line > 0).then_some(Position { line: failure.line, column: failure.column }),
+            position: (failure.line > 0).then_some(Position {
+                line: failure.line,
+                column: failure.column,
+            }),
         }
     }
 }
@@ -159,14 +162,19 @@ impl Error {
         match self {
             Error::Address { .. } => Some("write it as http://HOST:PORT".into()),
             Error::Unreachable { .. } => Some(
-                "start one with `drumline up`, or name yours with --master or DRUMLINE_MASTER".into(),
+                "start one with `drumline up`, or name yours with --master or DRUMLINE_MASTER"
+                    .into(),
             ),
             Error::Failure(failure) | Error::StreamRefused { failure, .. } => failure.hint.clone(),
-            Error::NoSuchTable { candidate, .. } => {
-                candidate.as_ref().map(|name| format!("did you mean {name}?"))
+            Error::NoSuchTable { candidate, .. } => candidate
+                .as_ref()
+                .map(|name| format!("did you mean {name}?")),
+            Error::StreamFile { accepted, .. } => {
+                accepted.as_ref().map(|what| format!("accepted: {what}"))
             }
-            Error::StreamFile { accepted, .. } => accepted.as_ref().map(|what| format!("accepted: {what}")),
-            Error::Protocol { .. } => Some("check that client and master are of one release".into()),
+            Error::Protocol { .. } => {
+                Some("check that client and master are of one release".into())
+            }
             Error::Cancelled { .. } | Error::Plan { .. } => None,
         }
     }
@@ -191,7 +199,10 @@ impl Error {
         use tonic::Code;
         let kind = match status.code() {
             Code::Unavailable => {
-                return Error::Unreachable { url: url.to_owned(), reason: root_cause(status) };
+                return Error::Unreachable {
+                    url: url.to_owned(),
+                    reason: root_cause(status),
+                };
             }
             Code::DeadlineExceeded | Code::Aborted | Code::ResourceExhausted => Kind::Retryable,
             Code::Unimplemented => {
@@ -207,17 +218,28 @@ impl Error {
             "" => status.code().description().to_lowercase(),
             message => message.to_owned(),
         };
-        Error::Failure(Box::new(Failure { kind, message, hint: None, ordinal: 0, position: None }))
+        Error::Failure(Box::new(Failure {
+            kind,
+            message,
+            hint: None,
+            ordinal: 0,
+            position: None,
+        }))
     }
 
     /// A connection that was not made.
     pub(crate) fn unreachable(url: &str, error: &(dyn std::error::Error + 'static)) -> Error {
-        Error::Unreachable { url: url.to_owned(), reason: root_cause(error) }
+        Error::Unreachable {
+            url: url.to_owned(),
+            reason: root_cause(error),
+        }
     }
 
     /// A DataFusion error met before anything was sent.
     pub(crate) fn plan(error: &datafusion::error::DataFusionError) -> Error {
-        Error::Plan { reason: error.strip_backtrace() }
+        Error::Plan {
+            reason: error.strip_backtrace(),
+        }
     }
 }
 
@@ -234,9 +256,14 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 fn at_line(line: Option<usize>) -> String {
-    line.map(|line| format!(", line {line}")).unwrap_or_default()
+    line.map(|line| format!(", line {line}"))
+        .unwrap_or_default()
 }
 
 fn of_key(key: &str) -> String {
-    if key.is_empty() { String::new() } else { format!("{key}: ") }
+    if key.is_empty() {
+        String::new()
+    } else {
+        format!("{key}: ")
+    }
 }

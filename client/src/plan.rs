@@ -38,7 +38,10 @@ impl Placeholder {
     /// A table as the client knows it; names left out of `table` are the defaults.
     pub fn new(table: &TableReference, schema: SchemaRef) -> Placeholder {
         let full = table.clone().resolve(DEFAULT_CATALOG, DEFAULT_SCHEMA);
-        Placeholder { name: format!("{}.{}.{}", full.catalog, full.schema, full.table), schema }
+        Placeholder {
+            name: format!("{}.{}.{}", full.catalog, full.schema, full.table),
+            schema,
+        }
     }
 
     /// `catalog.schema.table`.
@@ -64,7 +67,10 @@ impl TableProvider for Placeholder {
         _filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        plan_err!("table {} is read on the cluster: pass the DataFrame to Client::collect", self.name)
+        plan_err!(
+            "table {} is read on the cluster: pass the DataFrame to Client::collect",
+            self.name
+        )
     }
 }
 
@@ -79,7 +85,10 @@ pub fn encode(plan: &LogicalPlan) -> Result<Bytes> {
     logical_plan_to_bytes_with_extension_codec(plan, &Codec)
 }
 
-fn placeholder<'a>(provider: &'a dyn TableProvider, name: &TableReference) -> Result<&'a Placeholder> {
+fn placeholder<'a>(
+    provider: &'a dyn TableProvider,
+    name: &TableReference,
+) -> Result<&'a Placeholder> {
     (provider as &dyn Any).downcast_ref::<Placeholder>().ok_or_else(|| {
         DataFusionError::Plan(format!(
             "{name} is not a table of the cluster; rows of this program do not travel, write them to a table first"
@@ -108,7 +117,10 @@ impl LogicalExtensionCodec for Codec {
         _: &TaskContext,
     ) -> Result<Arc<dyn TableProvider>> {
         match std::str::from_utf8(buf) {
-            Ok(name) => Ok(Arc::new(Placeholder { name: name.to_owned(), schema })),
+            Ok(name) => Ok(Arc::new(Placeholder {
+                name: name.to_owned(),
+                schema,
+            })),
             Err(_) => plan_err!("a table's name is not UTF-8"),
         }
     }

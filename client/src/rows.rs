@@ -19,12 +19,23 @@ impl Client {
     /// they are read, and is cancelled when they are dropped before their end.
     pub async fn rows(&self, ready: &v1::ResultReady) -> Result<Rows> {
         let schema = schema(&ready.schema_ipc)?;
-        let ticket = Ticket { ticket: ready.ticket.clone().into() };
-        let data = self.flight().do_get(ticket).await.map_err(|status| self.failed(&status))?.into_inner();
+        let ticket = Ticket {
+            ticket: ready.ticket.clone().into(),
+        };
+        let data = self
+            .flight()
+            .do_get(ticket)
+            .await
+            .map_err(|status| self.failed(&status))?
+            .into_inner();
         let batches = FlightRecordBatchStream::new_from_flight_data(
             data.map_err(|status| FlightError::Tonic(Box::new(status))),
         );
-        Ok(Rows { client: self.clone(), schema, batches })
+        Ok(Rows {
+            client: self.clone(),
+            schema,
+            batches,
+        })
     }
 }
 
@@ -54,7 +65,9 @@ impl Stream for Rows {
         self.batches.poll_next_unpin(context).map(|batch| {
             Some(batch?.map_err(|error| match error {
                 FlightError::Tonic(status) => self.client.failed(&status),
-                other => Error::Protocol { reason: other.to_string() },
+                other => Error::Protocol {
+                    reason: other.to_string(),
+                },
             }))
         })
     }
@@ -62,13 +75,16 @@ impl Stream for Rows {
 
 impl std::fmt::Debug for Rows {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rows").field("schema", &self.schema).finish_non_exhaustive()
+        f.debug_struct("Rows")
+            .field("schema", &self.schema)
+            .finish_non_exhaustive()
     }
 }
 
-/// An Arrow schema as the master sends it: one encapsulated IPC message.
+/// An Arrow schema as the master sends it: an IPC stream of which only the beginning counts.
 pub(crate) fn schema(ipc: &[u8]) -> Result<SchemaRef> {
-    let schema: Schema =
-        try_schema_from_ipc_buffer(ipc).map_err(|error| Error::Protocol { reason: error.to_string() })?;
+    let schema: Schema = try_schema_from_ipc_buffer(ipc).map_err(|error| Error::Protocol {
+        reason: error.to_string(),
+    })?;
     Ok(schema.into())
 }

@@ -36,13 +36,18 @@ impl Client {
         .await
     }
 
-    pub(crate) async fn collect_request(&self, request: v1::SubmitRequest) -> Result<Vec<RecordBatch>> {
+    pub(crate) async fn collect_request(
+        &self,
+        request: v1::SubmitRequest,
+    ) -> Result<Vec<RecordBatch>> {
         let mut attempt = 1;
         loop {
             let mut run = Run::of(self.submit_request(request.clone()).await?);
             match run.collect().await {
                 Err(error)
-                    if attempt < ATTEMPTS && error.kind() == Kind::Retryable && run.is_one_query() =>
+                    if attempt < ATTEMPTS
+                        && error.kind() == Kind::Retryable
+                        && run.is_one_query() =>
                 {
                     attempt += 1;
                 }
@@ -82,7 +87,12 @@ pub struct Run {
 impl Run {
     fn of(application: Application) -> Run {
         let events = application.watch();
-        Run { application, events, statements: 0, gave_rows: false }
+        Run {
+            application,
+            events,
+            statements: 0,
+            gave_rows: false,
+        }
     }
 
     /// The application that runs it.
@@ -98,7 +108,9 @@ impl Run {
         // An event of a later release is skipped.
         let event = loop {
             match self.events.next().await? {
-                Some(v1::ApplicationEvent { event: Some(event), .. }) => break event,
+                Some(v1::ApplicationEvent {
+                    event: Some(event), ..
+                }) => break event,
                 Some(_) => {}
                 None => return Ok(None),
             }
@@ -110,7 +122,10 @@ impl Run {
                     Ok(rows) => rows,
                     Err(error) => return Err(self.last_words(error).await),
                 };
-                Some(Outcome::Rows { ordinal: ready.ordinal, rows })
+                Some(Outcome::Rows {
+                    ordinal: ready.ordinal,
+                    rows,
+                })
             }
             Event::StatementFinished(finished) => Some(Outcome::Finished(finished)),
             Event::ApplicationFinished(finished) => {
@@ -165,15 +180,20 @@ impl Run {
 fn ended(application: &str, finished: v1::ApplicationFinished) -> Result<()> {
     match finished.state() {
         v1::ApplicationState::Succeeded => Ok(()),
-        v1::ApplicationState::Cancelled => Err(Error::Cancelled { application: application.to_owned() }),
+        v1::ApplicationState::Cancelled => Err(Error::Cancelled {
+            application: application.to_owned(),
+        }),
         v1::ApplicationState::Failed | v1::ApplicationState::Unspecified => {
-            let failure = finished.failure.map(Failure::from).unwrap_or_else(|| Failure {
-                kind: Kind::Bug,
-                message: format!("application {application} failed without a reason"),
-                hint: None,
-                ordinal: 0,
-                position: None,
-            });
+            let failure = finished
+                .failure
+                .map(Failure::from)
+                .unwrap_or_else(|| Failure {
+                    kind: Kind::Bug,
+                    message: format!("application {application} failed without a reason"),
+                    hint: None,
+                    ordinal: 0,
+                    position: None,
+                });
             Err(Error::Failure(Box::new(failure)))
         }
     }

@@ -1,16 +1,202 @@
 //! The file that defines a stream.
+//!
+//! ```toml
+//! name = "listening"
+//! brokers = "${BROKERS:-127.0.0.1:9092}"   # every text may name environment variables
+//! flush_interval = "120s"                  # ms, s, m, h; default 60s
+//! target_file_size = "128MB"               # KB, MB, GB, KiB, MiB, GiB; default 128MB
+//! start_from = "earliest"                  # or latest; default earliest
+//! format = "parquet"                       # or delta, the default
+//! dead_letters = "listening_dead_letters"  # the default: the name and _dead_letters
+//! kafka = { "security.protocol" = "ssl" }  # passed on to librdkafka
+//!
+//! [[topic]]
+//! topic = "listen_events"
+//! table = "listen_events"                  # default: the topic's name
+//! location = "listen_events"               # below the lake's root; default: the table's place
+//! schema = { ts = "bigint", song = "varchar" }
+//! required = ["ts"]                        # a record without it is a dead letter
+//! transform = "SELECT * FROM input"        # default: every field as it is
+//! partition_by = ["day"]
+//! metadata_columns = true                  # _topic, _partition, _offset; the default
+//! format = "parquet"                       # default: the stream's
+//! ```
+//!
+//! Nothing is guessed: an unknown key is an error, and an error names file, line, key, reason and
+//! what would be accepted. Whether brokers, topics, types and SQL hold is the cluster's to check,
+//! where the stream will run.
+
+mod section;
+mod value;
 
 use std::path::Path;
 
-use drumline_proto::v1::StreamDefinition;
+use drumline_proto::v1;
+use toml::de::DeTable;
 
-use crate::Result;
+use crate::{Error, Result};
+use section::{File, Section};
 
-/// Reads a stream file (TOML). `path` is for error messages only.
+/// Looks up an environment variable.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+const STREAM_KEYS: &[&str] = &[
+    "name",
+    "brokers",
+    "kafka",
+    "flush_interval",
+    "target_file_size",
+    "start_from",
+    "format",
+    "dead_letters",
+    "paused",
+    "topic",
+];
+const TOPIC_KEYS: &[&str] = &[
+    "topic",
+    "table",
+    "location",
+    "schema",
+    "required",
+    "transform",
+    "partition_by",
+    "metadata_columns",
+    "format",
+];
+const DEFAULT_FLUSH_INTERVAL: &str = "60s";
+const DEFAULT_FILE_SIZE: &str = "128MB";
+const FORMATS: &[&str] = &["delta", "parquet"];
+
+/// Reads a stream file. `path` is for error messages only.
 ///
 /// # Errors
-/// [`crate::Error::StreamFile`] names file, line, key, reason, and what would be accepted.
-pub fn parse(text: &str, path: &Path) -> Result<StreamDefinition> {
-    let _ = text;
-    Err(crate::Error::StreamFile { file: path.display().to_string(), line: None, key: String::new(), reason: "not yet".into(), accepted: None })
+/// [`Error::StreamFile`] names file, line, key, reason, and what would be accepted.
+pub fn parse(text: &str, path: &Path) -> Result<v1::StreamDefinition> {
+    parse_with(text, path, &|name| std::env::var(name).ok())
 }
+
+/// The same with another environment.
+pub fn parse_with(
+    text: &str,
+    path: &Path,
+    environment: Environment<'_>,
+) -> Result<v1::StreamDefinition> {
+    let file = File {
+        path: path.display().to_string(),
+        text,
+        environment,
+    };
+    let root = DeTable::parse(text).map_err(|error| Error::StreamFile {
+        file: file.path.clone(),
+        line: error.span().map(|span| file.line(span.start)),
+        key: String::new(),
+        reason: error.message().trim().replace('\n', ", "),
+        accepted: None,
+    })?;
+    let stream = Section::new(&file, String::new(), root.get_ref());
+    stream.only(STREAM_KEYS)?;
+
+    let name = stream.name("name")?.ok_or_else(|| stream.missing("name"))?;
+    let format = stream.choice("format", FORMATS)?.unwrap_or("delta");
+    let sections = stream.tables("topic")?;
+    if sections.is_empty() {
+        return Err(stream.missing("topic"));
+    }
+    let topics = sections
+        .iter()
+        .map(|section| topic(section, format))
+        .collect::<Result<Vec<_>>>()?;
+    unique(&sections, &topics)?;
+    let start_from = match stream.choice("start_from", &["earliest", "latest"])? {
+        Some("latest") => v1::StartFrom::Latest,
+        _ => v1::StartFrom::Earliest,
+    };
+    Ok(v1::StreamDefinition {
+        brokers: stream.brokers("brokers")?,
+        kafka: stream.strings_by_name("kafka")?,
+        flush_interval_millis: stream.duration("flush_interval", DEFAULT_FLUSH_INTERVAL)?,
+        target_file_size: stream.bytes("target_file_size", DEFAULT_FILE_SIZE)?,
+        dead_letters: stream
+            .table_name("dead_letters")?
+            .unwrap_or_else(|| format!("{name}_dead_letters")),
+        topics,
+        start_from: start_from.into(),
+        paused: stream.boolean("paused")?.unwrap_or(false),
+        format: format.to_owned(),
+        name,
+    })
+}
+
+fn topic(section: &Section<'_>, stream_format: &str) -> Result<v1::TopicDefinition> {
+    section.only(TOPIC_KEYS)?;
+    let topic = section
+        .string("topic")?
+        .ok_or_else(|| section.missing("topic"))?;
+    let table = match section.table_name("table")? {
+        Some(table) => table,
+        None if value::is_table_name(&topic) => topic.clone(),
+        None => {
+            let reason = format!("the topic's name {topic} is no table name, so it has to be set");
+            return Err(section.wrong("table", reason, Some(value::TABLE_NAME)));
+        }
+    };
+    let mut schema = section
+        .fields("schema")?
+        .ok_or_else(|| section.missing("schema"))?;
+    for name in section.strings("required")? {
+        let Some(field) = schema.iter_mut().find(|field| field.name == name) else {
+            let known = schema
+                .iter()
+                .map(|field| field.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ");
+            return Err(section.wrong(
+                "required",
+                format!("{name} is not in the schema"),
+                Some(&known),
+            ));
+        };
+        field.required = true;
+    }
+    let partition_by = section.strings("partition_by")?;
+    if let Some(twice) = partition_by
+        .iter()
+        .enumerate()
+        .find(|(at, name)| partition_by[..*at].contains(name))
+    {
+        return Err(section.wrong("partition_by", format!("{} is there twice", twice.1), None));
+    }
+    Ok(v1::TopicDefinition {
+        table,
+        location: section.location("location")?,
+        schema,
+        transform: section.string("transform")?.unwrap_or_default(),
+        partition_by,
+        metadata_columns: section.boolean("metadata_columns")?.unwrap_or(true),
+        format: section
+            .choice("format", FORMATS)?
+            .unwrap_or(stream_format)
+            .to_owned(),
+        topic,
+    })
+}
+
+/// Two topics of one stream share neither topic nor table: their offsets would.
+fn unique(sections: &[Section<'_>], topics: &[v1::TopicDefinition]) -> Result<()> {
+    for (at, (section, topic)) in sections.iter().zip(topics).enumerate() {
+        for before in &topics[..at] {
+            for (key, this, other) in [
+                ("topic", &topic.topic, &before.topic),
+                ("table", &topic.table, &before.table),
+            ] {
+                if this == other {
+                    return Err(section.wrong(key, format!("{this} is there twice"), None));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -33,11 +33,27 @@ impl Streams {
     /// [`Error::StreamRefused`] names the key to blame; nothing was kept.
     pub async fn apply(&self, definition: v1::StreamDefinition) -> Result<Applied> {
         let stream = definition.name.clone();
-        let request = v1::ApplyStreamRequest { definition: Some(definition) };
-        let answer = self.client.streams_service().apply(request).await.map_err(|status| self.client.failed(&status))?;
-        let v1::ApplyStreamResponse { created, changed, failure, key } = answer.into_inner();
+        let request = v1::ApplyStreamRequest {
+            definition: Some(definition),
+        };
+        let answer = self
+            .client
+            .streams_service()
+            .apply(request)
+            .await
+            .map_err(|status| self.client.failed(&status))?;
+        let v1::ApplyStreamResponse {
+            created,
+            changed,
+            failure,
+            key,
+        } = answer.into_inner();
         match failure {
-            Some(failure) => Err(Error::StreamRefused { stream, key, failure: Box::new(failure.into()) }),
+            Some(failure) => Err(Error::StreamRefused {
+                stream,
+                key,
+                failure: Box::new(failure.into()),
+            }),
             None if created => Ok(Applied::Created),
             None if changed => Ok(Applied::Changed),
             None => Ok(Applied::Unchanged),
@@ -46,35 +62,64 @@ impl Streams {
 
     /// One line per stream.
     pub async fn list(&self) -> Result<Vec<v1::StreamSummary>> {
-        let answer = self.client.streams_service().list(v1::ListStreamsRequest {}).await;
-        Ok(answer.map_err(|status| self.client.failed(&status))?.into_inner().streams)
+        let answer = self
+            .client
+            .streams_service()
+            .list(v1::ListStreamsRequest {})
+            .await;
+        Ok(answer
+            .map_err(|status| self.client.failed(&status))?
+            .into_inner()
+            .streams)
     }
 
     /// Partitions, tables and lag of one stream.
     pub async fn status(&self, name: &str) -> Result<v1::StreamStatus> {
-        let request = v1::StreamStatusRequest { name: name.to_owned() };
+        let request = v1::StreamStatusRequest {
+            name: name.to_owned(),
+        };
         let answer = self.client.streams_service().status(request).await;
-        Ok(answer.map_err(|status| self.client.failed(&status))?.into_inner())
+        Ok(answer
+            .map_err(|status| self.client.failed(&status))?
+            .into_inner())
     }
 
     /// Stops consuming; what was staged and not committed is read again later.
     pub async fn pause(&self, name: &str) -> Result<()> {
-        let request = v1::PauseStreamRequest { name: name.to_owned() };
-        self.client.streams_service().pause(request).await.map_err(|status| self.client.failed(&status))?;
+        let request = v1::PauseStreamRequest {
+            name: name.to_owned(),
+        };
+        self.client
+            .streams_service()
+            .pause(request)
+            .await
+            .map_err(|status| self.client.failed(&status))?;
         Ok(())
     }
 
     /// Goes on from where its tables are.
     pub async fn resume(&self, name: &str) -> Result<()> {
-        let request = v1::ResumeStreamRequest { name: name.to_owned() };
-        self.client.streams_service().resume(request).await.map_err(|status| self.client.failed(&status))?;
+        let request = v1::ResumeStreamRequest {
+            name: name.to_owned(),
+        };
+        self.client
+            .streams_service()
+            .resume(request)
+            .await
+            .map_err(|status| self.client.failed(&status))?;
         Ok(())
     }
 
     /// Forgets the stream. Its tables stay.
     pub async fn delete(&self, name: &str) -> Result<()> {
-        let request = v1::DeleteStreamRequest { name: name.to_owned() };
-        self.client.streams_service().delete(request).await.map_err(|status| self.client.failed(&status))?;
+        let request = v1::DeleteStreamRequest {
+            name: name.to_owned(),
+        };
+        self.client
+            .streams_service()
+            .delete(request)
+            .await
+            .map_err(|status| self.client.failed(&status))?;
         Ok(())
     }
 }

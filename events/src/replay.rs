@@ -78,7 +78,10 @@ impl Replay {
         for file in files {
             let file = file.as_ref();
             let name = file.display().to_string();
-            let read = |source| Error::Read { file: name.clone(), source };
+            let read = |source| Error::Read {
+                file: name.clone(),
+                source,
+            };
             let bytes = std::fs::read(file).map_err(read)?;
             collect(&name, &bytes, &mut events)?;
         }
@@ -86,7 +89,9 @@ impl Replay {
     }
 
     /// The same from bytes in memory, each with the name that errors give it.
-    pub fn from_bytes<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Replay, Error> {
+    pub fn from_bytes<'a>(
+        files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    ) -> Result<Replay, Error> {
         let mut events = Vec::new();
         for (name, bytes) in files {
             collect(name, bytes, &mut events)?;
@@ -96,12 +101,18 @@ impl Replay {
 
     /// How many events of a topic are still to come.
     pub fn remaining(&self, topic: Topic) -> usize {
-        self.events.as_slice().iter().filter(|event| event.topic == topic).count()
+        self.events
+            .as_slice()
+            .iter()
+            .filter(|event| event.topic == topic)
+            .count()
     }
 
     fn of(mut events: Vec<Event>) -> Replay {
         events.sort_by_key(|event| event.ts_millis);
-        Replay { events: events.into_iter() }
+        Replay {
+            events: events.into_iter(),
+        }
     }
 }
 
@@ -120,14 +131,21 @@ impl Iterator for Replay {
 impl ExactSizeIterator for Replay {}
 
 fn collect(name: &str, bytes: &[u8], events: &mut Vec<Event>) -> Result<(), Error> {
-    let text = files::unpack(bytes).map_err(|source| Error::Read { file: name.to_owned(), source })?;
+    let text = files::unpack(bytes).map_err(|source| Error::Read {
+        file: name.to_owned(),
+        source,
+    })?;
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
     for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
         let line = line.trim_ascii();
         if line.is_empty() {
             continue;
         }
-        line::read(line, events).map_err(|reason| Error::Line { file: name.to_owned(), line: index + 1, reason })?;
+        line::read(line, events).map_err(|reason| Error::Line {
+            file: name.to_owned(),
+            line: index + 1,
+            reason,
+        })?;
     }
     Ok(())
 }

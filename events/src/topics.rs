@@ -13,7 +13,11 @@ pub enum Topic {
 
 impl Topic {
     /// All topics, in the order in which records of one moment are written.
-    pub const ALL: [Topic; 3] = [Topic::PageViewEvents, Topic::ListenEvents, Topic::AuthEvents];
+    pub const ALL: [Topic; 3] = [
+        Topic::PageViewEvents,
+        Topic::ListenEvents,
+        Topic::AuthEvents,
+    ];
 
     /// The topic's name in Kafka.
     pub fn name(self) -> &'static str {
@@ -43,4 +47,22 @@ pub struct Event {
     pub ts_millis: i64,
     /// The record: one JSON object, without a line end.
     pub json: Vec<u8>,
+}
+
+/// A topic's fields, in the order of its records.
+#[cfg(test)]
+pub(crate) fn fields(topic: Topic) -> Vec<&'static str> {
+    let person = "city zip state userAgent lon lat userId lastName firstName gender registration";
+    let text = match topic {
+        Topic::ListenEvents => {
+            format!("artist song duration ts sessionId auth level itemInSession {person}")
+        }
+        Topic::PageViewEvents => {
+            format!(
+                "ts sessionId page auth method status level itemInSession {person} artist song duration"
+            )
+        }
+        Topic::AuthEvents => format!("ts sessionId level itemInSession {person} success"),
+    };
+    text.leak().split(' ').collect()
 }

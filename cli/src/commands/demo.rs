@@ -1,11 +1,8 @@
-//! `drumline demo`: Kafka, lake, distributed SQL, answers.
-
+//! `drumline demo`.
 use crate::failure::{Failure, Result};
-
-/// Show the whole path on real listening events.
+/// Show the whole path.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
-
 pub(crate) async fn run(_arguments: Arguments) -> Result {
-    Err(Failure::failed("the demo is not here yet"))
+    Err(Failure::failed("not here yet"))
 }

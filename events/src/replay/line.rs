@@ -8,6 +8,10 @@ use crate::{Event, Topic};
 
 /// Appends the records of one line: the page view first, then what else it is.
 pub(super) fn read(line: &[u8], events: &mut Vec<Event>) -> Result<(), String> {
+    // serde would take a list of the fields' values as well.
+    if !line.starts_with(b"{") {
+        return Err("expected a JSON object".into());
+    }
     let entry: Entry<'_> = serde_json::from_slice(line).map_err(|error| reason(&error))?;
     let (city, state) = match entry.location.as_deref() {
         Some(location) => city_and_state(location),
@@ -32,17 +36,34 @@ pub(super) fn read(line: &[u8], events: &mut Vec<Event>) -> Result<(), String> {
             "" => entry.session_id.to_string(),
             user => user.to_owned(),
         };
-        events.push(Event { topic, key, ts_millis: entry.ts, json });
+        events.push(Event {
+            topic,
+            key,
+            ts_millis: entry.ts,
+            json,
+        });
         Ok(())
     };
-    push(Topic::PageViewEvents, serde_json::to_vec(&PageView::of(&entry, &person)))?;
+    push(
+        Topic::PageViewEvents,
+        serde_json::to_vec(&PageView::of(&entry, &person)),
+    )?;
     match entry.page.as_ref() {
-        "NextSong" => push(Topic::ListenEvents, serde_json::to_vec(&Listen::of(&entry, &person))),
+        "NextSong" => push(
+            Topic::ListenEvents,
+            serde_json::to_vec(&Listen::of(&entry, &person)),
+        ),
         "Login" => {
             let success = entry.status.is_some_and(|status| status < 400);
-            push(Topic::AuthEvents, serde_json::to_vec(&Auth::of(&entry, &person, success)))
+            push(
+                Topic::AuthEvents,
+                serde_json::to_vec(&Auth::of(&entry, &person, success)),
+            )
         }
-        "Logout" => push(Topic::AuthEvents, serde_json::to_vec(&Auth::of(&entry, &person, true))),
+        "Logout" => push(
+            Topic::AuthEvents,
+            serde_json::to_vec(&Auth::of(&entry, &person, true)),
+        ),
         _ => Ok(()),
     }
 }
@@ -129,7 +150,11 @@ impl Number {
         match self {
             Number::Integer(value) => Ok(value),
             // 2^53: above it a float no longer names one integer.
-            Number::Float(value) if value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0 => Ok(value as i64),
+            Number::Float(value)
+                if value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0 =>
+            {
+                Ok(value as i64)
+            }
             Number::Float(value) => Err(E::custom(format!("{value} is not a whole number"))),
         }
     }
@@ -140,7 +165,9 @@ fn integer<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
 }
 
 fn optional_integer<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i64>, D::Error> {
-    Option::<Number>::deserialize(from)?.map(Number::whole).transpose()
+    Option::<Number>::deserialize(from)?
+        .map(Number::whole)
+        .transpose()
 }
 
 /// Eventsim writes user ids as text; some of its versions as numbers, or not at all.

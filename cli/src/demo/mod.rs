@@ -1,0 +1,1 @@
+//! What `drumline demo` asks, and the folder it keeps.

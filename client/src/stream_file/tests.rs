@@ -1,0 +1,324 @@
+use std::path::Path;
+
+use super::*;
+
+const WHOLE: &str = r#"
+name = "listening"
+brokers = "${BROKERS:-127.0.0.1:9092}"
+flush_interval = "2m"
+target_file_size = "128MB"
+start_from = "latest"
+format = "parquet"
+dead_letters = "raw.rejected"
+paused = true
+[kafka]
+"security.protocol" = "ssl"
+"fetch.min.bytes" = 1
+
+[[topic]]
+topic = "listen_events"
+table = "raw.listens"
+location = "listens/raw"
+required = ["ts"]
+transform = "SELECT * FROM input"
+partition_by = ["month", "day"]
+metadata_columns = false
+format = "delta"
+[topic.schema]
+ts = "bigint"
+song = "varchar"
+artist = "varchar(200)"
+
+[[topic]]
+topic = "auth_events"
+schema = { success = "boolean", ts = "bigint" }
+"#;
+
+fn read(text: &str) -> Result<v1::StreamDefinition> {
+    parse_with(text, Path::new("s.toml"), &|name| {
+        (name == "SET").then(|| "from-env:1".to_owned())
+    })
+}
+
+#[test]
+fn every_key_reaches_the_definition() {
+    let stream = read(WHOLE).unwrap();
+    assert_eq!(
+        (stream.name.as_str(), stream.brokers.as_str()),
+        ("listening", "127.0.0.1:9092")
+    );
+    assert_eq!(
+        (stream.flush_interval_millis, stream.target_file_size),
+        (120_000, 128_000_000)
+    );
+    assert_eq!(
+        (stream.start_from(), stream.paused),
+        (v1::StartFrom::Latest, true)
+    );
+    assert_eq!(
+        (stream.format.as_str(), stream.dead_letters.as_str()),
+        ("parquet", "raw.rejected")
+    );
+    assert_eq!(stream.kafka["security.protocol"], "ssl");
+    assert_eq!(stream.kafka["fetch.min.bytes"], "1");
+    let topic = &stream.topics[0];
+    assert_eq!(
+        (topic.topic.as_str(), topic.table.as_str()),
+        ("listen_events", "raw.listens")
+    );
+    assert_eq!(
+        (topic.location.as_str(), topic.format.as_str()),
+        ("listens/raw", "delta")
+    );
+    assert_eq!(topic.transform, "SELECT * FROM input");
+    assert_eq!(topic.partition_by, ["month", "day"]);
+    assert!(!topic.metadata_columns);
+}
+
+#[test]
+fn fields_keep_the_files_order_and_required_ones_are_marked() {
+    let stream = read(WHOLE).unwrap();
+    let fields = |at: usize| -> Vec<(&str, &str, bool)> {
+        let fields = stream.topics[at].schema.iter();
+        fields
+            .map(|field| (field.name.as_str(), field.r#type.as_str(), field.required))
+            .collect()
+    };
+    assert_eq!(
+        fields(0),
+        [
+            ("ts", "bigint", true),
+            ("song", "varchar", false),
+            ("artist", "varchar(200)", false)
+        ]
+    );
+    assert_eq!(
+        fields(1),
+        [("success", "boolean", false), ("ts", "bigint", false)]
+    );
+}
+
+#[test]
+fn what_is_left_out_has_defaults() {
+    let text = "name = 's'\nbrokers = 'b:1'\n[[topic]]\ntopic = 'clicks'\nschema = { a = 'int' }";
+    let stream = read(text).unwrap();
+    assert_eq!(
+        (stream.flush_interval_millis, stream.target_file_size),
+        (60_000, 128_000_000)
+    );
+    assert_eq!(stream.start_from(), v1::StartFrom::Earliest);
+    assert_eq!(
+        (stream.dead_letters.as_str(), stream.format.as_str()),
+        ("s_dead_letters", "delta")
+    );
+    let topic = &stream.topics[0];
+    assert_eq!(
+        (
+            topic.table.as_str(),
+            topic.format.as_str(),
+            topic.location.as_str()
+        ),
+        ("clicks", "delta", "")
+    );
+    assert!(topic.metadata_columns && topic.partition_by.is_empty() && topic.transform.is_empty());
+}
+
+#[test]
+fn environment_variables_are_put_into_texts_only() {
+    let with = |brokers: &str| {
+        read(&format!(
+            "name = 's'\nbrokers = '{brokers}'\n[[topic]]\ntopic = 't'\nschema = {{ a = 'int' }}"
+        ))
+    };
+    assert_eq!(with("${SET}").unwrap().brokers, "from-env:1");
+    assert_eq!(with("${SET:-other:2}").unwrap().brokers, "from-env:1");
+    assert_eq!(with("${UNSET:-other:2}").unwrap().brokers, "other:2");
+    assert_eq!(with("a:1,${SET}").unwrap().brokers, "a:1,from-env:1");
+    let plain = value::substitute("$${SET} costs $5", &|_| None);
+    assert_eq!(plain.unwrap(), "${SET} costs $5");
+}
+
+/// What is replaced in the whole file, by what, and the error: line, key, reason, part of what is accepted.
+#[test]
+fn errors_name_file_line_key_reason_and_what_is_accepted() {
+    for (from, to, message, accepted) in [
+        (
+            "paused = true",
+            "pausd = true",
+            "s.toml, line 9: pausd: unknown key",
+            "name, brokers",
+        ),
+        (
+            "location =",
+            "place =",
+            "s.toml, line 17: topic[0].place: unknown key",
+            "topic, table",
+        ),
+        ("name = \"listening\"", "", "s.toml: name: is missing", ""),
+        (
+            "name = \"listening\"",
+            "name = \"9 lives\"",
+            "s.toml, line 2: name: \"9 lives\" is not accepted",
+            "letters",
+        ),
+        (
+            "name = \"listening\"",
+            "name = 5",
+            "s.toml, line 2: name: is a number",
+            "a text in quotes",
+        ),
+        (
+            "127.0.0.1:9092",
+            "127.0.0.1",
+            "line 3: brokers: \"127.0.0.1\" is not accepted",
+            "host:port",
+        ),
+        (
+            "${BROKERS:-127.0.0.1:9092}",
+            "${NOWHERE}",
+            "line 3: brokers: the environment variable NOWHERE is not set",
+            "${NAME:-default}",
+        ),
+        (
+            "${BROKERS:-127.0.0.1:9092}",
+            "${NOWHERE",
+            "line 3: brokers: \"${\" is not closed",
+            "",
+        ),
+        (
+            "${BROKERS:-127.0.0.1:9092}",
+            "",
+            "line 3: brokers: is empty",
+            "",
+        ),
+        (
+            "\"2m\"",
+            "\"2 weeks\"",
+            "line 4: flush_interval: \"2 weeks\" is not a duration",
+            "120s",
+        ),
+        (
+            "\"2m\"",
+            "120",
+            "line 4: flush_interval: is a number",
+            "a text in quotes",
+        ),
+        (
+            "\"2m\"",
+            "\"0s\"",
+            "line 4: flush_interval: must be more than nothing",
+            "",
+        ),
+        (
+            "128MB",
+            "128 lots",
+            "line 5: target_file_size: \"128 lots\" is not a size",
+            "KiB",
+        ),
+        (
+            "\"latest\"",
+            "\"newest\"",
+            "line 6: start_from: \"newest\" is not accepted",
+            "earliest, latest",
+        ),
+        (
+            "\"parquet\"",
+            "\"orc\"",
+            "line 7: format: \"orc\" is not accepted",
+            "delta, parquet",
+        ),
+        (
+            "raw.rejected",
+            "a.b.c",
+            "line 8: dead_letters: \"a.b.c\" is not accepted",
+            "schema.table",
+        ),
+        (
+            "paused = true",
+            "paused = \"yes\"",
+            "line 9: paused: is a text",
+            "true, false",
+        ),
+        ("[kafka]", "[[kafka]]", "kafka: is a list", "a table"),
+        (
+            "listens/raw",
+            "../raw",
+            "line 17: topic[0].location: \"../raw\" is not accepted",
+            "folder",
+        ),
+        (
+            "[\"ts\"]",
+            "[\"tss\"]",
+            "line 18: topic[0].required: tss is not in the schema",
+            "ts, song, artist",
+        ),
+        (
+            "[\"month\", \"day\"]",
+            "\"month\"",
+            "line 20: topic[0].partition_by: is a text",
+            "a list of texts",
+        ),
+        (
+            "[\"month\", \"day\"]",
+            "[\"day\", \"day\"]",
+            "line 20: topic[0].partition_by: day is there twice",
+            "",
+        ),
+        (
+            "song = \"varchar\"",
+            "song = \"jsonb\"",
+            "line 25: topic[0].schema.song: \"jsonb\" is not a type",
+            "varchar",
+        ),
+        (
+            "song = \"varchar\"",
+            "song = 5",
+            "line 25: topic[0].schema.song: is a number",
+            "a text in quotes",
+        ),
+        (
+            "{ success = \"boolean\", ts = \"bigint\" }",
+            "{ }",
+            "line 30: topic[1].schema: has no fields",
+            "",
+        ),
+        (
+            "schema = { success = \"boolean\", ts = \"bigint\" }",
+            "",
+            "line 29: topic[1].schema: is missing",
+            "",
+        ),
+        (
+            "topic = \"auth_events\"",
+            "",
+            "topic[1].topic: is missing",
+            "",
+        ),
+        (
+            "topic = \"auth_events\"",
+            "topic = \"listen_events\"",
+            "topic[1].topic: listen_events is there twice",
+            "",
+        ),
+        (
+            "topic = \"auth_events\"",
+            "topic = \"auth-events\"",
+            "topic[1].table: the topic's name auth-events is no table name",
+            "schema.table",
+        ),
+        ("paused = true", "paused = ", "s.toml, line 9: ", ""),
+    ] {
+        let text = WHOLE.replacen(from, to, 1);
+        assert_ne!(text, WHOLE, "{from} is not in the file");
+        let error = read(&text).unwrap_err();
+        let said = error.to_string();
+        assert!(
+            said.starts_with("s.toml") && said.contains(message),
+            "for {to}: {said}"
+        );
+        let hint = error.hint().unwrap_or_default();
+        assert!(hint.contains(accepted), "for {to}: {hint}");
+    }
+    let none = read("name = 's'\nbrokers = 'b:1'").unwrap_err().to_string();
+    assert_eq!(none, "s.toml: topic: is missing");
+}
