@@ -1,28 +1,29 @@
 //! Runs an application and shows what it does: answers on stdout, progress and messages on stderr.
 //!
-//! The events come from the master, first to last. Rows are fetched while events go on, because a job
+//! The events come from the master, first to last. Rows are read while events go on, because a job
 //! only advances as its rows are read.
 
-use std::collections::{BTreeMap, HashMap};
+mod report;
+
+use std::collections::HashMap;
 use std::time::Duration;
 
-use drumline_proto::v1::application_event::Event;
-use drumline_proto::v1::{
-    ApplicationFinished, ApplicationState, Failure as WireFailure, FailureKind, JobFinished,
-    ResultReady, StatementFinished, SubmitRequest,
-};
-use futures::StreamExt as _;
+use drumline_client::proto::application_event::Event;
+use drumline_client::proto::{self, ApplicationFinished, ApplicationState, ResultReady};
+use drumline_client::{Application, Client, Error, Kind, Rows, Submission};
+use futures::{Stream, StreamExt as _};
 
-use crate::connect::{Application, Client, Rows};
-use crate::failure::{Code, Failure, Result};
-use crate::output::{Columns, Format, RowWriter, Written};
+use crate::caret;
+use crate::failure::{Failure, Result};
+use crate::output::{Format, RowWriter, Written};
 use crate::progress::Progress;
 use crate::signals::StopSignals;
 use crate::terminal::Terminal;
-use crate::{caret, output};
 
 /// How long a cancelled application may take to say that no task of it runs any more.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(15);
+/// How often a query is asked, when failures that may pass come before any of its rows were shown.
+const ATTEMPTS: u32 = 3;
 
 /// How an application's output is shown.
 #[derive(Clone, Copy, Debug)]
@@ -50,64 +51,106 @@ pub(crate) async fn run(
     view: View,
     signals: &mut StopSignals,
 ) -> Result {
-    let submit = client.submit(SubmitRequest {
+    for attempt in 1.. {
+        match once(client, script, view, signals).await? {
+            End::Good => return Ok(()),
+            End::Bad { error, may_repeat } if may_repeat && attempt < ATTEMPTS => {
+                view.terminal.say(format!("asking again: {error}"));
+            }
+            End::Bad { error, .. } => return Err(explain(error, script)),
+        }
+    }
+    Ok(())
+}
+
+/// How one submission ended.
+enum End {
+    /// Well, or with nobody left to read its answer.
+    Good,
+    /// `may_repeat`: it was one query, its failure may pass, and nothing of its answer is out.
+    Bad { error: Error, may_repeat: bool },
+}
+
+async fn once(
+    client: &Client,
+    script: &Script<'_>,
+    view: View,
+    signals: &mut StopSignals,
+) -> Result<End> {
+    let submission = Submission {
+        sql: script.sql.to_owned(),
         name: script.name.to_owned(),
-        settings: script.settings.clone().into_iter().collect(),
+        settings: script.settings.clone(),
         source: script.source.unwrap_or_default().to_owned(),
-        body: Some(drumline_proto::v1::submit_request::Body::Sql(
-            script.sql.to_owned(),
-        )),
-    });
-    let mut application = tokio::select! {
-        application = submit => application?,
+    };
+    let application = tokio::select! {
+        application = client.submit(submission) => match application {
+            Ok(application) => application,
+            Err(error) => return Ok(End::Bad { error, may_repeat: false }),
+        },
         () = signals.recv() => return Err(Failure::cancelled()),
     };
-    let mut run = Run {
-        view,
-        script,
-        progress: Progress::new(view.terminal),
-        answer: None,
-    };
-    let end = tokio::select! {
-        end = run.follow(&mut application) => end,
-        () = signals.recv() => Ok(End::Stop(Failure::cancelled())),
+    let mut run = Run::new(client, view);
+    let followed = tokio::select! {
+        followed = run.follow(&application) => followed,
+        () = signals.recv() => Ok(Followed::Interrupted),
     };
     run.progress.clear();
-    drop(run);
-    match end {
-        Ok(End::Finished) => Ok(()),
-        Ok(End::ReaderGone) => {
+    match followed {
+        Ok(Followed::Succeeded) => Ok(End::Good),
+        Ok(Followed::ReaderGone) => {
             cancel(&application, view.terminal).await;
-            Ok(())
+            Ok(End::Good)
         }
-        Ok(End::Stop(failure)) => {
+        Ok(Followed::Interrupted) => {
+            drop(run);
+            cancel(&application, view.terminal).await;
+            Err(Failure::cancelled())
+        }
+        Ok(Followed::Failed(error)) => {
+            let passing =
+                error.kind() == Kind::Retryable && !matches!(error, Error::Unreachable { .. });
+            let may_repeat = passing && run.statements == 1 && run.is_query && !run.shown;
+            Ok(End::Bad { error, may_repeat })
+        }
+        // Our own stdout failed.
+        Err(failure) => {
             cancel(&application, view.terminal).await;
             Err(failure)
         }
-        Err(failure) => Err(failure),
     }
 }
 
 async fn cancel(application: &Application, terminal: Terminal) {
     match tokio::time::timeout(CANCEL_DEADLINE, application.cancel()).await {
         Ok(Ok(())) => {}
-        Ok(Err(failure)) => terminal.say(format!("warning: could not cancel: {}", failure.message)),
+        Ok(Err(error)) => terminal.say(format!("warning: could not cancel: {error}")),
         Err(_) => terminal.say("warning: the master has not confirmed the cancellation"),
     }
 }
 
-enum End {
-    Finished,
+/// Where following an application led.
+enum Followed {
+    Succeeded,
+    Failed(Error),
     /// Nobody reads our stdout any more.
     ReaderGone,
-    Stop(Failure),
+    /// The user stopped it.
+    Interrupted,
 }
 
 struct Run<'a> {
+    client: &'a Client,
     view: View,
-    script: &'a Script<'a>,
     progress: Progress,
     answer: Option<Answer>,
+    /// Why rows broke off, until the application says it better.
+    broken: Option<Error>,
+    statements: u32,
+    /// A statement gave rows.
+    is_query: bool,
+    /// Something is on stdout.
+    shown: bool,
 }
 
 /// Rows that are being read.
@@ -116,214 +159,211 @@ struct Answer {
     writer: RowWriter<std::io::Stdout>,
 }
 
-impl Run<'_> {
-    async fn follow(&mut self, application: &mut Application) -> Result<End> {
+impl<'a> Run<'a> {
+    fn new(client: &'a Client, view: View) -> Self {
+        Self {
+            client,
+            view,
+            progress: Progress::new(view.terminal),
+            answer: None,
+            broken: None,
+            statements: 0,
+            is_query: false,
+            shown: false,
+        }
+    }
+
+    async fn follow(&mut self, application: &Application) -> Result<Followed> {
+        let mut events = std::pin::pin!(events(application));
         loop {
-            tokio::select! {
+            let event = tokio::select! {
                 biased;
-                batch = next_batch(&mut self.answer) => match batch {
-                    Some(Ok(batch)) => {
-                        let Some(answer) = &mut self.answer else { continue };
-                        if answer.writer.write(&batch)? == Written::ReaderGone {
-                            return Ok(End::ReaderGone);
-                        }
+                batch = next_batch(&mut self.answer) => {
+                    if self.show(batch)? == Written::ReaderGone {
+                        return Ok(Followed::ReaderGone);
                     }
-                    // The application's own end says why, and better.
-                    Some(Err(_)) => self.answer = None,
-                    None => if self.finish_answer()? == Written::ReaderGone { return Ok(End::ReaderGone) },
-                },
-                event = application.next_event() => match event? {
-                    Some(Event::ApplicationFinished(end)) => return self.ended(&end),
-                    Some(event) => self.observe(application, event).await?,
-                    None => return Err(Failure::unreachable("the master ended the conversation before the application's end")
-                        .hint("see the application's state in the master's log, then submit again")),
-                },
+                    continue;
+                }
+                event = events.next() => event,
+            };
+            match event {
+                Some(Ok(Event::ApplicationFinished(finished))) => {
+                    return Ok(match ended(application.id(), finished) {
+                        Ok(()) => self
+                            .broken
+                            .take()
+                            .map_or(Followed::Succeeded, Followed::Failed),
+                        Err(cancelled @ Error::Cancelled { .. }) => {
+                            Followed::Failed(self.broken.take().unwrap_or(cancelled))
+                        }
+                        Err(error) => Followed::Failed(error),
+                    });
+                }
+                Some(Ok(event)) => {
+                    if self.observe(event).await? == Written::ReaderGone {
+                        return Ok(Followed::ReaderGone);
+                    }
+                }
+                Some(Err(error)) => return Ok(Followed::Failed(error)),
+                None => {
+                    return Err(Failure::unreachable(
+                        "the master ended the conversation before the application's end",
+                    )
+                    .hint("look into the master's log, then submit again"));
+                }
             }
         }
     }
 
-    async fn observe(&mut self, application: &Application, event: Event) -> Result {
+    /// Something of the answer arrived: a batch, an error, or its end (`None`).
+    fn show(
+        &mut self,
+        batch: Option<drumline_client::Result<arrow::array::RecordBatch>>,
+    ) -> Result<Written> {
+        let Some(answer) = &mut self.answer else {
+            return Ok(Written::Yes);
+        };
+        match batch {
+            Some(Ok(batch)) => {
+                let result = answer.writer.write(&batch)?;
+                self.shown |= answer.writer.has_written();
+                Ok(result)
+            }
+            Some(Err(error)) => {
+                self.broken = Some(error);
+                self.answer = None;
+                Ok(Written::Yes)
+            }
+            None => {
+                self.progress.clear();
+                self.shown = true;
+                match self.answer.take() {
+                    Some(answer) => answer.writer.finish(),
+                    None => Ok(Written::Yes),
+                }
+            }
+        }
+    }
+
+    /// Reads the open answer to its end.
+    async fn drain(&mut self) -> Result<Written> {
+        while self.answer.is_some() {
+            let batch = next_batch(&mut self.answer).await;
+            if self.show(batch)? == Written::ReaderGone {
+                return Ok(Written::ReaderGone);
+            }
+        }
+        Ok(Written::Yes)
+    }
+
+    async fn observe(&mut self, event: Event) -> Result<Written> {
         match event {
+            Event::ApplicationStarted(started) => self.statements = started.statements,
             Event::StatementStarted(statement) => self.progress.statement_started(&statement.sql),
             Event::JobPlanned(job) => self.progress.job_planned(&job),
             Event::TaskChanged(task) => self.progress.task_changed(&task),
             Event::JobRetried(retry) => {
-                // Rows of the attempt before are void.
                 let line = format!(
-                    "attempt {} of statement {}: {}",
-                    retry.attempt, retry.ordinal, retry.reason
+                    "statement {}, attempt {}: {}",
+                    retry.ordinal + 1,
+                    retry.attempt,
+                    retry.reason
                 );
                 self.progress.say(self.view.terminal, &line);
             }
-            Event::ResultReady(ready) => self.open_answer(application, ready).await?,
-            Event::JobFinished(job) if self.view.facts => self
-                .progress
-                .say(self.view.terminal, facts(&job).trim_end()),
+            Event::ResultReady(ready) => return self.open(&ready).await,
+            Event::JobFinished(job) if self.view.facts => {
+                self.progress
+                    .say(self.view.terminal, report::facts(&job).trim_end());
+            }
             Event::StatementFinished(statement) => {
-                self.progress.clear();
                 // The end of a statement can overtake its last rows.
-                self.drain_answer().await?;
-                let line = summary(&statement);
-                self.view.terminal.say(line);
-            }
-            Event::ApplicationStarted(_)
-            | Event::JobFinished(_)
-            | Event::ApplicationFinished(_) => {}
-        }
-        Ok(())
-    }
-
-    async fn open_answer(&mut self, application: &Application, ready: ResultReady) -> Result {
-        self.drain_answer().await?;
-        let rows = application.rows(&ready).await?;
-        let writer = RowWriter::new(self.view.format, rows.schema(), std::io::stdout());
-        if self.view.format != Format::Table {
-            // Rows scroll by: bars would be drawn between them.
-            self.progress.clear();
-        }
-        self.answer = Some(Answer { rows, writer });
-        Ok(())
-    }
-
-    async fn drain_answer(&mut self) -> Result {
-        while self.answer.is_some() {
-            match next_batch(&mut self.answer).await {
-                Some(Ok(batch)) => {
-                    if let Some(answer) = &mut self.answer
-                        && answer.writer.write(&batch)? == Written::ReaderGone
-                    {
-                        self.answer = None;
-                    }
+                let drained = self.drain().await?;
+                self.progress.clear();
+                if self.broken.is_none() {
+                    self.view.terminal.say(report::summary(&statement));
                 }
-                Some(Err(_)) => self.answer = None,
-                None => {
-                    self.finish_answer()?;
-                }
+                return Ok(drained);
             }
+            Event::JobFinished(_) | Event::ApplicationFinished(_) => {}
         }
-        Ok(())
+        Ok(Written::Yes)
     }
 
-    fn finish_answer(&mut self) -> Result<Written> {
-        let Some(answer) = self.answer.take() else {
-            return Ok(Written::Yes);
-        };
-        self.progress.clear();
-        answer.writer.finish()
-    }
-
-    fn ended(&self, end: &ApplicationFinished) -> Result<End> {
-        match end.state() {
-            ApplicationState::Succeeded => Ok(End::Finished),
-            ApplicationState::Cancelled => Err(Failure::cancelled()),
-            ApplicationState::Failed | ApplicationState::Unspecified => Err(explain(
-                end.failure.clone().unwrap_or_default(),
-                self.script,
-            )),
+    async fn open(&mut self, ready: &ResultReady) -> Result<Written> {
+        let drained = self.drain().await?;
+        self.is_query = true;
+        match self.client.rows(ready).await {
+            Ok(rows) => {
+                if self.view.format != Format::Table {
+                    // Rows scroll by: bars would be drawn between them.
+                    self.progress.clear();
+                }
+                let writer = RowWriter::new(self.view.format, rows.schema(), std::io::stdout());
+                self.answer = Some(Answer { rows, writer });
+            }
+            Err(error) => self.broken = Some(error),
         }
+        Ok(drained)
     }
 }
 
 /// The next rows of the open answer; pending while there is none.
-async fn next_batch(answer: &mut Option<Answer>) -> Option<Result<arrow::array::RecordBatch>> {
+async fn next_batch(
+    answer: &mut Option<Answer>,
+) -> Option<drumline_client::Result<arrow::array::RecordBatch>> {
     match answer {
         Some(answer) => answer.rows.next().await,
         None => std::future::pending().await,
     }
 }
 
+/// The application's events. Unlike `Events::next`, waiting for the next may be given up and taken up again.
+fn events(application: &Application) -> impl Stream<Item = drumline_client::Result<Event>> + use<> {
+    futures::stream::unfold(application.watch(), |mut events| async {
+        loop {
+            match events.next().await {
+                Ok(Some(event)) => match event.event {
+                    Some(event) => return Some((Ok(event), events)),
+                    // Of a later release.
+                    None => continue,
+                },
+                Ok(None) => return None,
+                Err(error) => return Some((Err(error), events)),
+            }
+        }
+    })
+}
+
+/// What an application's end means.
+fn ended(application: &str, finished: ApplicationFinished) -> std::result::Result<(), Error> {
+    match finished.state() {
+        ApplicationState::Succeeded => Ok(()),
+        ApplicationState::Cancelled => Err(Error::Cancelled {
+            application: application.to_owned(),
+        }),
+        ApplicationState::Failed | ApplicationState::Unspecified => {
+            let failure = finished.failure.unwrap_or_else(|| proto::Failure {
+                message: format!("application {application} failed without a reason"),
+                ..proto::Failure::default()
+            });
+            Err(Error::Failure(Box::new(failure.into())))
+        }
+    }
+}
+
 /// A failure of the application, with the place in its text.
-fn explain(failure: WireFailure, script: &Script<'_>) -> Failure {
-    let place = match failure.line {
-        0 => String::new(),
-        line => caret::render(script.sql, script.source, line, failure.column),
+fn explain(error: Error, script: &Script<'_>) -> Failure {
+    let place = match error.position() {
+        Some(position) => caret::render(script.sql, script.source, position.line, position.column),
+        None => String::new(),
     };
-    from_wire(failure).detail(place)
-}
-
-/// A failure that came over the wire. The request being wrong is exit 1 too: the command was used
-/// rightly, the job failed.
-pub(crate) fn from_wire(failure: WireFailure) -> Failure {
-    let message = match failure.message.as_str() {
-        "" => "the master gave no reason".to_owned(),
-        message => message.to_owned(),
-    };
-    let hint = match (failure.kind(), failure.hint.as_str()) {
-        (FailureKind::Retryable, "") => "this may pass: try again".to_owned(),
-        (FailureKind::Bug, "") => {
-            "this is a defect of Drumline: please report it with the master's log".to_owned()
-        }
-        (_, hint) => hint.to_owned(),
-    };
-    Failure::new(Code::Failed, message).hint(hint)
-}
-
-/// What a statement did, on one line.
-fn summary(statement: &StatementFinished) -> String {
-    let elapsed = output::elapsed(Duration::from_micros(statement.elapsed_micros));
-    let rows = output::rows(statement.rows);
-    if !statement.message.is_empty() {
-        return format!("{} ({elapsed})", statement.message);
-    }
-    match (statement.table.as_str(), statement.already_committed) {
-        ("", _) => format!("{rows} in {elapsed}"),
-        (table, true) => format!(
-            "{table}: had been committed before as version {}, nothing done twice",
-            statement.version
-        ),
-        (table, false) => {
-            let files = statement.files;
-            format!(
-                "{rows} written to {table}, version {}, {files} files, in {elapsed}",
-                statement.version
-            )
-        }
-    }
-}
-
-/// What each task of a job did.
-fn facts(job: &JobFinished) -> String {
-    let mut columns = Columns::new(&[
-        "STAGE",
-        "TASK",
-        "WORKER",
-        "ROWS READ",
-        "ROWS SENT",
-        "BYTES SENT",
-        "ELAPSED",
-    ]);
-    let mut total: BTreeMap<&str, u64> = BTreeMap::new();
-    for task in &job.tasks {
-        *total.entry("rows").or_default() += task.rows_exchanged;
-        *total.entry("bytes").or_default() += task.bytes_exchanged;
-        columns.row([
-            task.stage.to_string(),
-            task.task.to_string(),
-            task.worker.clone(),
-            task.rows_read.to_string(),
-            task.rows_exchanged.to_string(),
-            task.bytes_exchanged.to_string(),
-            output::elapsed(Duration::from_micros(task.elapsed_micros)),
-        ]);
-    }
-    if columns.is_empty() {
-        return format!("job {}: ran in place, no exchange\n", job.job_id);
-    }
-    let (rows, bytes) = (
-        total.get("rows").copied().unwrap_or(0),
-        total.get("bytes").copied().unwrap_or(0),
-    );
-    let elapsed = output::elapsed(Duration::from_micros(job.elapsed_micros));
-    format!(
-        "job {} in {elapsed}: {rows} rows, {bytes} bytes exchanged\n{}",
-        job.job_id,
-        columns.render()
-    )
+    Failure::from(error).detail(place)
 }
 
 #[cfg(test)]
 mod tests {
-    use drumline_proto::v1::TaskFacts;
+    use drumline_client::proto::FailureKind;
 
     use super::*;
 
@@ -336,17 +376,25 @@ mod tests {
         }
     }
 
+    fn failed(failure: proto::Failure) -> Error {
+        let finished = ApplicationFinished {
+            state: ApplicationState::Failed as i32,
+            failure: Some(failure),
+        };
+        ended("a", finished).unwrap_err()
+    }
+
     #[test]
     fn a_mistyped_name_shows_its_place_and_the_candidates() {
-        let failure = WireFailure {
+        let error = failed(proto::Failure {
             kind: FailureKind::User as i32,
             message: "no column `artst`".to_owned(),
             hint: "did you mean `artist`?".to_owned(),
             ordinal: 0,
             line: 1,
             column: 8,
-        };
-        insta::assert_snapshot!(explain(failure, &script("SELECT artst FROM listen_events")).render(), @r"
+        });
+        insta::assert_snapshot!(explain(error, &script("SELECT artst FROM listen_events")).render(), @r"
         error: no column `artst`
           |
         1 | SELECT artst FROM listen_events
@@ -357,84 +405,25 @@ mod tests {
 
     #[test]
     fn a_failure_without_a_place_has_no_caret() {
-        let failure = WireFailure {
+        let error = failed(proto::Failure {
             message: "worker w1 was lost".to_owned(),
             kind: FailureKind::Retryable as i32,
             ..Default::default()
-        };
-        let shown = explain(failure, &script("SELECT 1"));
+        });
+        let shown = explain(error, &script("SELECT 1"));
         assert_eq!(
             shown.render(),
             "error: worker w1 was lost\nhint: this may pass: try again\n"
         );
-        assert_eq!(shown.code, Code::Failed);
     }
 
     #[test]
-    fn the_summary_says_what_was_done() {
-        let query = StatementFinished {
-            rows: 1,
-            elapsed_micros: 34_000,
-            ..Default::default()
+    fn an_end_without_a_reason_is_still_a_failure() {
+        assert!(ended("a", ApplicationFinished::default()).is_err());
+        let finished = ApplicationFinished {
+            state: ApplicationState::Succeeded as i32,
+            failure: None,
         };
-        assert_eq!(summary(&query), "1 row in 34 ms");
-        let write = StatementFinished {
-            rows: 96,
-            table: "dim_users".to_owned(),
-            version: 1,
-            files: 2,
-            elapsed_micros: 2_500_000,
-            ..Default::default()
-        };
-        assert_eq!(
-            summary(&write),
-            "96 rows written to dim_users, version 1, 2 files, in 2.50 s"
-        );
-        let again = StatementFinished {
-            already_committed: true,
-            ..write
-        };
-        assert_eq!(
-            summary(&again),
-            "dim_users: had been committed before as version 1, nothing done twice"
-        );
-        let view = StatementFinished {
-            message: "created view v".to_owned(),
-            ..Default::default()
-        };
-        assert_eq!(summary(&view), "created view v (0 ms)");
-    }
-
-    #[test]
-    fn facts_add_up_what_was_exchanged() {
-        let task = |task| TaskFacts {
-            stage: 1,
-            task,
-            worker: format!("w{task}"),
-            rows_exchanged: 10,
-            bytes_exchanged: 100,
-            elapsed_micros: 5_000,
-            rows_read: 50,
-        };
-        let job = JobFinished {
-            job_id: "j".to_owned(),
-            tasks: vec![task(0), task(1)],
-            elapsed_micros: 9_000,
-        };
-        let shown = facts(&job);
-        assert!(
-            shown.starts_with("job j in 9 ms: 20 rows, 200 bytes exchanged\n"),
-            "{shown}"
-        );
-        assert!(shown.contains("w0") && shown.contains("w1"), "{shown}");
-    }
-
-    #[test]
-    fn a_job_without_stages_says_so() {
-        let job = JobFinished {
-            job_id: "j".to_owned(),
-            ..Default::default()
-        };
-        assert_eq!(facts(&job), "job j: ran in place, no exchange\n");
+        assert!(ended("a", finished).is_ok());
     }
 }

@@ -30,7 +30,7 @@ struct Client {
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct MasterArg {
     /// Where the master is [default: config file, else http://127.0.0.1:7077]
-    #[arg(long, value_name = "URL", env = "DRUMLINE_MASTER")]
+    #[arg(long, value_name = "URL", env = "DRUMLINE_MASTER", global = true)]
     master: Option<String>,
 }
 

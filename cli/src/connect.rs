@@ -1,60 +1,104 @@
 //! Reaching a cluster: the SDK's client, with its errors as exit codes.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
-use drumline_proto::v1::application_event::Event;
-use drumline_proto::v1::{ClusterStatusResponse, ResultReady, SubmitRequest};
-use futures::Stream;
+use drumline_client::{Client, Error, Kind};
 use url::Url;
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Code, Failure, Result};
 
-pub(crate) struct Client;
-pub(crate) struct Application;
-pub(crate) struct Rows;
-
+/// Connects to the master at `url`.
 pub(crate) async fn connect(url: &Url) -> Result<Client> {
-    Err(Failure::unreachable(format!("no master at {url}"))
-        .hint("start one with `drumline up`, or say where it is with --master"))
+    let url = url.as_str().trim_end_matches('/');
+    Client::connect(url).await.map_err(|error| match error {
+        // Whatever it was, it happened while asking who is there.
+        Error::Failure(reason) => Failure::unreachable(format!(
+            "cannot reach a master at {url}: what answers there is none: {reason}"
+        ))
+        .hint("start one with `drumline up`, or name yours with --master or DRUMLINE_MASTER"),
+        other => other.into(),
+    })
 }
 
-impl Client {
-    pub(crate) async fn submit(&self, _request: SubmitRequest) -> Result<Application> {
-        Err(Failure::failed("not connected"))
-    }
-
-    pub(crate) async fn cluster_status(&self) -> Result<ClusterStatusResponse> {
-        Err(Failure::failed("not connected"))
-    }
-}
-
-impl Application {
-    pub(crate) async fn next_event(&mut self) -> Result<Option<Event>> {
-        Err(Failure::failed("not connected"))
-    }
-
-    pub(crate) async fn rows(&self, _ready: &ResultReady) -> Result<Rows> {
-        Err(Failure::failed("not connected"))
-    }
-
-    pub(crate) async fn cancel(&self) -> Result {
-        Err(Failure::failed("not connected"))
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        if matches!(error, Error::Cancelled { .. }) {
+            return Failure::cancelled();
+        }
+        let code = match &error {
+            Error::Unreachable { .. } => Code::Unreachable,
+            Error::Address { .. } | Error::StreamFile { .. } => Code::Usage,
+            // Refused before anything was kept: the file is wrong, or what it names does not answer.
+            Error::StreamRefused { failure, .. } => match failure.kind {
+                Kind::User => Code::Usage,
+                Kind::Retryable => Code::Unreachable,
+                Kind::Bug => Code::Failed,
+            },
+            // The command was used rightly; the job failed.
+            _ => Code::Failed,
+        };
+        let hint = error.hint().or_else(|| default_hint(error.kind()));
+        Failure::new(code, error.to_string()).hint(hint.unwrap_or_default())
     }
 }
 
-impl Rows {
-    pub(crate) fn schema(&self) -> SchemaRef {
-        SchemaRef::new(arrow::datatypes::Schema::empty())
+fn default_hint(kind: Kind) -> Option<String> {
+    match kind {
+        Kind::User => None,
+        Kind::Retryable => Some("this may pass: try again".to_owned()),
+        Kind::Bug => {
+            Some("this is a defect of Drumline: please report it with the master's log".to_owned())
+        }
     }
 }
 
-impl Stream for Rows {
-    type Item = Result<RecordBatch>;
+#[cfg(test)]
+mod tests {
+    use drumline_client::Failure as Reported;
 
-    fn poll_next(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(None)
+    use super::*;
+
+    fn refused(kind: Kind) -> Failure {
+        let failure = Reported {
+            kind,
+            message: "no broker answered".to_owned(),
+            hint: None,
+            ordinal: 0,
+            position: None,
+        };
+        Error::StreamRefused {
+            stream: "beatlytica".to_owned(),
+            key: "brokers".to_owned(),
+            failure: Box::new(failure),
+        }
+        .into()
+    }
+
+    #[test]
+    fn a_refused_stream_is_usage_or_unreachable() {
+        assert_eq!(refused(Kind::User).code, Code::Usage);
+        assert_eq!(refused(Kind::Retryable).code, Code::Unreachable);
+        assert!(refused(Kind::User).message.contains("brokers"));
+    }
+
+    #[test]
+    fn a_failed_job_is_no_usage_error() {
+        let failure = Reported {
+            kind: Kind::User,
+            message: "no table t".to_owned(),
+            hint: None,
+            ordinal: 0,
+            position: None,
+        };
+        assert_eq!(
+            Failure::from(Error::Failure(Box::new(failure))).code,
+            Code::Failed
+        );
+    }
+
+    #[test]
+    fn being_cancelled_has_its_own_code() {
+        let cancelled = Error::Cancelled {
+            application: "a".to_owned(),
+        };
+        assert_eq!(Failure::from(cancelled).code, Code::Cancelled);
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use drumline_proto::v1::{JobPlanned, StagePlanned, TaskChanged, TaskState};
+use drumline_client::proto::{JobPlanned, StagePlanned, TaskChanged, TaskState};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::terminal::Terminal;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -11,29 +12,50 @@ use crate::failure::{OrFail as _, Result};
 /// How long a process whose parent is gone may take to stop cleanly; nobody is left to kill it.
 const ORPHAN_DEADLINE: Duration = Duration::from_secs(15);
 
-/// SIGINT and SIGTERM of this process.
+/// SIGINT, and mostly SIGTERM too, of this process.
 pub(crate) struct StopSignals {
     interrupt: Signal,
-    terminate: Signal,
+    terminate: Option<Signal>,
 }
 
 impl StopSignals {
     /// From here on the two signals no longer end the process by themselves.
     pub(crate) fn listen() -> Result<Self> {
+        let terminate =
+            signal(SignalKind::terminate()).or_fail(|| "cannot listen for SIGTERM".to_owned())?;
         Ok(Self {
-            interrupt: signal(SignalKind::interrupt())
-                .or_fail(|| "cannot listen for Ctrl-C".to_owned())?,
-            terminate: signal(SignalKind::terminate())
-                .or_fail(|| "cannot listen for SIGTERM".to_owned())?,
+            terminate: Some(terminate),
+            ..Self::interrupts()?
         })
     }
 
-    /// Resolves when either arrives. Signals that came since the last call count.
+    /// SIGINT only: SIGTERM still ends the process, for a prompt that waits for its user.
+    pub(crate) fn interrupts() -> Result<Self> {
+        let interrupt =
+            signal(SignalKind::interrupt()).or_fail(|| "cannot listen for Ctrl-C".to_owned())?;
+        Ok(Self {
+            interrupt,
+            terminate: None,
+        })
+    }
+
+    /// Resolves when one arrives, or has arrived since the last call.
     pub(crate) async fn recv(&mut self) {
+        let terminate = async {
+            match &mut self.terminate {
+                Some(terminate) => terminate.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = terminate => {}
         }
+    }
+
+    /// Forgets what has arrived: it was meant for what is over.
+    pub(crate) fn forget(&mut self) {
+        while self.recv().now_or_never().is_some() {}
     }
 }
 

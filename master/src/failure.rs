@@ -50,3 +50,21 @@ impl Failure {
         }
     }
 }
+
+impl From<drumline_lake::Error> for Failure {
+    fn from(error: drumline_lake::Error) -> Self {
+        Failure {
+            hint: error.hint().unwrap_or_default(),
+            ..Failure::new(error.kind(), error.to_string())
+        }
+    }
+}
+
+impl From<drumline_engine::Error> for Failure {
+    fn from(error: drumline_engine::Error) -> Self {
+        Failure {
+            hint: error.hint().unwrap_or_default(),
+            ..Failure::new(error.kind(), error.to_string())
+        }
+    }
+}

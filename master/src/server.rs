@@ -3,27 +3,53 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use arrow_flight::flight_service_server::FlightServiceServer;
 use axum::Router;
-use axum::response::IntoResponse;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use drumline_engine::Engine;
+use drumline_lake::{Catalog, Lake};
+use drumline_proto::v1::applications_server::ApplicationsServer;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::runtime::Runtime;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use tonic::service::Routes;
 
+use crate::admitter::Admitter;
+use crate::applications::{Applications, ApplicationsService, ResultsService, Services};
+use crate::catalog::Names;
 use crate::lock::StateLock;
-use crate::{Error, Options, Result};
+use crate::routing::Placements;
+use crate::{Error, Options, Result, cluster};
 
-/// How long calls may take to end once the master stops.
+/// How long calls and background work may take to end once the master stops.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// The largest message of a request: a client's plan, or a worker's offer with many files.
+const MAX_MESSAGE: usize = 64 << 20;
+
+/// A service with our limits on message sizes: each has a type of its own.
+macro_rules! limited {
+    ($server:ident, $service:expr) => {
+        $server::new($service)
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE)
+    };
+}
 
 /// A running master.
 pub struct Handle {
     /// Where it listens.
     pub address: SocketAddr,
+    applications: Applications,
     shutdown: CancellationToken,
     serving: JoinHandle<()>,
+    background: JoinSet<()>,
+    jobs: Runtime,
     _lock: StateLock,
 }
 
@@ -36,30 +62,119 @@ pub async fn start(options: Options) -> Result<Handle> {
     };
     let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
+    let lake = Lake::open(&options.lake, options.stores.clone()).await?;
+    lake.check_writable().await?;
+    let catalog = Catalog::open(lake.clone()).await?;
+
     let shutdown = CancellationToken::new();
-    let routes = Routes::from(web());
-    let serving = tokio::spawn(serve(listener, routes, shutdown.clone()));
+    let mut background = JoinSet::new();
+    let (workers, membership, _worker_events) = cluster::start(shutdown.clone());
+    background.spawn(membership);
+
+    let jobs = jobs_runtime()?;
+    let admitter = Admitter::new(options.concurrent_jobs);
+    background.spawn(watch_workers(workers.subscribe(), admitter.clone()));
+    let services = Services {
+        engine: engine(&options)?,
+        names: Names::new(catalog),
+        workers: workers.subscribe(),
+        admitter,
+        placements: Placements::default(),
+        jobs: jobs.handle().clone(),
+        limits: Default::default(),
+    };
+    let applications = Applications::new(services, options.kept_applications);
+
+    let rpc = Routes::new(limited!(ApplicationsServer, ApplicationsService::new(applications.clone())))
+        .add_service(limited!(FlightServiceServer, ResultsService::new(applications.clone())))
+;
+    let serving = tokio::spawn(serve(listener, one_port(rpc), shutdown.clone()));
+    tracing::info!(%address, lake = %lake.root(), "master listens");
     Ok(Handle {
         address,
+        applications,
         shutdown,
         serving,
+        background,
+        jobs,
         _lock: lock,
     })
 }
 
 impl Handle {
     /// Cancels what runs, ends all calls, gives the port and the state folder back.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
+        let _ = tokio::time::timeout(STOP_WITHIN, self.applications.stop()).await;
         self.shutdown.cancel();
-        let abort = self.serving.abort_handle();
-        if tokio::time::timeout(STOP_WITHIN, self.serving).await.is_err() {
-            abort.abort();
+        let all_ended = async {
+            while self.background.join_next().await.is_some() {}
+            // Ends after the calls, some of which end with what runs in the background.
+            let _ = (&mut self.serving).await;
+        };
+        if tokio::time::timeout(STOP_WITHIN, all_ended).await.is_err() {
+            tracing::warn!("calls did not end in time and are cut off");
+            self.serving.abort();
+            self.background.shutdown().await;
+        }
+        self.jobs.shutdown_background();
+    }
+}
+
+fn engine(options: &Options) -> Result<Engine> {
+    Ok(Engine::new(drumline_engine::Options {
+        memory_limit: options.memory_limit,
+        ..drumline_engine::Options::new(options.stores.clone(), &options.work_dir)
+    })?)
+}
+
+/// Threads that plan, and run what runs in place: calls and heartbeats are served by others.
+fn jobs_runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .thread_name("drumline-jobs")
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Runtime { source })
+}
+
+async fn watch_workers(
+    mut workers: tokio::sync::watch::Receiver<std::sync::Arc<[drumline_engine::WorkerTarget]>>,
+    admitter: Admitter,
+) {
+    loop {
+        let alive = workers.borrow_and_update().clone();
+        admitter.workers_changed(&alive);
+        if workers.changed().await.is_err() {
+            return;
         }
     }
 }
 
+/// gRPC and pages together. Tonic's own fallback would answer a browser, and axum's a gRPC client:
+/// there is one, which looks at who asks.
+fn one_port(rpc: Routes) -> Routes {
+    let pages = Router::new().route("/healthz", get(|| async { "ok\n" })).route("/", get(root));
+    let rpc = rpc.prepare().into_axum_router().reset_fallback();
+    Routes::from(rpc.merge(pages).fallback(unknown))
+}
+
+async fn root() -> impl IntoResponse {
+    format!("drumline master {}\n", drumline_proto::BUILD)
+}
+
+async fn unknown(request: Request) -> Response {
+    let content_type = request.headers().get(http::header::CONTENT_TYPE);
+    let is_rpc = content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    match is_rpc {
+        true => {
+            let message = format!("this master has no method {}", request.uri().path());
+            Status::unimplemented(message).into_http::<axum::body::Body>()
+        }
+        false => (http::StatusCode::NOT_FOUND, "not found\n").into_response(),
+    }
+}
+
 async fn serve(listener: TcpListener, routes: Routes, shutdown: CancellationToken) {
-    let server = tonic::transport::Server::builder()
+    let served = tonic::transport::Server::builder()
         // `/` and `/healthz` are for browsers and probes.
         .accept_http1(true)
         .tcp_nodelay(true)
@@ -67,22 +182,11 @@ async fn serve(listener: TcpListener, routes: Routes, shutdown: CancellationToke
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         // Results are large, and several flow over one connection.
         .initial_stream_window_size(4 << 20)
-        .initial_connection_window_size(16 << 20);
-    let served = { server }
+        .initial_connection_window_size(16 << 20)
         .add_routes(routes)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned())
         .await;
     if let Err(error) = served {
         tracing::error!(%error, "the master's port is not served any more");
     }
-}
-
-fn web() -> Router {
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/", get(root).fallback(root))
-}
-
-async fn root() -> impl IntoResponse {
-    format!("drumline master {}\n", drumline_proto::BUILD)
 }

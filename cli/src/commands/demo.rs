@@ -1,8 +1,11 @@
-//! `drumline demo`.
+//! `drumline demo`: Kafka, lake, distributed SQL, answers.
+
 use crate::failure::{Failure, Result};
-/// Show the whole path.
+
+/// Show the whole path on real listening events.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
+
 pub(crate) async fn run(_arguments: Arguments) -> Result {
-    Err(Failure::failed("not here yet"))
+    Err(Failure::failed("the demo is not here yet"))
 }

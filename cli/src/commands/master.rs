@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::failure::Result;
+use crate::commands::cannot_listen;
+use crate::failure::{Failure, Result};
+use crate::local::lake_url;
 use crate::logging::{self, LogFormat};
-use crate::signals;
+use crate::{output, signals};
 
 /// Run a master.
 #[derive(Debug, clap::Args)]
@@ -48,8 +50,27 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> Result {
     logging::start(arguments.log_format, "info")?;
-    let _stop = signals::stop_token(arguments.exit_with_parent)?;
-    Err(crate::failure::Failure::failed(
-        "the master is not here yet",
-    ))
+    let stop = signals::stop_token(arguments.exit_with_parent)?;
+    let lake = lake_url(&arguments.lake)?;
+    let options =
+        drumline_master::Options::new(arguments.listen, lake.as_str(), &arguments.state_dir);
+    let master = tokio::select! {
+        master = drumline_master::start(options) => master.map_err(|error| explain(error, arguments.listen))?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    output::print(&format!(
+        "master is at http://{}, lake {lake}\n",
+        master.address
+    ))?;
+    stop.cancelled().await;
+    tracing::info!("stopping");
+    master.stop().await;
+    Ok(())
+}
+
+fn explain(error: drumline_master::Error, listen: SocketAddr) -> Failure {
+    match error {
+        drumline_master::Error::Listen { source, .. } => cannot_listen(listen, &source),
+        other => Failure::failed(other.to_string()).hint(other.hint().unwrap_or_default()),
+    }
 }

@@ -30,3 +30,28 @@ pub(crate) fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Fail
         _ => Failure::failed(format!("cannot listen on {address}: {error}")),
     }
 }
+
+/// `KEY=VALUE`, for options that pass a setting on.
+pub(crate) fn setting(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => {
+            Ok((key.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err("a setting is KEY=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::setting;
+
+    #[test]
+    fn a_setting_is_split_at_its_first_equals_sign() {
+        assert_eq!(
+            setting("a.b = c=d").unwrap(),
+            ("a.b".to_owned(), "c=d".to_owned())
+        );
+        assert!(setting("a.b").is_err());
+        assert!(setting("=c").is_err());
+    }
+}

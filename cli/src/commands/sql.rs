@@ -46,7 +46,7 @@ pub(crate) struct ShowArg {
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
     /// Session setting, e.g. datafusion.execution.batch_size=4096; may be repeated
-    #[arg(long = "settings", value_name = "KEY=VALUE", value_parser = setting)]
+    #[arg(long = "settings", value_name = "KEY=VALUE", value_parser = crate::commands::setting)]
     settings: Vec<(String, String)>,
     /// Show what each task did: rows read, rows and bytes exchanged
     #[arg(long)]
@@ -70,15 +70,6 @@ impl ShowArg {
     }
 }
 
-fn setting(text: &str) -> std::result::Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => {
-            Ok((key.trim().to_owned(), value.trim().to_owned()))
-        }
-        _ => Err("a setting is KEY=VALUE".to_owned()),
-    }
-}
-
 pub(crate) async fn run(arguments: Arguments) -> Result {
     let url = arguments.master.resolve()?;
     let view = arguments.show.view();
@@ -88,7 +79,15 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         (None, None) if std::io::stdin().is_terminal() => None,
         (None, None) => Some(read(std::path::Path::new("-"))?),
     };
-    let mut signals = StopSignals::listen()?;
+    if text.as_ref().is_some_and(|(sql, _)| sql.trim().is_empty()) {
+        return Err(Failure::usage("there is no SQL to run")
+            .hint("give a statement with -c, or a file with -f"));
+    }
+    let mut signals = if text.is_some() {
+        StopSignals::listen()?
+    } else {
+        StopSignals::interrupts()?
+    };
     let client = tokio::select! {
         client = connect(&url) => client?,
         () = signals.recv() => return Err(Failure::cancelled()),
@@ -97,10 +96,6 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         return interactive::run(&client, &url, arguments.show.settings(), view, &mut signals)
             .await;
     };
-    if sql.trim().is_empty() {
-        return Err(Failure::usage("there is no SQL to run")
-            .hint("give a statement with -c, or a file with -f"));
-    }
     let script = Script {
         name: source.as_deref().unwrap_or("drumline sql"),
         sql: &sql,
@@ -122,19 +117,4 @@ pub(crate) fn read(path: &std::path::Path) -> Result<(String, Option<String>)> {
     let text =
         std::fs::read_to_string(path).or_usage(|| format!("cannot read {}", path.display()))?;
     Ok((text, Some(path.display().to_string())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::setting;
-
-    #[test]
-    fn a_setting_is_split_at_its_first_equals_sign() {
-        assert_eq!(
-            setting("a.b = c=d").unwrap(),
-            ("a.b".to_owned(), "c=d".to_owned())
-        );
-        assert!(setting("a.b").is_err());
-        assert!(setting("=c").is_err());
-    }
 }

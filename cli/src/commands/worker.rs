@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::config::MasterArg;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::logging::{self, LogFormat};
-use crate::signals;
+use crate::{output, signals};
 
 /// Run a worker of a master. It waits for its master, and joins again after losing it.
 #[derive(Debug, clap::Args)]
@@ -45,8 +45,8 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> Result {
     logging::start(arguments.log_format, "info")?;
-    let _stop = signals::stop_token(arguments.exit_with_parent)?;
-    Err(crate::failure::Failure::failed(
-        "the worker is not here yet",
-    ))
+    let stop = signals::stop_token(arguments.exit_with_parent)?;
+    let master = arguments.master.resolve()?;
+    let _ = (stop, master, output::print);
+    Err(Failure::failed("the worker is not here yet"))
 }

@@ -58,6 +58,8 @@ pub(crate) struct LocalCluster {
     options: Options,
     master: Option<Process>,
     workers: Vec<Process>,
+    /// Known once the master has said where it is.
+    url: Option<Url>,
 }
 
 impl LocalCluster {
@@ -68,11 +70,16 @@ impl LocalCluster {
             options,
             master: None,
             workers: Vec::new(),
+            url: None,
         }
     }
 
     pub(crate) fn folder(&self) -> &Folder {
         &self.folder
+    }
+
+    pub(crate) fn url(&self) -> Option<&Url> {
+        self.url.as_ref()
     }
 
     /// Starts everything and waits until every worker has joined. On failure or when dropped half
@@ -95,6 +102,7 @@ impl LocalCluster {
         let url = announced_url(&said).ok_or_else(|| {
             Failure::failed(format!("master did not say where it is, but `{said}`"))
         })?;
+        self.url = Some(url.clone());
 
         for number in 1..=self.options.workers {
             let name = format!("worker-{number}");

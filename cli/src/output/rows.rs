@@ -1,7 +1,8 @@
 //! A statement's rows, written as they arrive.
 //!
-//! CSV and JSON are written batch by batch. A table needs its columns' widths first, so it holds rows
-//! back, though never more than [`TABLE_ROWS`]: a longer answer is printed as several tables.
+//! CSV and JSON are written as they come, a buffer at a time. A table needs its columns' widths first,
+//! so it holds rows back, though never more than [`TABLE_ROWS`]: a longer answer is printed as several
+//! tables. As long as nothing is out, an answer that broke off can be asked for again.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use crate::output::{Written, written};
 
 /// Rows that one printed table holds at most.
 const TABLE_ROWS: usize = 10_000;
+/// Bytes of CSV or JSON that are held back.
+const HELD_BYTES: usize = 1 << 20;
 
 const TABLE_CELLS: FormatOptions<'static> = FormatOptions::new()
     .with_null("NULL")
@@ -40,8 +43,11 @@ pub(crate) struct RowWriter<W: Write> {
     schema: SchemaRef,
     held: Vec<RecordBatch>,
     held_rows: usize,
-    rows: u64,
+    bytes: Vec<u8>,
+    /// The header, or the first table, has been made.
     begun: bool,
+    /// Something was written to `out`.
+    out_begun: bool,
 }
 
 impl<W: Write> RowWriter<W> {
@@ -52,18 +58,18 @@ impl<W: Write> RowWriter<W> {
             schema,
             held: Vec::new(),
             held_rows: 0,
-            rows: 0,
+            bytes: Vec::new(),
             begun: false,
+            out_begun: false,
         }
     }
 
-    /// Rows written or held.
-    pub(crate) fn rows(&self) -> u64 {
-        self.rows
+    /// Something of this answer has been written out already.
+    pub(crate) fn has_written(&self) -> bool {
+        self.out_begun
     }
 
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<Written> {
-        self.rows += batch.num_rows() as u64;
         if batch.num_rows() == 0 {
             return Ok(Written::Yes);
         }
@@ -95,8 +101,26 @@ impl<W: Write> RowWriter<W> {
             Format::Csv | Format::Json => Written::Yes,
         };
         match last {
-            Written::Yes => written(self.out.flush()),
+            Written::Yes => self.flush(),
             Written::ReaderGone => Ok(last),
+        }
+    }
+
+    fn flush(&mut self) -> Result<Written> {
+        self.out_begun |= !self.bytes.is_empty();
+        let result = self
+            .out
+            .write_all(&self.bytes)
+            .and_then(|()| self.out.flush());
+        self.bytes.clear();
+        written(result)
+    }
+
+    fn flush_when_full(&mut self) -> Result<Written> {
+        if self.bytes.len() < HELD_BYTES {
+            Ok(Written::Yes)
+        } else {
+            self.flush()
         }
     }
 
@@ -109,33 +133,32 @@ impl<W: Write> RowWriter<W> {
         self.begun = true;
         let text = arrow::util::pretty::pretty_format_batches_with_options(&held, &TABLE_CELLS)
             .or_fail(|| "cannot show the rows".to_owned())?;
-        written(writeln!(self.out, "{text}"))
+        self.bytes.extend_from_slice(format!("{text}\n").as_bytes());
+        self.flush()
     }
 
     fn csv(&mut self, batch: &RecordBatch) -> Result<Written> {
         let batch = flat(batch)?;
-        let mut bytes = Vec::new();
         arrow::csv::WriterBuilder::new()
             .with_header(!self.begun)
-            .build(&mut bytes)
+            .build(&mut self.bytes)
             .write(&batch)
             .or_fail(|| "cannot write the rows as CSV".to_owned())?;
         self.begun = true;
-        written(self.out.write_all(&bytes).and_then(|()| self.out.flush()))
+        self.flush_when_full()
     }
 
     fn json(&mut self, batch: &RecordBatch) -> Result<Written> {
-        let mut bytes = Vec::new();
         let mut writer = arrow::json::WriterBuilder::new()
             .with_explicit_nulls(true)
-            .build::<_, arrow::json::writer::LineDelimited>(&mut bytes);
+            .build::<_, arrow::json::writer::LineDelimited>(&mut self.bytes);
         writer
             .write(batch)
             .and_then(|()| writer.finish())
             .or_fail(|| "cannot write the rows as JSON".to_owned())?;
         drop(writer);
         self.begun = true;
-        written(self.out.write_all(&bytes).and_then(|()| self.out.flush()))
+        self.flush_when_full()
     }
 }
 

@@ -10,11 +10,11 @@ use rustyline::error::ReadlineError;
 use url::Url;
 
 use crate::application::{self, Script, View};
-use crate::connect::Client;
 use crate::failure::{Code, OrFail as _, Result};
 use crate::output;
 use crate::signals::StopSignals;
 use crate::sql::buffer::is_complete;
+use drumline_client::Client;
 
 const PROMPT: &str = "drumline> ";
 const MORE: &str = "       -> ";
@@ -107,6 +107,7 @@ pub(crate) async fn run(
                 .terminal
                 .say(format!("no command `{what}`; \\h for help")),
             Input::Sql(sql) => {
+                signals.forget();
                 let script = Script {
                     name: "drumline sql",
                     sql: &sql,

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::execution::SendableRecordBatchStream;
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use tokio::sync::{mpsc, watch};
 
 use crate::failure::Failure;
@@ -142,7 +141,7 @@ impl ResultSlot {
 /// Moves an attempt's rows to the client. `deliver` is asked once, before the first row goes: from then
 /// on the attempt cannot be repeated unseen.
 pub(crate) async fn pump(
-    mut rows: SendableRecordBatchStream,
+    mut rows: impl Stream<Item = datafusion::error::Result<RecordBatch>> + Unpin,
     slot: &ResultSlot,
     limits: Limits,
     deliver: impl Future<Output = ()>,
@@ -167,6 +166,8 @@ pub(crate) async fn pump(
     if is_complete && count == 0 {
         return Ok(Pumped::Delivered { rows: 0 });
     }
+    // The place in line of a job that has ended is another's while its rows wait.
+    let rest = (!is_complete).then_some(rows);
     let Ok(client) = tokio::time::timeout(limits.fetch_within, slot.attached()).await else {
         return Ok(Pumped::Unfetched);
     };
@@ -176,7 +177,10 @@ pub(crate) async fn pump(
             return Ok(Pumped::ClientGone);
         }
     }
-    while !is_complete {
+    let Some(mut rows) = rest else {
+        return Ok(Pumped::Delivered { rows: count });
+    };
+    loop {
         let next = tokio::select! {
             () = client.closed() => return Ok(Pumped::ClientGone),
             next = rows.next() => next,

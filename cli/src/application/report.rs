@@ -1,0 +1,142 @@
+//! What statements and jobs did, in words for people.
+
+use std::time::Duration;
+
+use drumline_client::proto::{JobFinished, StatementFinished};
+
+use crate::output::{self, Columns};
+
+/// What a statement did, on one line.
+pub(super) fn summary(statement: &StatementFinished) -> String {
+    let elapsed = output::elapsed(Duration::from_micros(statement.elapsed_micros));
+    let rows = output::rows(statement.rows);
+    if !statement.message.is_empty() {
+        return format!("{} ({elapsed})", statement.message);
+    }
+    match (statement.table.as_str(), statement.already_committed) {
+        ("", _) => format!("{rows} in {elapsed}"),
+        (table, true) => {
+            format!(
+                "{table}: had been committed before as version {}, nothing done twice",
+                statement.version
+            )
+        }
+        (table, false) => {
+            let files = statement.files;
+            format!(
+                "{rows} written to {table}, version {}, files {files}, in {elapsed}",
+                statement.version
+            )
+        }
+    }
+}
+
+/// What each task of a job did.
+pub(super) fn facts(job: &JobFinished) -> String {
+    let mut columns = Columns::new(&[
+        "STAGE",
+        "TASK",
+        "WORKER",
+        "ROWS READ",
+        "ROWS SENT",
+        "BYTES SENT",
+        "ELAPSED",
+    ]);
+    for task in &job.tasks {
+        columns.row([
+            task.stage.to_string(),
+            task.task.to_string(),
+            task.worker.clone(),
+            task.rows_read.to_string(),
+            task.rows_exchanged.to_string(),
+            task.bytes_exchanged.to_string(),
+            output::elapsed(Duration::from_micros(task.elapsed_micros)),
+        ]);
+    }
+    if columns.is_empty() {
+        return format!("job {}: ran in place, no exchange\n", job.job_id);
+    }
+    let rows: u64 = job.tasks.iter().map(|task| task.rows_exchanged).sum();
+    let bytes: u64 = job.tasks.iter().map(|task| task.bytes_exchanged).sum();
+    let elapsed = output::elapsed(Duration::from_micros(job.elapsed_micros));
+    format!(
+        "job {} in {elapsed}: {rows} rows, {bytes} bytes exchanged\n{}",
+        job.job_id,
+        columns.render()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use drumline_client::proto::TaskFacts;
+
+    use super::*;
+
+    #[test]
+    fn the_summary_says_what_was_done() {
+        let query = StatementFinished {
+            rows: 1,
+            elapsed_micros: 34_000,
+            ..Default::default()
+        };
+        assert_eq!(summary(&query), "1 row in 34 ms");
+        let write = StatementFinished {
+            rows: 96,
+            table: "dim_users".to_owned(),
+            version: 1,
+            files: 2,
+            elapsed_micros: 2_500_000,
+            ..Default::default()
+        };
+        assert_eq!(
+            summary(&write),
+            "96 rows written to dim_users, version 1, files 2, in 2.50 s"
+        );
+        let again = StatementFinished {
+            already_committed: true,
+            ..write
+        };
+        assert_eq!(
+            summary(&again),
+            "dim_users: had been committed before as version 1, nothing done twice"
+        );
+        let view = StatementFinished {
+            message: "created view v".to_owned(),
+            ..Default::default()
+        };
+        assert_eq!(summary(&view), "created view v (0 ms)");
+    }
+
+    #[test]
+    fn facts_add_up_what_was_exchanged() {
+        let task = |task| TaskFacts {
+            stage: 1,
+            task,
+            worker: format!("w{task}"),
+            rows_exchanged: 10,
+            bytes_exchanged: 100,
+            elapsed_micros: 5_000,
+            rows_read: 50,
+        };
+        let job = JobFinished {
+            job_id: "j".to_owned(),
+            tasks: vec![task(0), task(1)],
+            elapsed_micros: 9_000,
+        };
+        let shown = facts(&job);
+        assert!(
+            shown.starts_with("job j in 9 ms: 20 rows, 200 bytes exchanged\n"),
+            "{shown}"
+        );
+        assert!(shown.contains("w0") && shown.contains("w1"), "{shown}");
+    }
+
+    #[test]
+    fn a_job_without_stages_says_so() {
+        let job = JobFinished {
+            job_id: "j".to_owned(),
+            ..Default::default()
+        };
+        assert_eq!(facts(&job), "job j: ran in place, no exchange\n");
+    }
+}

@@ -1,1 +1,0 @@
-//! What `drumline demo` asks, and the folder it keeps.

@@ -1,0 +1,173 @@
+//! Starting and stopping single processes, and what stands in their way.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::drumline::{command, end, run};
+
+fn taken() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    (listener, port)
+}
+
+#[test]
+fn a_busy_port_is_one_clear_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_listener, port) = taken();
+    let address = format!("127.0.0.1:{port}");
+    for arguments in [
+        &["up", "--port", &port, "--data-dir", "data"][..],
+        &["demo", "--port", &port, "--data-dir", "demo"],
+        &[
+            "master",
+            "--listen",
+            &address,
+            "--lake",
+            "lake",
+            "--state-dir",
+            "state",
+        ],
+        &["worker", "--listen", &address, "--work-dir", "work"],
+    ] {
+        let ended = run(folder.path(), arguments);
+        assert_eq!(ended.code, Some(1), "{arguments:?}: {ended:?}");
+        assert_eq!(ended.errors().len(), 1, "{ended:?}");
+        assert!(
+            ended.errors()[0].contains(&port) && ended.errors()[0].contains("in use"),
+            "{ended:?}"
+        );
+        assert!(ended.stderr.contains("hint: "), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_is_one_clear_line() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), "").unwrap();
+    let ended = run(
+        folder.path(),
+        &["up", "--port", "0", "--data-dir", "file/data"],
+    );
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.errors()[0].contains("file/data"), "{ended:?}");
+    assert!(ended.stderr.contains("--data-dir"), "{ended:?}");
+}
+
+/// Starts a process and reads the line in which it says where it is.
+fn start(folder: &std::path::Path, arguments: &[&str]) -> (Child, String) {
+    let mut child = command(folder, arguments)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    if line.is_empty() {
+        panic!("{arguments:?} did not start: {:?}", end(child));
+    }
+    (child, line)
+}
+
+fn url(line: &str) -> String {
+    line.split_whitespace()
+        .find(|word| word.starts_with("http://"))
+        .unwrap()
+        .trim_end_matches(',')
+        .to_owned()
+}
+
+#[test]
+fn a_master_and_a_worker_say_where_they_are_and_stop_on_sigterm() {
+    let folder = tempfile::tempdir().unwrap();
+    let (master, line) = start(
+        folder.path(),
+        &[
+            "master",
+            "--listen",
+            "127.0.0.1:0",
+            "--lake",
+            "lake",
+            "--state-dir",
+            "state",
+        ],
+    );
+    assert!(
+        line.starts_with("master is at http://127.0.0.1:") && line.contains("lake file://"),
+        "{line}"
+    );
+    let (worker, line) = start(
+        folder.path(),
+        &["worker", "--master", &url(&line), "--work-dir", "work"],
+    );
+    assert!(line.starts_with("worker is at http://127.0.0.1:"), "{line}");
+    for child in [worker, master] {
+        kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+        let ended = end(child);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.errors().is_empty(), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_worker_waits_for_its_master_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let master = format!("http://127.0.0.1:{}", crate::drumline::closed_port());
+    let (mut worker, _) = start(
+        folder.path(),
+        &["worker", "--master", &master, "--work-dir", "work"],
+    );
+    let said = BufReader::new(worker.stderr.take().unwrap())
+        .lines()
+        .map_while(Result::ok)
+        .find(|line| line.contains("waiting") && line.contains(&master));
+    assert!(said.is_some());
+    kill(Pid::from_raw(worker.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(end(worker).code, Some(0));
+}
+
+#[test]
+fn a_child_ends_when_its_parent_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut master, _) = start(
+        folder.path(),
+        &[
+            "master",
+            "--listen",
+            "127.0.0.1:0",
+            "--lake",
+            "lake",
+            "--state-dir",
+            "state",
+            "--exit-with-parent",
+        ],
+    );
+    drop(master.stdin.take());
+    assert_eq!(end(master).code, Some(0));
+}
+
+#[test]
+fn a_state_folder_belongs_to_one_master() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [
+        "master",
+        "--listen",
+        "127.0.0.1:0",
+        "--lake",
+        "lake",
+        "--state-dir",
+        "state",
+    ];
+    let (mut first, _) = start(folder.path(), &arguments);
+    let second = run(folder.path(), &arguments);
+    assert_eq!(second.code, Some(1), "{second:?}");
+    assert!(second.errors()[0].contains("state"), "{second:?}");
+    first.kill().unwrap();
+    first.wait().unwrap();
+}

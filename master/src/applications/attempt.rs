@@ -1,0 +1,273 @@
+//! One try of one statement: plan, wait for a turn, run, and either hand over rows or stage files.
+//!
+//! Every attempt plans anew, against the newest snapshots and the workers that are left, so that its job
+//! has an id of its own. Whatever an attempt leaves behind when it is dropped is invisible: staged files
+//! without a commit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use drumline_engine::{Engine, Query};
+use crate::planning::{Planned, Planner, Statement};
+use drumline_lake::StatementId;
+use drumline_proto::v1::application_event::Event as Told;
+use drumline_proto::v1::{ResultReady, ResultTicket};
+use futures::TryStreamExt;
+use prost::Message as _;
+use tokio::sync::{mpsc, oneshot};
+
+use super::commit::{Staged, Summary};
+use super::machine::{AttemptId, Event, Outcome};
+use super::results::{Pumped, ResultSlot, pump};
+use super::runner::Message;
+use super::target::{Prepared, prepare};
+use super::{Application, Body, Services, job};
+use crate::catalog::{PinnedTables, define, schema_ipc};
+use crate::failure::Failure;
+
+/// A statement as it was submitted.
+#[derive(Debug)]
+pub(super) enum Source {
+    Sql(Statement),
+    Plan(Vec<u8>),
+}
+
+/// Reads a text into statements; a plan is one.
+pub(super) fn read(engine: &Engine, body: Body) -> Result<Vec<Source>, Failure> {
+    match body {
+        Body::Sql(sql) => Ok(engine.parse(&sql)?.into_iter().map(Source::Sql).collect()),
+        Body::Plan(plan) => Ok(vec![Source::Plan(plan)]),
+    }
+}
+
+impl Source {
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::Sql(statement) => &statement.text,
+            Self::Plan(_) => "(logical plan)",
+        }
+    }
+
+    fn hash(&self) -> u64 {
+        match self {
+            Self::Sql(statement) => statement.text_hash(),
+            // A plan only reads, so nothing is ever committed under this.
+            Self::Plan(_) => 0,
+        }
+    }
+}
+
+/// What an attempt needs. It reports to the runner's inbox, and ends with [`Ended`].
+pub(super) struct Attempt {
+    pub(super) id: AttemptId,
+    pub(super) avoid: BTreeSet<String>,
+    pub(super) source: Arc<Source>,
+    pub(super) application: Arc<Application>,
+    pub(super) services: Arc<Services>,
+    pub(super) settings: Arc<BTreeMap<String, String>>,
+    pub(super) inbox: mpsc::Sender<Message>,
+}
+
+/// What an attempt came to.
+pub(super) struct Ended {
+    pub(super) outcome: Outcome,
+    pub(super) summary: Summary,
+    /// Set where the outcome is `Staged`.
+    pub(super) staged: Option<Staged>,
+    /// The application's settings from now on.
+    pub(super) settings: Option<BTreeMap<String, String>>,
+}
+
+impl Ended {
+    fn done(summary: Summary) -> Self {
+        Self {
+            outcome: Outcome::Done,
+            summary,
+            staged: None,
+            settings: None,
+        }
+    }
+
+    fn of(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            ..Self::done(Summary::default())
+        }
+    }
+
+    pub(super) fn failed(failure: Failure) -> Self {
+        Self::of(Outcome::Failed(failure))
+    }
+}
+
+impl From<drumline_engine::Error> for Ended {
+    fn from(error: drumline_engine::Error) -> Self {
+        match &error {
+            drumline_engine::Error::WorkerLost { worker, .. } => Self::of(Outcome::WorkerLost {
+                worker: Some(worker.clone()),
+                reason: error.to_string(),
+            }),
+            _ => Self::failed(error.into()),
+        }
+    }
+}
+
+impl From<drumline_lake::Error> for Ended {
+    fn from(error: drumline_lake::Error) -> Self {
+        Self::failed(error.into())
+    }
+}
+
+impl Attempt {
+    pub(super) async fn run(self) -> Ended {
+        self.try_run().await.unwrap_or_else(|failed| failed)
+    }
+
+    async fn try_run(&self) -> Result<Ended, Ended> {
+        let tables = self.services.names.pin().await?;
+        match self.plan(Arc::clone(&tables)).await? {
+            Planned::Query(query) => self.answer(&query).await,
+            Planned::Write(write) => self.write(write, &tables).await,
+            Planned::Definition(definition) => {
+                let message = define(self.services.names.catalog(), definition, self.statement_id()).await?;
+                Ok(Ended::done(Summary::message(message)))
+            }
+            Planned::Set { key, value } => Ok(self.set(key, value)),
+        }
+    }
+
+    async fn plan(&self, tables: Arc<PinnedTables>) -> drumline_engine::Result<Planned> {
+        let engine = &self.services.engine;
+        match &*self.source {
+            Source::Sql(statement) => engine.plan(statement, tables, &self.settings).await,
+            Source::Plan(plan) => engine.plan_logical(plan, tables, &self.settings).await,
+        }
+    }
+
+    fn set(&self, key: String, value: Option<String>) -> Ended {
+        let mut settings = BTreeMap::clone(&self.settings);
+        let message = match value {
+            Some(value) => {
+                let message = format!("{key} is {value}");
+                settings.insert(key, value);
+                message
+            }
+            None => {
+                settings.remove(&key);
+                format!("{key} is back to its default")
+            }
+        };
+        Ended {
+            settings: Some(settings),
+            ..Ended::done(Summary::message(message))
+        }
+    }
+
+    /// Runs a query whose rows go to the client.
+    async fn answer(&self, query: &Query) -> Result<Ended, Ended> {
+        let mut job = self.start(query).await?;
+        let slot = self.open_slot(&job);
+        let pumped = tokio::select! {
+            pumped = pump(job.rows, &slot, self.services.limits, self.may_deliver()) => pumped,
+            () = job.told.follow() => return Err(Ended::failed(Failure::bug("the job's reports ended"))),
+        };
+        let pumped = pumped.map_err(drumline_engine::Error::from)?;
+        match pumped {
+            Pumped::Delivered { rows } => {
+                job.told.finished().await;
+                Ok(Ended::done(Summary {
+                    rows,
+                    ..Summary::default()
+                }))
+            }
+            Pumped::ClientGone => Err(Ended::of(Outcome::ClientGone)),
+            Pumped::Unfetched => {
+                let waited = self.services.limits.fetch_within;
+                Err(Ended::failed(Failure {
+                    hint: "fetch a result when it is announced, or write it to a table".to_owned(),
+                    ..Failure::new(
+                        drumline_lake::ErrorKind::User,
+                        format!("nobody fetched the result within {} s", waited.as_secs()),
+                    )
+                }))
+            }
+        }
+    }
+
+    /// Runs a write up to its staged files.
+    async fn write(&self, write: crate::planning::Write, tables: &PinnedTables) -> Result<Ended, Ended> {
+        let statement = self.statement_id();
+        // Plain, and not used by another attempt of anybody.
+        let attempt = format!("{}-{}-{}", statement.application, self.id.ordinal, self.id.attempt);
+        let prepared = prepare(&write, &self.services.names, tables, &statement, &attempt).await?;
+        let (target, write_target) = match prepared {
+            Prepared::Run(target, write_target) => (target, write_target),
+            Prepared::Skip(summary) => return Ok(Ended::done(summary)),
+        };
+        let query = write.into_query(write_target)?;
+        let mut job = self.start(&query).await?;
+        let collected = tokio::select! {
+            collected = job.rows.try_collect::<Vec<_>>() => collected,
+            () = job.told.follow() => return Err(Ended::failed(Failure::bug("the job's reports ended"))),
+        };
+        let rows = collected.map_err(drumline_engine::Error::from)?;
+        let files = crate::planning::staged_files(&rows)?;
+        job.told.finished().await;
+        Ok(Ended {
+            staged: Some(Staged {
+                target,
+                statement,
+                files,
+            }),
+            ..Ended::of(Outcome::Staged)
+        })
+    }
+
+    async fn start(&self, query: &Query) -> Result<job::RunningJob, Ended> {
+        let job = job::start(&self.services, &self.application.log, self.id, query, &self.avoid).await?;
+        let started = Event::Started {
+            id: self.id,
+            workers: job.workers.clone(),
+        };
+        // A runner that is over has dropped this attempt.
+        let _ = self.inbox.send(Message::Event(started)).await;
+        Ok(job)
+    }
+
+    /// The statement's slot; announced when its first job runs.
+    fn open_slot(&self, job: &job::RunningJob) -> Arc<ResultSlot> {
+        let ordinal = self.id.ordinal;
+        let (slot, is_new) = self.application.open_slot(ordinal, Arc::clone(&job.schema));
+        if is_new {
+            let ticket = ResultTicket {
+                application_id: self.application.id.clone(),
+                ordinal,
+            };
+            let ready = ResultReady {
+                ordinal,
+                ticket: ticket.encode_to_vec(),
+                schema_ipc: schema_ipc(&job.schema),
+            };
+            self.application.log.append(SystemTime::now(), Told::ResultReady(ready));
+        }
+        slot
+    }
+
+    /// Waits for the runner's yes to the first row. Without one, this attempt is being stopped.
+    async fn may_deliver(&self) {
+        let (yes, answer) = oneshot::channel();
+        let _ = self.inbox.send(Message::MayDeliver { id: self.id, yes }).await;
+        if answer.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn statement_id(&self) -> StatementId {
+        StatementId {
+            application: self.application.id.clone(),
+            ordinal: self.id.ordinal,
+            text_hash: self.source.hash(),
+        }
+    }
+}

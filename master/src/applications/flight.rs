@@ -1,0 +1,115 @@
+//! Results over Arrow Flight: one `DoGet` per statement, with the ticket that its event carries.
+
+use std::pin::Pin;
+
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_service_server::FlightService;
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest,
+    HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
+};
+use drumline_proto::v1::ResultTicket;
+use futures::{Stream, StreamExt, TryStreamExt};
+use prost::Message;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Applications;
+use super::results::FetchError;
+use crate::error::status;
+
+/// Serves `DoGet`; a master has no use for the protocol's other calls.
+pub(crate) struct ResultsService {
+    applications: Applications,
+}
+
+impl ResultsService {
+    pub(crate) fn new(applications: Applications) -> Self {
+        Self { applications }
+    }
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn unused<T>() -> Result<T, Status> {
+    Err(Status::unimplemented("a master's Flight service answers DoGet only"))
+}
+
+#[tonic::async_trait]
+impl FlightService for ResultsService {
+    type DoGetStream = Answers<FlightData>;
+
+    async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+        let ticket = ResultTicket::decode(request.into_inner().ticket)
+            .map_err(|_| Status::invalid_argument("the ticket is not one of this master's"))?;
+        let ResultTicket { application_id, ordinal } = ticket;
+        let Some(slot) = self.applications.result(&application_id, ordinal)? else {
+            let message = format!("statement {ordinal} of application '{application_id}' has no result");
+            return Err(Status::not_found(message));
+        };
+        let rows = slot.fetch().map_err(|error| match error {
+            FetchError::FetchedAlready => {
+                let message = format!("the result of statement {ordinal} has been fetched already");
+                Status::failed_precondition(message)
+            }
+            FetchError::Failed(failure) => status(&failure, ordinal),
+        })?;
+        let rows = ReceiverStream::new(rows)
+            .map_err(move |failure| FlightError::Tonic(Box::new(status(&failure, ordinal))));
+        let encoded = FlightDataEncoderBuilder::new()
+            .with_schema(slot.schema().clone())
+            .build(rows)
+            .map_err(Status::from);
+        Ok(Response::new(encoded.boxed()))
+    }
+
+    type HandshakeStream = Answers<HandshakeResponse>;
+    type ListFlightsStream = Answers<FlightInfo>;
+    type DoPutStream = Answers<PutResult>;
+    type DoActionStream = Answers<arrow_flight::Result>;
+    type ListActionsStream = Answers<ActionType>;
+    type DoExchangeStream = Answers<FlightData>;
+
+    async fn handshake(
+        &self,
+        _: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<Response<Self::HandshakeStream>, Status> {
+        unused()
+    }
+
+    async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+        unused()
+    }
+
+    async fn get_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+        unused()
+    }
+
+    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+        unused()
+    }
+
+    async fn get_schema(&self, _: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+        unused()
+    }
+
+    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
+        unused()
+    }
+
+    async fn do_action(&self, _: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        unused()
+    }
+
+    async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
+        unused()
+    }
+
+    async fn do_exchange(
+        &self,
+        _: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Self::DoExchangeStream>, Status> {
+        unused()
+    }
+}

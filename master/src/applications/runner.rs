@@ -1,0 +1,290 @@
+//! Runs one application: owns its state machine, performs its actions, feeds back what came of them.
+//!
+//! At most one piece of work runs at a time: reading the text, an attempt, or a commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use drumline_engine::WorkerTarget;
+use drumline_proto::v1::application_event::Event as Told;
+use drumline_proto::v1::{
+    ApplicationFinished, ApplicationStarted, ApplicationState, JobRetried, StatementFinished, StatementStarted,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinSet};
+
+use super::attempt::{Attempt, Ended, Source, read};
+use super::commit::{self, Staged, Summary};
+use super::machine::{Action, AttemptId, End, Event, Machine, Outcome};
+use super::{Application, Body, Services};
+use crate::failure::Failure;
+
+/// What an application is told from outside, or asked by its own attempt.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Event(Event),
+    /// The attempt wants to hand its first row to the client, and waits for a yes. It gets none when it
+    /// is to be stopped.
+    MayDeliver { id: AttemptId, yes: oneshot::Sender<()> },
+}
+
+/// What the runner's one piece of work came to.
+enum Finished {
+    Read(Result<Vec<Source>, Failure>),
+    Attempt(AttemptId, Box<Ended>),
+    Commit(AttemptId, Result<Summary, Failure>),
+}
+
+/// Which piece of work runs: what to blame when it panics.
+#[derive(Debug, Clone, Copy)]
+enum Work {
+    Read,
+    Attempt(AttemptId),
+    Commit(AttemptId),
+}
+
+pub(crate) struct Runner {
+    application: Arc<Application>,
+    services: Arc<Services>,
+    /// As set at submission and changed by the statements so far.
+    settings: Arc<BTreeMap<String, String>>,
+    /// For the attempts, to report while they run.
+    inbox: mpsc::Sender<Message>,
+    machine: Machine,
+    statements: Vec<Arc<Source>>,
+    tasks: JoinSet<Finished>,
+    work: Work,
+    /// The attempt that has been told to stop.
+    stopping: Option<AttemptId>,
+    staged: Option<Staged>,
+    summary: Summary,
+    ordinal: u32,
+}
+
+impl Runner {
+    pub(crate) fn new(
+        application: Arc<Application>,
+        services: Arc<Services>,
+        settings: BTreeMap<String, String>,
+        inbox: mpsc::Sender<Message>,
+    ) -> Self {
+        Self {
+            application,
+            services,
+            settings: Arc::new(settings),
+            inbox,
+            machine: Machine::new(Instant::now()),
+            statements: vec![],
+            tasks: JoinSet::new(),
+            work: Work::Read,
+            stopping: None,
+            staged: None,
+            summary: Summary::default(),
+            ordinal: 0,
+        }
+    }
+
+    /// Ends with the application.
+    pub(crate) async fn run(mut self, body: Body, mut inbox: mpsc::Receiver<Message>) {
+        let services = Arc::clone(&self.services);
+        let mut workers = services.workers.clone();
+        let engine = services.engine.clone();
+        self.tasks.spawn_on(async move { Finished::Read(read(&engine, body)) }, &services.jobs);
+        workers.mark_changed();
+        while !self.machine.is_finished() {
+            tokio::select! {
+                // Cannot be `None`: the runner holds a sender itself.
+                Some(message) = inbox.recv() => self.take(message),
+                Ok(()) = workers.changed() => {
+                    let alive = workers.borrow_and_update().iter().map(|worker: &WorkerTarget| worker.id.clone()).collect();
+                    self.step(Event::WorkersChanged { alive });
+                }
+                Some(finished) = self.tasks.join_next() => {
+                    let event = self.take_finished(finished);
+                    self.step(event);
+                }
+                else => {
+                    let failure = Failure::bug("the application's runner has nothing to wait for");
+                    self.finish(End::Failed(failure));
+                    break;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Event(event) => self.step(event),
+            Message::MayDeliver { id, yes } => {
+                self.step(Event::Delivered { id });
+                if self.machine.may_deliver(id) {
+                    // An attempt that has ended meanwhile does not listen.
+                    let _ = yes.send(());
+                }
+            }
+        }
+    }
+
+    fn take_finished(&mut self, finished: Result<Finished, JoinError>) -> Event {
+        if let Some(id) = self.stopping.take() {
+            return Event::Stopped { id };
+        }
+        match finished {
+            Ok(Finished::Read(Ok(statements))) => {
+                self.statements = statements.into_iter().map(Arc::new).collect();
+                Event::Read {
+                    statements: u32::try_from(self.statements.len()).unwrap_or(u32::MAX),
+                }
+            }
+            Ok(Finished::Read(Err(failure))) => Event::Refused(failure),
+            Ok(Finished::Attempt(id, ended)) => {
+                let Ended {
+                    outcome,
+                    summary,
+                    staged,
+                    settings,
+                } = *ended;
+                self.summary = summary;
+                self.staged = staged;
+                if let Some(settings) = settings {
+                    self.settings = Arc::new(settings);
+                }
+                Event::Ended { id, outcome }
+            }
+            Ok(Finished::Commit(id, Ok(summary))) => {
+                self.summary = summary;
+                Event::Committed { id }
+            }
+            Ok(Finished::Commit(id, Err(failure))) => Event::CommitFailed { id, failure },
+            Err(error) => self.after_panic(&error),
+        }
+    }
+
+    fn after_panic(&self, error: &JoinError) -> Event {
+        let failure = Failure::bug(format!("the master failed while it worked on the statement: {error}"));
+        match self.work {
+            Work::Read => Event::Refused(failure),
+            Work::Attempt(id) => Event::Ended {
+                id,
+                outcome: Outcome::Failed(failure),
+            },
+            Work::Commit(id) => Event::CommitFailed { id, failure },
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        match self.machine.step(Instant::now(), event) {
+            Ok(actions) => actions.into_iter().for_each(|action| self.perform(action)),
+            Err(illegal) => tracing::error!(application = %self.application.id, %illegal),
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::AnnounceApplication { statements } => {
+                self.tell(Told::ApplicationStarted(ApplicationStarted { statements }));
+            }
+            Action::AnnounceStatement { ordinal } => {
+                self.ordinal = ordinal;
+                let sql = self.statement(ordinal).map(|source| source.text().to_owned()).unwrap_or_default();
+                self.tell(Told::StatementStarted(StatementStarted { ordinal, sql }));
+            }
+            Action::AnnounceRetry { id, reason, worker } => self.tell(Told::JobRetried(JobRetried {
+                ordinal: id.ordinal,
+                attempt: id.attempt,
+                reason,
+                worker,
+            })),
+            Action::RunAttempt { id, avoid } => self.run_attempt(id, avoid),
+            Action::StopAttempt { id } => {
+                self.stopping = Some(id);
+                self.tasks.abort_all();
+            }
+            Action::CommitStaged { id } => self.commit(id),
+            Action::FinishStatement { ordinal, elapsed } => self.finish_statement(ordinal, elapsed),
+            Action::Finish(end) => self.finish(end),
+        }
+    }
+
+    fn run_attempt(&mut self, id: AttemptId, avoid: std::collections::BTreeSet<String>) {
+        self.work = Work::Attempt(id);
+        let Some(source) = self.statement(id.ordinal) else {
+            self.tasks.spawn(async move {
+                let failure = Failure::bug(format!("there is no statement {}", id.ordinal));
+                Finished::Attempt(id, Box::new(Ended::failed(failure)))
+            });
+            return;
+        };
+        let attempt = Attempt {
+            id,
+            avoid,
+            source: Arc::clone(source),
+            application: Arc::clone(&self.application),
+            services: Arc::clone(&self.services),
+            settings: Arc::clone(&self.settings),
+            inbox: self.inbox.clone(),
+        };
+        let run = async move { Finished::Attempt(id, Box::new(attempt.run().await)) };
+        self.tasks.spawn_on(run, &self.services.jobs);
+    }
+
+    fn commit(&mut self, id: AttemptId) {
+        self.work = Work::Commit(id);
+        let staged = self.staged.take();
+        let commit = async move {
+            let committed = match staged {
+                Some(staged) => commit::commit(staged).await,
+                None => Err(Failure::bug("nothing is staged for the commit")),
+            };
+            Finished::Commit(id, committed)
+        };
+        self.tasks.spawn_on(commit, &self.services.jobs);
+    }
+
+    fn finish_statement(&mut self, ordinal: u32, elapsed: Duration) {
+        if let Some(slot) = self.application.slot(ordinal) {
+            slot.end(None);
+        }
+        let summary = std::mem::take(&mut self.summary);
+        self.tell(Told::StatementFinished(StatementFinished {
+            ordinal,
+            rows: summary.rows,
+            table: summary.table,
+            version: summary.version,
+            files: summary.files,
+            already_committed: summary.already_committed,
+            elapsed_micros: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+            message: summary.message,
+        }));
+    }
+
+    fn finish(&mut self, end: End) {
+        let (state, failure) = match end {
+            End::Succeeded => (ApplicationState::Succeeded, None),
+            End::Failed(failure) => (ApplicationState::Failed, Some(failure)),
+            End::Cancelled => (ApplicationState::Cancelled, None),
+        };
+        if let Some(slot) = self.application.slot(self.ordinal) {
+            let cancelled = || Failure::retryable("the application was cancelled");
+            let is_cancelled = state == ApplicationState::Cancelled;
+            slot.end(failure.clone().or_else(|| is_cancelled.then(cancelled)));
+        }
+        if let Some(failure) = &failure {
+            tracing::info!(application = %self.application.id, kind = ?failure.kind, message = failure.message, "application failed");
+        }
+        self.tell(Told::ApplicationFinished(ApplicationFinished {
+            state: state.into(),
+            failure: failure.map(|failure| failure.to_message(self.ordinal)),
+        }));
+    }
+
+    /// Statements count from 1.
+    fn statement(&self, ordinal: u32) -> Option<&Arc<Source>> {
+        self.statements.get(usize::try_from(ordinal).ok()?.checked_sub(1)?)
+    }
+
+    fn tell(&self, event: Told) {
+        self.application.log.append(SystemTime::now(), event);
+    }
+}

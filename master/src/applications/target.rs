@@ -1,0 +1,84 @@
+//! Where a statement's rows are written to, and whether they have been already.
+
+use crate::planning::{TableRef, Write, WriteMode};
+use drumline_lake::{Error, NewTable, Result, StatementId, Table, TableName, WriteTarget};
+
+use super::commit::{Summary, Target};
+use crate::catalog::{Names, PinnedTables};
+
+/// What to do about a write.
+pub(super) enum Prepared {
+    /// Run it; its tasks stage files as the `WriteTarget` says.
+    Run(Target, WriteTarget),
+    /// There is nothing to run.
+    Skip(Summary),
+}
+
+/// Prepares one attempt's write. `attempt` keeps its files apart from those of other attempts.
+pub(super) async fn prepare(
+    write: &Write,
+    names: &Names,
+    tables: &PinnedTables,
+    statement: &StatementId,
+    attempt: &str,
+) -> Result<Prepared> {
+    match &write.mode {
+        WriteMode::Append => append(&write.table, names, tables, statement, attempt).await,
+        WriteMode::Create(_) => create(write, names, tables, statement, attempt).await,
+    }
+}
+
+async fn append(
+    table: &TableRef,
+    names: &Names,
+    tables: &PinnedTables,
+    statement: &StatementId,
+    attempt: &str,
+) -> Result<Prepared> {
+    let name = TableName::new(&table.schema, &table.name);
+    let Some(object) = tables.catalog().get(&name) else {
+        return Err(Error::NotFound {
+            kind: "table",
+            name: name.to_string(),
+        });
+    };
+    let table = names.open(&name, object).await?;
+    if let Some(committed) = table.find_statement(statement).await? {
+        return Ok(Prepared::Skip(Summary::committed(name.to_string(), committed)));
+    }
+    let write_target = table.write_target(attempt).await?;
+    Ok(Prepared::Run(Target::Existing(table), write_target))
+}
+
+async fn create(
+    write: &Write,
+    names: &Names,
+    tables: &PinnedTables,
+    statement: &StatementId,
+    attempt: &str,
+) -> Result<Prepared> {
+    let WriteMode::Create(create) = &write.mode else {
+        return Err(Error::Bug { context: "a write that makes no table".to_owned() });
+    };
+    let name = TableName::new(&write.table.schema, &write.table.name);
+    let existing = tables.catalog().get(&name);
+    let is_ours = existing.is_some_and(|object| object.created_by.as_ref() == Some(statement));
+    if existing.is_some() && create.if_not_exists && !is_ours {
+        return Ok(Prepared::Skip(Summary::message(format!("{name} exists: nothing was done"))));
+    }
+    let new = NewTable {
+        name: name.clone(),
+        format: create.format,
+        location: create.location.clone(),
+        schema: write.input.schema(),
+        partition_columns: create.partition_by.clone(),
+        properties: Default::default(),
+        created_by: Some(statement.clone()),
+    };
+    let prepared = Table::prepare(names.catalog(), new).await?;
+    if let Some(committed) = prepared.already() {
+        return Ok(Prepared::Skip(Summary::committed(name.to_string(), committed)));
+    }
+    let write_target = prepared.write_target(attempt)?;
+    Ok(Prepared::Run(Target::New(Box::new(prepared), name.to_string()), write_target))
+}

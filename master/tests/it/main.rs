@@ -1,0 +1,9 @@
+//! A master in this process, with workers that run real task services, called over its port.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cluster;
+mod definitions;
+mod failures;
+mod queries;
+mod serving;
+mod writes;

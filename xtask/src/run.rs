@@ -1,0 +1,77 @@
+//! Running other programs, in the workspace's folder.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+/// The workspace's root.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+/// Runs a program with its output passed on; fails unless it succeeds.
+pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<()> {
+    run_with(program, arguments, &[])
+}
+
+/// [`run`], with something more in the environment.
+pub(crate) fn run_with(
+    program: &str,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> Result<()> {
+    let status = Command::new(program)
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .current_dir(root())
+        .status()
+        .with_context(|| format!("cannot start {program}"))?;
+    ensure!(
+        status.success(),
+        "`{program} {}` failed ({status})",
+        arguments.join(" ")
+    );
+    Ok(())
+}
+
+/// Runs cargo, the one that runs us.
+pub(crate) fn cargo(arguments: &[&str]) -> Result<()> {
+    run(&cargo_path(), arguments)
+}
+
+pub(crate) fn cargo_path() -> String {
+    std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+}
+
+/// What a program prints on stdout; fails unless it succeeds.
+pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(root())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start {program}"))?;
+    ensure!(
+        output.status.success(),
+        "`{program} {}` failed",
+        arguments.join(" ")
+    );
+    String::from_utf8(output.stdout).with_context(|| format!("{program} does not print UTF-8"))
+}
+
+/// All that a program prints, where it is there and succeeds; quiet otherwise.
+pub(crate) fn probe(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
+    // Java tells its version on stderr.
+    let text = [output.stdout, output.stderr].concat();
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&text).into_owned())
+}
