@@ -34,7 +34,7 @@ impl Client {
         Ok(Rows {
             client: self.clone(),
             schema,
-            batches,
+            batches: Box::new(batches),
         })
     }
 }
@@ -43,7 +43,7 @@ impl Client {
 pub struct Rows {
     client: Client,
     schema: SchemaRef,
-    batches: FlightRecordBatchStream,
+    batches: Box<FlightRecordBatchStream>,
 }
 
 impl Rows {
