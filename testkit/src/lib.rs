@@ -1,17 +1,21 @@
 //! What Drumline is tested with: real parts, started and stopped by tests.
 //!
-//! [`cluster`] starts real `drumline` processes and can kill or freeze each of them;
-//! [`gcs`] stands in for Google Cloud Storage and can be made to fail. [`conformance`] is
-//! what every object store of ours must do, [`answers`] compares two results. For tests only:
-//! nothing that ships depends on this crate.
+//! [`cluster`] starts real `drumline` processes and can kill or freeze each of them, [`kafka`] a real
+//! broker; [`gcs`] stands in for Google Cloud Storage and can be made to fail. [`outside`] reads what
+//! was written with another engine, [`answers`] compares two results, [`conformance`] is what every
+//! object store of ours must do. For tests only: nothing that ships depends on this crate.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod answers;
 pub mod cluster;
 pub mod conformance;
 pub mod gcs;
+pub mod kafka;
+pub mod outside;
 mod process;
+pub mod streams;
 
 pub use cluster::Cluster;
 pub use gcs::Gcs;
+pub use kafka::Kafka;
 pub use process::{Process, free_port, poll};

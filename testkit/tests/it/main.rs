@@ -1,4 +1,9 @@
-//! The test parts are tested too: a stand-in that is wrong would prove nothing.
+//! Whole clusters of real processes, and the test parts themselves: a stand-in that is wrong would
+//! prove nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod broker;
+mod consumer;
+mod queries;
+mod refusals;
 mod stores;

@@ -1,0 +1,113 @@
+//! Distributed queries: work on both workers, and the right answer when one of them goes.
+
+use std::time::{Duration, Instant};
+
+use drumline_testkit::Cluster;
+use drumline_testkit::cluster::{Options, rows};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A table of some 100 MB whose sums are known.
+fn with_numbers(cluster: &Cluster, rows: u64) {
+    cluster
+        .sql(&format!(
+            "CREATE TABLE numbers AS SELECT value AS n, value % 1000 AS bucket, \
+             md5(CAST(value AS varchar)) AS text FROM generate_series(1, {rows})"
+        ))
+        .unwrap();
+}
+
+const QUERY: &str = "SELECT count(*) AS buckets, sum(total) AS total, sum(texts) AS texts FROM (\
+     SELECT a.bucket, sum(a.n) AS total, count(DISTINCT b.text) AS texts \
+     FROM numbers a JOIN numbers b ON a.n = b.n GROUP BY a.bucket)";
+
+fn assert_answer(rows: &[serde_json::Value], count: u64) {
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(rows[0]["buckets"], 1000, "{rows:?}");
+    assert_eq!(rows[0]["total"], count * (count + 1) / 2, "{rows:?}");
+    assert_eq!(rows[0]["texts"], count, "{rows:?}");
+}
+
+#[test]
+fn a_large_query_runs_on_both_workers_and_exchanges_rows() {
+    let cluster = Cluster::start(Options::default()).unwrap();
+    with_numbers(&cluster, 2_000_000);
+    let output = cluster
+        .run(&["sql", "-o", "json", "--facts", "-c", QUERY])
+        .unwrap();
+    assert_answer(&rows(&output).unwrap(), 2_000_000);
+    let facts = String::from_utf8(output.stderr).unwrap();
+    for worker in 0..2 {
+        assert!(
+            facts.contains(&format!("worker-{}", worker + 1)) || facts.contains("127.0.0.1"),
+            "{facts}"
+        );
+    }
+    assert!(facts.contains("exchanged"), "{facts}");
+}
+
+/// What happens to a worker in the middle of a query.
+fn answer_survives(what: impl FnOnce(&mut Cluster)) {
+    const ROWS: u64 = 3_000_000;
+    let mut cluster = Cluster::start(Options::default()).unwrap();
+    with_numbers(&cluster, ROWS);
+    let mut query = cluster
+        .spawn("query", &["sql", "--quiet", "-o", "json", "-c", QUERY])
+        .unwrap();
+    // In the middle: tasks run, because a worker burns processor time.
+    let pid = cluster.worker(0).unwrap().pid();
+    let before = cpu_ticks(pid);
+    let until = Instant::now() + Duration::from_secs(30);
+    while cpu_ticks(pid) < before + 20 {
+        assert!(
+            query.is_running(),
+            "the query ended before its fault: {}",
+            query.log()
+        );
+        assert!(Instant::now() < until, "no task runs on the worker");
+        std::thread::yield_now();
+    }
+    what(&mut cluster);
+    assert!(
+        query.is_running(),
+        "the query ended before its fault: {}",
+        query.log()
+    );
+    let status = query.wait(PATIENCE).unwrap();
+    assert!(status.success(), "{}", query.log());
+    let line = query.log();
+    let row = line.lines().find(|line| line.starts_with('{')).unwrap();
+    assert_answer(&[serde_json::from_str(row).unwrap()], ROWS);
+}
+
+#[test]
+fn a_worker_killed_in_the_middle_of_a_query_does_not_change_its_answer() {
+    answer_survives(|cluster| cluster.worker(0).unwrap().kill().unwrap());
+}
+
+#[test]
+fn a_worker_frozen_in_the_middle_of_a_query_does_not_change_its_answer() {
+    answer_survives(|cluster| {
+        let worker = cluster.worker(0).unwrap();
+        worker.freeze().unwrap();
+        let pid = worker.pid().to_string();
+        // Thawed after 30 s by a process of its own: the query must not wait for it to be right.
+        std::process::Command::new("sh")
+            .args([
+                "-c",
+                "sleep 30; kill -CONT \"$1\" 2>/dev/null",
+                "thaw",
+                &pid,
+            ])
+            .spawn()
+            .unwrap();
+    });
+}
+
+/// User and system time of a process, in clock ticks (proc_pid_stat(5), fields 14 and 15).
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let (_, fields) = stat.rsplit_once(") ").unwrap_or_default();
+    let ticks = fields.split(' ').skip(11).take(2);
+    ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
+}
