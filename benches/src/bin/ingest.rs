@@ -1,0 +1,177 @@
+//! Events per second and core from Kafka to committed Parquet, beside decoding and encoding the same
+//! events in memory, in the same run. The second is the floor: what no consumer can go below.
+//!
+//! One worker on one core. Its seconds are processor time as the kernel counts it, so that Kafka and
+//! the master on the same machine do not blur the figure; wall time is printed too.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::json::ReaderBuilder;
+use clap::Parser;
+use drumline_client::proto::StreamDefinition;
+use drumline_client::{Client, stream_file};
+use drumline_testkit::cluster::{self, Cluster};
+use drumline_testkit::streams::{EXAMPLE_TOPICS, example_stream};
+use drumline_testkit::{Kafka, Process};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
+
+#[derive(Parser)]
+#[command(about = "Kafka to committed Parquet, beside decode and encode in memory")]
+struct Arguments {
+    /// Events, all topics together
+    #[arg(long, default_value_t = 2_000_000)]
+    events: u64,
+    /// Seconds between commits
+    #[arg(long, default_value_t = 5)]
+    flush_interval: u64,
+    /// Give up after so many seconds
+    #[arg(long, default_value_t = 600)]
+    patience: u64,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let kafka = Kafka::start()?;
+    kafka.create_topics(&EXAMPLE_TOPICS)?;
+    let mut cluster = Cluster::start(cluster::Options {
+        workers: 1,
+        cores: 1,
+        ..Default::default()
+    })?;
+    let text = example_stream(
+        &kafka.brokers(),
+        Duration::from_secs(arguments.flush_interval),
+    )?;
+    let definition = stream_file::parse(&text, Path::new("beatlytica.toml"))?;
+    let events = arguments.events.to_string();
+    let lines = cluster.path("events");
+    generate(
+        &cluster,
+        &events,
+        &["--output", &lines.display().to_string()],
+    )?;
+    generate(&cluster, &events, &["--brokers", &kafka.brokers()])?;
+
+    let floor = in_memory(&lines, &definition)?;
+    println!("in memory   {}", rate(arguments.events, floor));
+
+    let client = Client::connect(&cluster.url()).await?;
+    let before = processor_time(cluster.worker(0)?)?;
+    let started = Instant::now();
+    let name = definition.name.clone();
+    client.streams().apply(definition).await?;
+    let patience = Duration::from_secs(arguments.patience);
+    wait_for_rows(&client, &name, arguments.events, started + patience).await?;
+    let wall = started.elapsed();
+    let busy = processor_time(cluster.worker(0)?)? - before;
+    println!("committed   {}", rate(arguments.events, busy));
+    println!("wall time   {}", rate(arguments.events, wall));
+    println!(
+        "ratio       {:.2} of in memory",
+        floor.as_secs_f64() / busy.as_secs_f64()
+    );
+    Ok(())
+}
+
+fn generate(cluster: &Cluster, events: &str, sink: &[&str]) -> Result<()> {
+    let mut arguments = vec!["generate", "--quiet", "--events", events];
+    arguments.extend(sink);
+    let output = cluster.run(&arguments)?;
+    ensure!(
+        output.status.success(),
+        "generate: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+fn rate(events: u64, time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    format!(
+        "{:>10.0} events/s/core  ({seconds:.2} s)",
+        events as f64 / seconds
+    )
+}
+
+/// Decodes every line by the declared schema and encodes it as Parquet, on this thread.
+fn in_memory(folder: &Path, definition: &StreamDefinition) -> Result<Duration> {
+    let mut spent = Duration::ZERO;
+    for topic in &definition.topics {
+        let fields = topic.schema.iter().map(|field| {
+            let data_type = match field.r#type.as_str() {
+                "varchar" => DataType::Utf8,
+                "bigint" => DataType::Int64,
+                "double" => DataType::Float64,
+                "boolean" => DataType::Boolean,
+                other => bail!("field {}: no type {other} in this bench", field.name),
+            };
+            Ok(Field::new(&field.name, data_type, true))
+        });
+        let schema = Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?));
+        let path = folder.join(format!("{}.jsonl", topic.topic));
+        let lines = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let started = Instant::now();
+        encode(BufReader::with_capacity(1 << 20, lines), schema)?;
+        spent += started.elapsed();
+    }
+    Ok(spent)
+}
+
+fn encode(lines: BufReader<File>, schema: SchemaRef) -> Result<usize> {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(Default::default()))
+        .build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties))?;
+    for batch in ReaderBuilder::new(schema)
+        .with_batch_size(8192)
+        .build(lines)?
+    {
+        writer.write(&batch?)?;
+    }
+    Ok(writer.into_inner()?.len())
+}
+
+async fn wait_for_rows(client: &Client, stream: &str, rows: u64, until: Instant) -> Result<()> {
+    loop {
+        let status = client.streams().status(stream).await?;
+        let tables = status
+            .tables
+            .iter()
+            .filter(|table| table.kind != "dead letters");
+        let committed: u64 = tables.map(|table| table.rows).sum();
+        if committed >= rows {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            bail!(
+                "{committed} of {rows} rows are committed; {}",
+                status.last_error
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// User and system time of a process (proc_pid_stat(5), fields 14 and 15, 100 ticks a second).
+fn processor_time(process: &Process) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid()))?;
+    let (_, fields) = stat
+        .rsplit_once(") ")
+        .context("unknown layout of /proc/PID/stat")?;
+    let ticks = fields
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .map(|ticks| ticks.parse::<u64>());
+    let ticks: u64 = ticks.sum::<Result<u64, _>>()?;
+    Ok(Duration::from_millis(ticks * 10))
+}
