@@ -47,8 +47,8 @@ pub fn same_answer(
             );
         }
     }
-    expected.sort_by(compare_rows);
-    actual.sort_by(compare_rows);
+    expected.sort_by(|one, other| compare_rows(one, other));
+    actual.sort_by(|one, other| compare_rows(one, other));
     for (expected, actual) in expected.iter().zip(&actual) {
         let same = expected
             .iter()
@@ -130,7 +130,7 @@ fn show(row: &[Cell]) -> String {
     format!("({})", cells.join(", "))
 }
 
-fn compare_rows(one: &Vec<Cell>, other: &Vec<Cell>) -> Ordering {
+fn compare_rows(one: &[Cell], other: &[Cell]) -> Ordering {
     let exact = one.iter().zip(other).map(|pair| match pair {
         (Cell::Exact(one), Cell::Exact(other)) => one.cmp(other),
         (one, other) => one.rank().cmp(&other.rank()),

@@ -117,18 +117,16 @@ impl Cluster {
         Ok(self.workers.len() - 1)
     }
 
-    /// Waits until exactly `count` workers can be given work: what the master logs is not asked,
-    /// but a statement that needs an answer.
+    /// Waits until `count` workers have logged that they joined.
     fn wait_for_workers(&mut self, count: usize) -> Result<()> {
         let Some(master) = &mut self.master else {
             bail!("no master runs");
         };
-        // A worker says on stdout that it has joined.
         let workers = &mut self.workers;
         master.wait_until("joined by its workers", UP_WITHIN, || {
             let joined = workers
                 .iter()
-                .filter(|worker| worker.log().contains("joined"));
+                .filter(|worker| worker.log().contains("joined the cluster"));
             joined.count() >= count
         })?;
         for worker in workers {

@@ -67,10 +67,9 @@ async fn main() -> Result<()> {
     let client = Client::connect(&cluster.url()).await?;
     let before = processor_time(cluster.worker(0)?)?;
     let started = Instant::now();
-    let name = definition.name.clone();
-    client.streams().apply(definition).await?;
+    client.streams().apply(definition.clone()).await?;
     let patience = Duration::from_secs(arguments.patience);
-    wait_for_rows(&client, &name, arguments.events, started + patience).await?;
+    wait_for_rows(&client, &definition, arguments.events, started + patience).await?;
     let wall = started.elapsed();
     let busy = processor_time(cluster.worker(0)?)? - before;
     println!("committed   {}", rate(arguments.events, busy));
@@ -140,13 +139,18 @@ fn encode(lines: BufReader<File>, schema: SchemaRef) -> Result<usize> {
     Ok(writer.into_inner()?.len())
 }
 
-async fn wait_for_rows(client: &Client, stream: &str, rows: u64, until: Instant) -> Result<()> {
+async fn wait_for_rows(
+    client: &Client,
+    stream: &StreamDefinition,
+    rows: u64,
+    until: Instant,
+) -> Result<()> {
     loop {
-        let status = client.streams().status(stream).await?;
+        let status = client.streams().status(&stream.name).await?;
         let tables = status
             .tables
             .iter()
-            .filter(|table| table.kind != "dead letters");
+            .filter(|table| table.table != stream.dead_letters);
         let committed: u64 = tables.map(|table| table.rows).sum();
         if committed >= rows {
             return Ok(());
