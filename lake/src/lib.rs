@@ -11,10 +11,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod catalog;
+mod columns;
 mod error;
+mod hive;
 mod name;
+mod provider;
+mod record_log;
 mod root;
 mod snapshot;
+mod statistics;
 mod stores;
 mod table;
 mod writer;

@@ -1,16 +1,18 @@
-//! One version of a table, and the provider that reads it.
+//! One version of a table.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
+use datafusion::common::Statistics;
 use url::Url;
 
-use crate::{Error, Result, TableName};
+use crate::provider::SnapshotProvider;
+use crate::{Result, TableName};
 
 /// A visible file of a table.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct DataFile {
     /// Path relative to the table's location.
     pub path: String,
@@ -22,6 +24,27 @@ pub struct DataFile {
     pub partition_values: Vec<Option<String>>,
     /// Statistics as Delta writes them (`numRecords`, `minValues`, `maxValues`, `nullCount`).
     pub statistics: Option<serde_json::Value>,
+    /// The same as DataFusion wants them: files outlive snapshots, so this is worked out once.
+    pub(crate) for_scan: OnceLock<Arc<Statistics>>,
+}
+
+impl DataFile {
+    pub(crate) fn new(
+        path: String,
+        size: u64,
+        rows: u64,
+        partition_values: Vec<Option<String>>,
+        statistics: Option<serde_json::Value>,
+    ) -> Self {
+        Self {
+            path,
+            size,
+            rows,
+            partition_values,
+            statistics,
+            for_scan: OnceLock::new(),
+        }
+    }
 }
 
 /// One version of a table. Cheap to clone.
@@ -38,7 +61,7 @@ pub struct TableSnapshot {
     /// Columns whose values are folders.
     pub partition_columns: Vec<String>,
     /// Visible files.
-    pub files: Arc<[DataFile]>,
+    pub files: Arc<[Arc<DataFile>]>,
     /// The table's own offset of each (topic, partition): the next position to read.
     pub offsets: BTreeMap<(String, i32), i64>,
 }
@@ -56,6 +79,6 @@ impl TableSnapshot {
 
     /// A provider that scans this very version as plain Parquet.
     pub fn provider(&self) -> Result<Arc<dyn TableProvider>> {
-        Err(Error::bug("not built yet"))
+        Ok(Arc::new(SnapshotProvider::new(self.clone())?))
     }
 }

@@ -51,6 +51,9 @@ pub struct Object {
     pub location: Url,
     /// Format of a table's files.
     pub format: Format,
+    /// Folder of a plain Parquet table's commit records, under `_drumline/commits/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
     /// Free properties.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
@@ -74,6 +77,7 @@ impl Object {
             kind: ObjectKind::View,
             location: lake.root().clone(),
             format: Format::default(),
+            log: None,
             properties: BTreeMap::new(),
             created_by,
             view_sql: Some(sql.into()),
@@ -87,6 +91,7 @@ impl Object {
             kind: ObjectKind::External,
             location,
             format: Format::Parquet,
+            log: None,
             properties: BTreeMap::new(),
             created_by,
             view_sql: None,

@@ -43,6 +43,13 @@ pub struct Commit {
     pub files: Vec<StagedFile>,
 }
 
+impl Commit {
+    /// Rows of all files.
+    pub fn rows(&self) -> u64 {
+        self.files.iter().map(|file| file.rows).sum()
+    }
+}
+
 /// A commit that is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Committed {

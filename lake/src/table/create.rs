@@ -1,11 +1,25 @@
 //! Making tables, empty or with their first rows.
+//!
+//! The log's first record comes first and the name last, so that a name never points nowhere. A statement
+//! that is repeated after a crash finds its own first record by the table's id, which follows from the
+//! statement, and only adds the name.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
+use futures::StreamExt;
+use uuid::Uuid;
 
-use super::{Commit, Committed, Table};
-use crate::{Catalog, Error, Format, Result, StatementId, TableName, WriteTarget};
+use super::log::{Known, TableLog};
+use super::state::{Definition, Offsets, Proposal, State};
+use super::{Commit, Committed, Table, write_target};
+use crate::catalog::{CatalogSnapshot, Change};
+use crate::root::path_of;
+use crate::{
+    Catalog, Error, Format, Object, ObjectKind, Result, StatementId, TableName, WriteTarget,
+    columns, writer,
+};
 
 /// A table to be made.
 #[derive(Debug, Clone)]
@@ -31,32 +45,318 @@ pub struct NewTable {
 /// [`PreparedTable::create`].
 #[derive(Debug, Clone)]
 pub struct PreparedTable {
-    _catalog: Catalog,
+    catalog: Catalog,
+    name: TableName,
+    object: Object,
+    definition: Arc<Definition>,
+    /// The table, if this very statement made it before.
+    existing: Option<(Table, Committed)>,
 }
 
 impl Table {
+    /// Makes an empty table. Repeating it with the same `created_by` gives the same table; so does a table
+    /// that is there, whoever made it, with `if_not_exists`.
+    pub async fn create(catalog: &Catalog, new: NewTable, if_not_exists: bool) -> Result<Self> {
+        if if_not_exists {
+            let snapshot = catalog.refresh().await?;
+            if let Some(object) = snapshot.get(&new.name)
+                && object.kind == ObjectKind::Table
+            {
+                return Self::open(catalog.lake(), &new.name, object).await;
+            }
+        }
+        let prepared = Self::prepare(catalog, new).await?;
+        Ok(prepared.make(None).await?.0)
+    }
+
     /// Checks a new table and chooses its place; writers can then stage its first files.
-    pub async fn prepare(catalog: &Catalog, _new: NewTable) -> Result<PreparedTable> {
-        let _ = PreparedTable {
-            _catalog: catalog.clone(),
+    pub async fn prepare(catalog: &Catalog, new: NewTable) -> Result<PreparedTable> {
+        new.name.check()?;
+        let label = new.name.to_string();
+        let schema = columns::stored(&label, &new.schema)?;
+        columns::check_partitions(&label, &schema, &new.partition_columns)?;
+        check_properties(&new.properties)?;
+        let snapshot = catalog.refresh().await?;
+        if !snapshot.has_schema(&new.name.schema) {
+            return Err(Error::NotFound {
+                kind: "schema",
+                name: new.name.schema.clone(),
+            });
+        }
+        let definition = Arc::new(Definition {
+            schema,
+            partition_columns: new.partition_columns.clone(),
+            properties: new.properties.clone(),
+        });
+        let prepared = |object: Object, existing| PreparedTable {
+            catalog: catalog.clone(),
+            name: new.name.clone(),
+            object,
+            definition: definition.clone(),
+            existing,
         };
-        Err(Error::bug("not built yet"))
+        if let Some(object) = snapshot.get(&new.name) {
+            let made = made_before(catalog, &new, object).await?;
+            return Ok(prepared(object.clone(), Some(made)));
+        }
+        let object = place(catalog, &snapshot, &new).await?;
+        Ok(prepared(object, None))
     }
 }
 
 impl PreparedTable {
     /// Where and how writers stage the first files.
-    pub fn write_target(&self, _attempt: &str) -> Result<WriteTarget> {
-        Err(Error::bug("not built yet"))
+    pub fn write_target(&self, attempt: &str) -> Result<WriteTarget> {
+        write_target(
+            self.catalog.lake(),
+            &self.name,
+            &self.object,
+            &self.definition,
+            attempt,
+        )
     }
 
-    /// The commit of this very statement, if the table was made by it before: then there is nothing to run.
+    /// The commit of this very statement, if it made the table before: then there is nothing to run.
     pub fn already(&self) -> Option<Committed> {
-        None
+        self.existing.as_ref().map(|(_, committed)| *committed)
     }
 
     /// Makes the table with its first files; its name appears last.
-    pub async fn create(self, _commit: Commit) -> Result<(Table, Committed)> {
-        Err(Error::bug("not built yet"))
+    pub async fn create(self, commit: Commit) -> Result<(Table, Committed)> {
+        self.make(Some(commit)).await
+    }
+
+    async fn make(self, commit: Option<Commit>) -> Result<(Table, Committed)> {
+        let lake = self.catalog.lake();
+        if let Some((table, committed)) = self.existing {
+            if let Some(commit) = commit {
+                writer::delete(lake.store(), &commit.files).await;
+            }
+            return Ok((table, committed));
+        }
+        let table = Table::handle(lake, &self.name, &self.object)?;
+        let state = State::new(self.definition.clone());
+        let offsets = match &commit {
+            Some(commit) => {
+                let staging = lake.own_folder().join("staging");
+                table.log.check(&self.definition, commit, &staging)?;
+                state.offsets_after(&self.name.to_string(), &commit.made_by)?
+            }
+            None => Offsets::new(),
+        };
+        let proposal = Proposal {
+            version: 0,
+            attempt: Uuid::new_v4(),
+            commit: commit.as_ref(),
+            offsets,
+            published_below: 0,
+        };
+        let committed = match table.log.add(&self.definition, &proposal).await? {
+            Some(step) => {
+                let publish = step.publish.clone();
+                let known = table.learn(Known {
+                    state: Arc::new(state.apply(step)),
+                    loaded: None,
+                });
+                let empty = Commit::nothing();
+                let commit = commit.as_ref().unwrap_or(&empty);
+                table.landed(known, commit, 0, &publish).await
+            }
+            None => self.adopt(&table, commit.as_ref()).await?,
+        };
+        self.name_it().await?;
+        Ok((table, committed))
+    }
+
+    /// The first record is there: this statement made it before a crash, or somebody else was faster.
+    async fn adopt(&self, table: &Table, commit: Option<&Commit>) -> Result<Committed> {
+        if table.log.owner().await? != Some(Some(self.object.id)) {
+            return Err(Error::LocationTaken {
+                table: self.name.to_string(),
+                location: self.object.location.to_string(),
+                reason: "another table was made there".to_owned(),
+            });
+        }
+        let snapshot = table.snapshot().await?;
+        // The rows that are in are those of the earlier run; these files are orphans.
+        if let Some(commit) = commit {
+            writer::delete(self.catalog.lake().store(), &commit.files).await;
+        }
+        Ok(Committed {
+            version: 0,
+            already: true,
+            rows: snapshot.rows(),
+            files: snapshot.files.len(),
+        })
+    }
+
+    async fn name_it(&self) -> Result<()> {
+        self.catalog
+            .change(|snapshot| match snapshot.get(&self.name) {
+                Some(object) if object.id == self.object.id => Ok(Vec::new()),
+                Some(_) => Err(Error::AlreadyExists {
+                    kind: "table",
+                    name: self.name.to_string(),
+                }),
+                None => Ok(vec![Change::Put {
+                    name: self.name.clone(),
+                    object: self.object.clone(),
+                }]),
+            })
+            .await?;
+        Ok(())
+    }
+}
+
+impl Commit {
+    /// What an empty table begins with.
+    fn nothing() -> Self {
+        Self {
+            made_by: super::MadeBy::Stream {
+                stream: String::new(),
+                epoch: 0,
+                ranges: Vec::new(),
+            },
+            files: Vec::new(),
+        }
+    }
+}
+
+/// The name is taken: fine if the same statement took it.
+async fn made_before(
+    catalog: &Catalog,
+    new: &NewTable,
+    object: &Object,
+) -> Result<(Table, Committed)> {
+    let same_place = |theirs: &StatementId, ours: &StatementId| {
+        theirs.application == ours.application && theirs.ordinal == ours.ordinal
+    };
+    match (&object.created_by, &new.created_by) {
+        (Some(theirs), Some(ours)) if same_place(theirs, ours) => {
+            if theirs.text_hash != ours.text_hash {
+                return Err(Error::StatementChanged {
+                    table: new.name.to_string(),
+                    application: ours.application.clone(),
+                    ordinal: ours.ordinal,
+                });
+            }
+            let table = Table::open(catalog.lake(), &new.name, object).await?;
+            let found = table.find_statement(ours).await?;
+            let committed = found.unwrap_or(Committed {
+                version: 0,
+                already: true,
+                rows: 0,
+                files: 0,
+            });
+            Ok((table, committed))
+        }
+        _ => Err(Error::AlreadyExists {
+            kind: match object.kind {
+                ObjectKind::View => "view",
+                ObjectKind::Table | ObjectKind::External => "table",
+            },
+            name: new.name.to_string(),
+        }),
+    }
+}
+
+/// Chooses id, location and log of a new table.
+async fn place(catalog: &Catalog, snapshot: &CatalogSnapshot, new: &NewTable) -> Result<Object> {
+    let lake = catalog.lake();
+    let id = new
+        .created_by
+        .as_ref()
+        .map_or_else(Uuid::new_v4, |statement| id_of(&new.name, statement));
+    let short = id.simple().to_string()[..8].to_owned();
+    let TableName { schema, name } = &new.name;
+    let object = |location: &str| -> Result<Object> {
+        let log = format!("{schema}.{name}-{short}");
+        Ok(Object {
+            id,
+            kind: ObjectKind::Table,
+            location: lake.resolve_location(location)?,
+            format: new.format,
+            log: (new.format == Format::Parquet).then_some(log),
+            properties: new.properties.clone(),
+            created_by: new.created_by.clone(),
+            view_sql: None,
+        })
+    };
+    if let Some(location) = &new.location {
+        let object = object(location)?;
+        return match taken(catalog, snapshot, &new.name, &object).await? {
+            None => Ok(object),
+            Some(reason) => Err(Error::LocationTaken {
+                table: new.name.to_string(),
+                location: object.location.to_string(),
+                reason,
+            }),
+        };
+    }
+    // What a dropped table or a lost attempt left behind must not stand in the way of a name.
+    let plain = object(&format!("{schema}/{name}"))?;
+    match taken(catalog, snapshot, &new.name, &plain).await? {
+        None => Ok(plain),
+        Some(_) => object(&format!("{schema}/{name}-{short}")),
+    }
+}
+
+/// Why a location cannot be used, if so.
+async fn taken(
+    catalog: &Catalog,
+    snapshot: &CatalogSnapshot,
+    name: &TableName,
+    object: &Object,
+) -> Result<Option<String>> {
+    let put = Change::Put {
+        name: name.clone(),
+        object: object.clone(),
+    };
+    if let Err(Error::LocationTaken { reason, .. }) = snapshot.apply(&[put]) {
+        return Ok(Some(reason));
+    }
+    let log = TableLog::new(catalog.lake(), &name.to_string(), object)?;
+    match log.owner().await? {
+        Some(Some(id)) if id == object.id => return Ok(None),
+        Some(_) => return Ok(Some("it holds another table".to_owned())),
+        None => {}
+    }
+    if object.format == Format::Delta {
+        // Files without a log are orphans: no reader of Delta sees them.
+        return Ok(None);
+    }
+    let store = catalog.lake().store();
+    let path = path_of(&object.location)?;
+    match store.list(Some(&path)).next().await {
+        None => Ok(None),
+        Some(Ok(found)) => Ok(Some(format!(
+            "it is not empty: it holds '{}'",
+            found.location
+        ))),
+        Some(Err(source)) => Err(Error::store("list", &path, source)),
+    }
+}
+
+/// An id that follows from the statement (FNV-1a, 128 bits), so that a repeated statement finds its table.
+fn id_of(name: &TableName, statement: &StatementId) -> Uuid {
+    let text = format!(
+        "{}\0{}\0{}\0{}\0{}",
+        statement.application, statement.ordinal, statement.text_hash, name.schema, name.name
+    );
+    let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    for byte in text.bytes() {
+        hash ^= u128::from(byte);
+        hash = hash.wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+    }
+    uuid::Builder::from_custom_bytes(hash.to_be_bytes()).into_uuid()
+}
+
+/// Delta gives some properties a meaning that our commits would not keep.
+fn check_properties(properties: &BTreeMap<String, String>) -> Result<()> {
+    match properties.keys().find(|key| key.starts_with("delta.")) {
+        Some(key) => Err(Error::NotYet {
+            what: format!("table property '{key}'"),
+        }),
+        None => Ok(()),
     }
 }

@@ -1,81 +1,317 @@
 //! Tables: create, snapshot, commit, drop.
+//!
+//! A table is a log of numbered records (Delta's own, or ours for plain Parquet) folded into a state. Adding
+//! the next record *is* the commit. A handle keeps the newest state it knows, so that a commit costs one put
+//! when nobody else was there: the put itself tells if somebody was.
+//!
+//! Read next: `state` for what records do and which commits are refused, `log` for both formats' logs.
 
 mod commit;
 mod create;
+mod delta;
+mod log;
+mod plain;
+mod publish;
+mod remove;
+mod state;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use commit::{Commit, Committed, MadeBy, OffsetRange};
 pub use create::{NewTable, PreparedTable};
+use uuid::Uuid;
 
+use self::log::{Known, TableLog};
+use self::state::{Definition, Done, Proposal};
+use crate::record_log::{MAX_RACES, back_off};
+use crate::root::path_of;
+use crate::writer::{DEFAULT_COMPRESSION_LEVEL, DEFAULT_TARGET_FILE_SIZE};
 use crate::{
-    Catalog, Error, Lake, Object, Result, StatementId, TableName, TableSnapshot, WriteTarget,
+    Error, Format, Lake, Object, ObjectKind, Result, StatementId, TableName, TableSnapshot,
+    WriteTarget, columns,
 };
 
-/// A table that Drumline writes. Cheap to clone; clones share what they know of the table's newest state,
-/// so keep one for as long as you commit to it.
+/// A table that Drumline writes. Cheap to clone; all handles of one table in a process share what they know
+/// of its newest state.
 #[derive(Debug, Clone)]
 pub struct Table {
-    inner: Arc<Inner>,
+    lake: Lake,
+    name: TableName,
+    object: Arc<Object>,
+    log: TableLog,
+    shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
-struct Inner {
-    name: TableName,
-    object: Object,
+/// What all handles of one table share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// Commits of one process take turns: they would only race each other.
+    turn: tokio::sync::Mutex<()>,
+    known: Mutex<Option<Known>>,
 }
 
 impl Table {
-    /// Opens a table (or an external folder of Parquet files) that the catalog names.
-    pub async fn open(_lake: &Lake, name: &TableName, object: &Object) -> Result<Self> {
+    /// Opens a table that the catalog names. Reads nothing yet.
+    pub async fn open(lake: &Lake, name: &TableName, object: &Object) -> Result<Self> {
+        Self::handle(lake, name, object)
+    }
+
+    fn handle(lake: &Lake, name: &TableName, object: &Object) -> Result<Self> {
+        match object.kind {
+            ObjectKind::Table => {}
+            ObjectKind::View => {
+                return Err(Error::NotFound {
+                    kind: "table",
+                    name: name.to_string(),
+                });
+            }
+            ObjectKind::External => {
+                return Err(Error::NotYet {
+                    what: format!("opening '{name}': reading external tables"),
+                });
+            }
+        }
         Ok(Self {
-            inner: Arc::new(Inner {
-                name: name.clone(),
-                object: object.clone(),
-            }),
+            lake: lake.clone(),
+            name: name.clone(),
+            log: TableLog::new(lake, &name.to_string(), object)?,
+            object: Arc::new(object.clone()),
+            shared: lake.shared_table(object.id),
         })
-    }
-
-    /// Makes an empty table: its log first, then its name, so that the name never points nowhere.
-    /// Repeating it with the same `created_by` gives the same table.
-    pub async fn create(_catalog: &Catalog, _new: NewTable, _if_not_exists: bool) -> Result<Self> {
-        Err(Error::bug("not built yet"))
-    }
-
-    /// Removes a table's name, then its files. `Ok(false)`: there was none, and `if_exists` was given.
-    pub async fn drop(_catalog: &Catalog, _name: &TableName, _if_exists: bool) -> Result<bool> {
-        Err(Error::bug("not built yet"))
     }
 
     /// Its name.
     pub fn name(&self) -> &TableName {
-        &self.inner.name
+        &self.name
     }
 
     /// What the catalog says of it.
     pub fn object(&self) -> &Object {
-        &self.inner.object
+        &self.object
     }
 
-    /// The newest version.
+    /// The newest version. Completes what a crashed committer may have left half published.
     pub async fn snapshot(&self) -> Result<TableSnapshot> {
-        Err(Error::bug("not built yet"))
+        let known = self.refresh().await?;
+        let known = self.complete(known).await?;
+        let state = &known.state;
+        let offsets = state.offsets.iter().flat_map(|(topic, partitions)| {
+            partitions
+                .iter()
+                .map(|(partition, next)| ((topic.clone(), *partition), *next))
+        });
+        Ok(TableSnapshot {
+            name: self.name.clone(),
+            location: self.object.location.clone(),
+            version: state.version,
+            schema: state.definition.schema.clone(),
+            partition_columns: state.definition.partition_columns.clone(),
+            files: state.files.clone(),
+            offsets: offsets.collect(),
+        })
     }
 
     /// Makes staged files visible, with what made them: whole or not at all. Repeating a commit is safe:
     /// a statement that is already in answers with `already`, offsets that moved are an error.
-    pub async fn commit(&self, _commit: Commit) -> Result<Committed> {
-        Err(Error::bug("not built yet"))
+    pub async fn commit(&self, commit: Commit) -> Result<Committed> {
+        let _turn = self.shared.turn.lock().await;
+        let attempt = Uuid::new_v4();
+        let mut known = match self.known() {
+            Some(known) => known,
+            None => self.refresh().await?,
+        };
+        for race in 1..=MAX_RACES {
+            // What we know may be old; only the newest state may refuse.
+            let decided = match self.decide(&known, &commit).await {
+                Err(error) if error.kind() != crate::ErrorKind::Bug => {
+                    known = self.refresh().await?;
+                    self.decide(&known, &commit).await
+                }
+                decided => decided,
+            };
+            let offsets = match decided? {
+                Decision::Already(done) => return Ok(done.committed(true)),
+                Decision::Go(offsets) => offsets,
+            };
+            let state = &known.state;
+            let proposal = Proposal {
+                version: state.version + 1,
+                attempt,
+                commit: Some(&commit),
+                offsets,
+                published_below: state.published_below(),
+            };
+            if let Some(step) = self.log.add(&state.definition, &proposal).await? {
+                let publish = step.publish.clone();
+                let landed = self.learn(known.with(state.apply(step)));
+                return Ok(self
+                    .landed(landed, &commit, proposal.version, &publish)
+                    .await);
+            }
+            back_off(race.min(4)).await;
+            known = self.refresh().await?;
+        }
+        Err(self.log.contended())
     }
 
     /// Whether a statement has been committed here: lets a restarted master skip it without running it.
-    pub async fn find_statement(&self, _statement: &StatementId) -> Result<Option<Committed>> {
-        Err(Error::bug("not built yet"))
+    pub async fn find_statement(&self, statement: &StatementId) -> Result<Option<Committed>> {
+        let known = self.refresh().await?;
+        let found = self.log.find(&known, statement).await?;
+        Ok(found.map(|done| done.committed(true)))
     }
 
     /// Where and how writers stage files for this table. `attempt` separates one writer's files from
     /// another's; it must be a plain path segment.
-    pub async fn write_target(&self, _attempt: &str) -> Result<WriteTarget> {
-        Err(Error::bug("not built yet"))
+    pub async fn write_target(&self, attempt: &str) -> Result<WriteTarget> {
+        let known = match self.known() {
+            Some(known) => known,
+            None => self.refresh().await?,
+        };
+        write_target(
+            &self.lake,
+            &self.name,
+            &self.object,
+            &known.state.definition,
+            attempt,
+        )
     }
+
+    async fn decide(&self, known: &Known, commit: &Commit) -> Result<Decision> {
+        let state = &known.state;
+        if let MadeBy::Statement(id) = &commit.made_by
+            && let Some(done) = self.log.find(known, id).await?
+        {
+            return Ok(Decision::Already(done));
+        }
+        if let Some(loaded) = &known.loaded {
+            loaded.check_writable()?;
+        }
+        let staging = self.lake.own_folder().join("staging");
+        self.log.check(&state.definition, commit, &staging)?;
+        let table = self.name.to_string();
+        Ok(Decision::Go(state.offsets_after(&table, &commit.made_by)?))
+    }
+
+    /// After the record is in nothing may fail any more: what is left is completed by the next opener.
+    async fn landed(
+        &self,
+        known: Known,
+        commit: &Commit,
+        version: u64,
+        publish: &[state::Unpublished],
+    ) -> Committed {
+        match publish::publish(self.log.store(), publish).await {
+            Ok(()) => self.published(version),
+            Err(error) => {
+                tracing::warn!(table = %self.name, version, %error, "committed, but not all published yet");
+            }
+        }
+        self.log.checkpoint(&known.state).await;
+        Committed {
+            version,
+            already: false,
+            rows: commit.rows(),
+            files: commit.files.len(),
+        }
+    }
+
+    async fn complete(&self, known: Known) -> Result<Known> {
+        if known.state.unpublished.is_empty() {
+            return Ok(known);
+        }
+        publish::complete(self.log.store(), &known.state.unpublished).await?;
+        self.published(known.state.version);
+        Ok(known)
+    }
+
+    /// Remembers that all files up to a version are published.
+    fn published(&self, version: u64) {
+        let mut slot = self.slot();
+        if let Some(known) = slot.as_mut() {
+            let mut state = known.state.as_ref().clone();
+            state.unpublished.retain(|file| file.version > version);
+            known.state = Arc::new(state);
+        }
+    }
+
+    async fn refresh(&self) -> Result<Known> {
+        let newer = match self.known() {
+            Some(known) => self.log.follow(&known).await?,
+            None => self.log.load().await?,
+        };
+        Ok(self.learn(newer))
+    }
+
+    /// Keeps the newer of what is known and what was found.
+    fn learn(&self, found: Known) -> Known {
+        let mut slot = self.slot();
+        match slot.as_ref() {
+            Some(known) if known.state.version >= found.state.version => known.clone(),
+            _ => slot.insert(found).clone(),
+        }
+    }
+
+    fn known(&self) -> Option<Known> {
+        self.slot().clone()
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Known>> {
+        self.shared
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Decision {
+    Already(Done),
+    /// Commit, with these offsets after it.
+    Go(state::Offsets),
+}
+
+impl Done {
+    fn committed(&self, already: bool) -> Committed {
+        Committed {
+            version: self.version,
+            already,
+            rows: self.rows,
+            files: self.files,
+        }
+    }
+}
+
+fn write_target(
+    lake: &Lake,
+    name: &TableName,
+    object: &Object,
+    definition: &Definition,
+    attempt: &str,
+) -> Result<WriteTarget> {
+    let plain = !attempt.is_empty()
+        && attempt
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        && attempt != ".."
+        && attempt != ".";
+    if !plain {
+        return Err(Error::bug(format!(
+            "'{attempt}' cannot name a staging folder"
+        )));
+    }
+    let folder = match object.format {
+        Format::Delta => object.location.clone(),
+        Format::Parquet => lake.url_of(&lake.staging(attempt))?,
+    };
+    // Fails here rather than on the workers.
+    path_of(&folder)?;
+    Ok(WriteTarget {
+        table: name.to_string(),
+        format: object.format,
+        folder,
+        schema_json: columns::to_json(&definition.schema)?,
+        partition_columns: definition.partition_columns.clone(),
+        target_file_size: DEFAULT_TARGET_FILE_SIZE,
+        compression_level: DEFAULT_COMPRESSION_LEVEL,
+    })
 }

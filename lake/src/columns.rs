@@ -1,0 +1,244 @@
+//! What columns a table can hold, and how a schema is written down (as Delta writes it, for both formats).
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use deltalake_core::kernel::StructType;
+use deltalake_core::kernel::engine::arrow_conversion::{TryIntoArrow, TryIntoKernel};
+
+use crate::{Error, Result};
+
+/// The columns as a table holds them: microsecond UTC timestamps, plain strings and binaries, signed
+/// integers, all nullable. Refuses names and types that Parquet or Delta readers trip over.
+pub(crate) fn stored(table: &str, schema: &Schema) -> Result<SchemaRef> {
+    let mut seen = HashSet::new();
+    let mut fields = Vec::with_capacity(schema.fields().len());
+    for field in schema.fields() {
+        let refuse = |reason: String| Error::Column {
+            table: table.to_owned(),
+            column: field.name().clone(),
+            reason,
+        };
+        check_name(field.name()).map_err(|reason| refuse(reason.to_owned()))?;
+        if !seen.insert(field.name().to_lowercase()) {
+            return Err(refuse(
+                "another column has that name (upper and lower case are the same)".to_owned(),
+            ));
+        }
+        let data_type = stored_type(field.data_type())
+            .ok_or_else(|| refuse(format!("type {} is not supported", field.data_type())))?;
+        fields.push(Field::new(field.name(), data_type, true));
+    }
+    if fields.is_empty() {
+        return Err(Error::Rows {
+            table: table.to_owned(),
+            reason: "a table needs at least one column".to_owned(),
+        });
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// Partition columns must be there, be plain, and leave something for the files.
+pub(crate) fn check_partitions(table: &str, schema: &Schema, partitions: &[String]) -> Result<()> {
+    for (index, column) in partitions.iter().enumerate() {
+        let refuse = |reason: &str| Error::Column {
+            table: table.to_owned(),
+            column: column.clone(),
+            reason: reason.to_owned(),
+        };
+        let Ok(field) = schema.field_with_name(column) else {
+            return Err(refuse(
+                "the table is to be partitioned by it but has no such column",
+            ));
+        };
+        let plain = field.data_type().is_integer()
+            || matches!(
+                field.data_type(),
+                DataType::Utf8 | DataType::Boolean | DataType::Date32
+            );
+        if !plain {
+            return Err(refuse(
+                "a partition column must be an integer, a string, a boolean or a date",
+            ));
+        }
+        if partitions.iter().take(index).any(|other| other == column) {
+            return Err(refuse("it is named twice as a partition column"));
+        }
+    }
+    if partitions.len() == schema.fields().len() {
+        return Err(Error::Rows {
+            table: table.to_owned(),
+            reason: "a table needs a column besides its partition columns".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// The columns that are in files, then the partition columns.
+pub(crate) fn split(schema: &Schema, partitions: &[String]) -> (SchemaRef, Vec<FieldRef>) {
+    let is_partition = |field: &&FieldRef| partitions.contains(field.name());
+    let in_files: Vec<FieldRef> = schema
+        .fields()
+        .iter()
+        .filter(|field| !is_partition(field))
+        .cloned()
+        .collect();
+    let as_folders = partitions
+        .iter()
+        .filter_map(|name| schema.fields().find(name).map(|(_, field)| field.clone()))
+        .collect();
+    (Arc::new(Schema::new(in_files)), as_folders)
+}
+
+/// A schema without metadata, as another writer's log may carry some.
+pub(crate) fn plain(schema: &Schema) -> SchemaRef {
+    let fields = schema
+        .fields()
+        .iter()
+        .map(|field| Field::new(field.name(), field.data_type().clone(), field.is_nullable()));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+pub(crate) fn to_json(schema: &Schema) -> Result<String> {
+    let delta: StructType = schema
+        .try_into_kernel()
+        .map_err(|error| Error::bug(format!("a schema cannot be written down: {error}")))?;
+    serde_json::to_string(&delta)
+        .map_err(|error| Error::bug(format!("a schema cannot be written down: {error}")))
+}
+
+pub(crate) fn from_json(json: &str) -> Result<SchemaRef> {
+    let wrong = |reason: String| Error::Corrupt {
+        path: "schema of a table".to_owned(),
+        reason,
+    };
+    let delta: StructType = serde_json::from_str(json).map_err(|e| wrong(e.to_string()))?;
+    let schema: Schema = (&delta)
+        .try_into_arrow()
+        .map_err(|error| wrong(error.to_string()))?;
+    Ok(Arc::new(schema))
+}
+
+fn check_name(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() {
+        return Err("it has no name");
+    }
+    if name.len() > 300 {
+        return Err("its name is longer than 300 bytes");
+    }
+    if name
+        .chars()
+        .any(|c| c.is_control() || " ,;{}()=\"`/".contains(c))
+    {
+        return Err(
+            "its name holds a space or one of , ; { } ( ) = \" ` / : give it another with AS",
+        );
+    }
+    Ok(())
+}
+
+fn stored_type(data_type: &DataType) -> Option<DataType> {
+    let nested = |field: &FieldRef| {
+        Some(Arc::new(Field::new(
+            field.name(),
+            stored_type(field.data_type())?,
+            true,
+        )))
+    };
+    Some(match data_type {
+        DataType::Boolean
+        | DataType::Int8
+        | DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::Float32
+        | DataType::Float64
+        | DataType::Date32 => data_type.clone(),
+        DataType::UInt8 => DataType::Int16,
+        DataType::UInt16 => DataType::Int32,
+        DataType::UInt32 | DataType::UInt64 => DataType::Int64,
+        DataType::Float16 => DataType::Float32,
+        DataType::Date64 => DataType::Date32,
+        DataType::Timestamp(_, _) => {
+            DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")))
+        }
+        // A column of nothing but nulls: text can hold whatever comes later.
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => {
+            DataType::Utf8
+        }
+        DataType::Binary
+        | DataType::LargeBinary
+        | DataType::BinaryView
+        | DataType::FixedSizeBinary(_) => DataType::Binary,
+        DataType::Decimal32(precision, scale)
+        | DataType::Decimal64(precision, scale)
+        | DataType::Decimal128(precision, scale)
+            if *scale >= 0 =>
+        {
+            DataType::Decimal128(*precision, *scale)
+        }
+        DataType::Decimal256(precision, scale) if *precision <= 38 && *scale >= 0 => {
+            DataType::Decimal128(*precision, *scale)
+        }
+        DataType::Dictionary(_, value) => stored_type(value)?,
+        DataType::List(field) | DataType::LargeList(field) | DataType::ListView(field) => {
+            // The name that Parquet's own list layout gives the element.
+            let element = stored_type(field.data_type())?;
+            DataType::List(Arc::new(Field::new("element", element, true)))
+        }
+        DataType::Struct(fields) => {
+            let fields: Option<Vec<_>> = fields.iter().map(nested).collect();
+            DataType::Struct(fields?.into())
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(name: &str, data_type: DataType) -> Schema {
+        Schema::new(vec![Field::new(name, data_type, false)])
+    }
+
+    #[test]
+    fn a_stored_schema_survives_being_written_down() {
+        let utc = Some(Arc::from("UTC"));
+        let schema = Schema::new(vec![
+            Field::new("a", DataType::UInt64, false),
+            Field::new("b", DataType::Utf8View, false),
+            Field::new("c", DataType::Timestamp(TimeUnit::Nanosecond, None), true),
+            Field::new("d", DataType::Decimal128(12, 2), true),
+            Field::new("e", DataType::new_list(DataType::Utf8View, true), true),
+            Field::new("f", DataType::Timestamp(TimeUnit::Millisecond, utc), true),
+        ]);
+        let stored = stored("t", &schema).unwrap();
+        assert_eq!(stored.field(0).data_type(), &DataType::Int64);
+        assert_eq!(from_json(&to_json(&stored).unwrap()).unwrap(), stored);
+    }
+
+    #[test]
+    fn names_that_delta_readers_trip_over_are_refused() {
+        for name in ["count(*)", "a b", "", "a=b"] {
+            let error = stored("t", &field(name, DataType::Int64)).unwrap_err();
+            assert!(matches!(error, Error::Column { .. }), "{name}");
+        }
+    }
+
+    #[test]
+    fn two_names_that_differ_in_case_only_are_refused() {
+        let schema = Schema::new(vec![
+            Field::new("Song", DataType::Utf8, true),
+            Field::new("song", DataType::Utf8, true),
+        ]);
+        assert!(stored("t", &schema).is_err());
+    }
+
+    #[test]
+    fn a_type_without_a_place_is_refused_by_name() {
+        let error = stored("t", &field("x", DataType::Duration(TimeUnit::Second))).unwrap_err();
+        assert!(error.to_string().contains("'x'"), "{error}");
+    }
+}

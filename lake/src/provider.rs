@@ -1,0 +1,394 @@
+//! Scans a snapshot as plain Parquet: an ordinary `DataSourceExec`, which codecs and optimizers know.
+//!
+//! Files are pruned here, by partition values and by statistics, so that a distributed plan names only files
+//! that can hold an answer. Filters on partition columns alone are thereby done; all others stay above the
+//! scan, where the optimizer may push them into it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
+use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::pruning::PruningStatistics;
+use datafusion::common::stats::Precision;
+use datafusion::common::{
+    Column, ColumnStatistics, DFSchema, Result as PlanResult, ScalarValue, Statistics,
+    project_schema,
+};
+use datafusion::config::TableParquetOptions;
+use datafusion::datasource::TableType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use object_store::ObjectMeta;
+use object_store::path::Path;
+
+use crate::root::path_of;
+use crate::writer::child;
+use crate::{DataFile, Error, Result, TableSnapshot, columns, statistics};
+
+/// A snapshot as a table of DataFusion.
+#[derive(Debug)]
+pub(crate) struct SnapshotProvider {
+    snapshot: TableSnapshot,
+    store: ObjectStoreUrl,
+    folder: Path,
+    /// Columns in files.
+    file_schema: SchemaRef,
+    partition_fields: Vec<FieldRef>,
+    /// Columns in files, then partition columns: the order of a scan.
+    scan_schema: SchemaRef,
+    /// Place in a scan of each column of the table.
+    scan_order: Vec<usize>,
+}
+
+impl SnapshotProvider {
+    pub(crate) fn new(snapshot: TableSnapshot) -> Result<Self> {
+        let (file_schema, partition_fields) =
+            columns::split(&snapshot.schema, &snapshot.partition_columns);
+        let fields: Vec<FieldRef> = file_schema
+            .fields()
+            .iter()
+            .chain(&partition_fields)
+            .cloned()
+            .collect();
+        let scan_schema = Arc::new(Schema::new(fields));
+        let scan_order = snapshot
+            .schema
+            .fields()
+            .iter()
+            .map(|field| scan_schema.index_of(field.name()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Error::bug(format!("columns of '{}': {error}", snapshot.name)))?;
+        let location = &snapshot.location;
+        let bucket = format!("{}://{}", location.scheme(), location.authority());
+        let store = ObjectStoreUrl::parse(&bucket).map_err(|error| Error::Location {
+            url: location.to_string(),
+            reason: error.to_string(),
+        })?;
+        Ok(Self {
+            folder: path_of(location)?,
+            store,
+            file_schema,
+            partition_fields,
+            scan_schema,
+            scan_order,
+            snapshot,
+        })
+    }
+
+    fn on_partitions_only(&self, filter: &Expr) -> bool {
+        let columns = filter.column_refs();
+        !columns.is_empty()
+            && !filter.is_volatile()
+            && columns
+                .iter()
+                .all(|column| self.snapshot.partition_columns.contains(&column.name))
+    }
+
+    /// Files that can hold an answer.
+    fn prune(&self, state: &dyn Session, filters: &[Expr]) -> PlanResult<Vec<Arc<DataFile>>> {
+        let (on_partitions, others): (Vec<Expr>, Vec<Expr>) = filters
+            .iter()
+            .cloned()
+            .partition(|filter| self.on_partitions_only(filter));
+        let files = self.prune_by_partition(state, on_partitions)?;
+        self.prune_by_statistics(state, files, others)
+    }
+
+    fn prune_by_partition(
+        &self,
+        state: &dyn Session,
+        filters: Vec<Expr>,
+    ) -> PlanResult<Vec<Arc<DataFile>>> {
+        let files: Vec<_> = self.snapshot.files.to_vec();
+        let Some(filter) = conjunction(filters) else {
+            return Ok(files);
+        };
+        if files.is_empty() {
+            return Ok(files);
+        }
+        let schema = Arc::new(Schema::new(self.partition_fields.clone()));
+        let columns = (0..schema.fields().len())
+            .map(|index| {
+                let values = files.iter().map(|file| self.partition_value(file, index));
+                ScalarValue::iter_to_array(values.collect::<PlanResult<Vec<_>>>()?)
+            })
+            .collect::<PlanResult<Vec<_>>>()?;
+        let rows = RecordBatch::try_new(schema.clone(), columns)?;
+        let physical =
+            state.create_physical_expr(filter, &DFSchema::try_from(schema.as_ref().clone())?)?;
+        let kept = physical.evaluate(&rows)?.into_array(rows.num_rows())?;
+        let kept = datafusion::common::cast::as_boolean_array(&kept)?.clone();
+        Ok(keep(files, kept.iter().map(|kept| kept == Some(true))))
+    }
+
+    fn prune_by_statistics(
+        &self,
+        state: &dyn Session,
+        files: Vec<Arc<DataFile>>,
+        filters: Vec<Expr>,
+    ) -> PlanResult<Vec<Arc<DataFile>>> {
+        let Some(filter) = conjunction(filters) else {
+            return Ok(files);
+        };
+        let schema = DFSchema::try_from(self.scan_schema.as_ref().clone())?;
+        // A filter that statistics say nothing about is no error: it stays above the scan.
+        let Ok(physical) = state.create_physical_expr(filter, &schema) else {
+            return Ok(files);
+        };
+        let builder = PruningPredicateBuilder::new().with_file_schema(self.scan_schema.clone());
+        let Ok(predicate) = builder.try_build(physical) else {
+            return Ok(files);
+        };
+        let statistics = files
+            .iter()
+            .map(|file| self.statistics_of(file))
+            .collect::<PlanResult<Vec<_>>>()?;
+        let bounds = Bounds {
+            schema: &self.scan_schema,
+            files: &statistics,
+        };
+        match predicate.prune(&bounds) {
+            Ok(kept) => Ok(keep(files, kept)),
+            Err(error) => {
+                tracing::debug!(table = %self.snapshot.name, %error, "files are not pruned");
+                Ok(files)
+            }
+        }
+    }
+
+    fn partition_value(&self, file: &DataFile, index: usize) -> PlanResult<ScalarValue> {
+        let kind = self.partition_fields[index].data_type();
+        match file.partition_values.get(index).and_then(Option::as_ref) {
+            Some(value) => ScalarValue::try_from_string(value.clone(), kind),
+            None => ScalarValue::try_from(kind),
+        }
+    }
+
+    fn statistics_of(&self, file: &DataFile) -> PlanResult<Arc<Statistics>> {
+        if let Some(known) = file.for_scan.get() {
+            return Ok(known.clone());
+        }
+        let values = (0..self.partition_fields.len())
+            .map(|index| self.partition_value(file, index))
+            .collect::<PlanResult<Vec<_>>>()?;
+        let found = Arc::new(statistics::for_scan(
+            file.statistics.as_ref(),
+            file.rows,
+            file.size,
+            &self.file_schema,
+            &values,
+        ));
+        Ok(file.for_scan.get_or_init(|| found).clone())
+    }
+
+    fn to_scan(&self, file: &DataFile) -> PlanResult<PartitionedFile> {
+        let location = child(&self.folder, &file.path)?;
+        let meta = ObjectMeta {
+            location,
+            last_modified: chrono::DateTime::UNIX_EPOCH,
+            size: file.size,
+            e_tag: None,
+            version: None,
+        };
+        let values = (0..self.partition_fields.len())
+            .map(|index| self.partition_value(file, index))
+            .collect::<PlanResult<Vec<_>>>()?;
+        let mut scanned = PartitionedFile::new_from_meta(meta).with_partition_values(values);
+        // Set, not `with_statistics`: that would take a null partition value for a value.
+        scanned.statistics = Some(self.statistics_of(file)?);
+        Ok(scanned)
+    }
+}
+
+fn keep(files: Vec<Arc<DataFile>>, kept: impl IntoIterator<Item = bool>) -> Vec<Arc<DataFile>> {
+    let pairs = files.into_iter().zip(kept);
+    pairs
+        .filter_map(|(file, kept)| kept.then_some(file))
+        .collect()
+}
+
+#[async_trait]
+impl TableProvider for SnapshotProvider {
+    fn schema(&self) -> SchemaRef {
+        self.snapshot.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        let mut statistics = Statistics::new_unknown(&self.snapshot.schema);
+        let rows = usize::try_from(self.snapshot.rows()).ok()?;
+        statistics.num_rows = Precision::Exact(rows);
+        statistics.total_byte_size =
+            Precision::Inexact(usize::try_from(self.snapshot.bytes()).ok()?);
+        Some(statistics)
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> PlanResult<Vec<TableProviderFilterPushDown>> {
+        let pushdown = |filter: &&Expr| match self.on_partitions_only(filter) {
+            true => TableProviderFilterPushDown::Exact,
+            false => TableProviderFilterPushDown::Inexact,
+        };
+        Ok(filters.iter().map(pushdown).collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        let mut files = self.prune(state, filters)?;
+        let exact = filters.iter().all(|filter| self.on_partitions_only(filter));
+        if let Some(limit) = limit
+            && exact
+        {
+            let mut rows = 0_u64;
+            files = files
+                .into_iter()
+                .take_while(|file| {
+                    let wanted = rows < limit as u64;
+                    rows += file.rows;
+                    wanted
+                })
+                .collect();
+        }
+        if files.is_empty() {
+            let schema = project_schema(&self.snapshot.schema, projection)?;
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
+        let summary = self.summary(&files)?;
+        let scanned = files.iter().map(|file| self.to_scan(file));
+        let groups = FileGroup::new(scanned.collect::<PlanResult<Vec<_>>>()?)
+            .split_files(state.config().target_partitions());
+        let options = TableParquetOptions {
+            global: state.config_options().execution.parquet.clone(),
+            ..TableParquetOptions::default()
+        };
+        let table_schema = TableSchema::builder(self.file_schema.clone())
+            .with_table_partition_cols(self.partition_fields.clone())
+            .build();
+        let source = ParquetSource::new(table_schema).with_table_parquet_options(options);
+        let projection: Vec<usize> = match projection {
+            Some(wanted) => wanted.iter().map(|&index| self.scan_order[index]).collect(),
+            None => self.scan_order.clone(),
+        };
+        let config = FileScanConfigBuilder::new(self.store.clone(), Arc::new(source))
+            .with_file_groups(groups)
+            .with_statistics(summary)
+            .with_projection_indices(Some(projection))?
+            .with_limit(if exact { limit } else { None })
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+impl SnapshotProvider {
+    /// Statistics of all files together.
+    fn summary(&self, files: &[Arc<DataFile>]) -> PlanResult<Statistics> {
+        let mut all = files.iter().map(|file| self.statistics_of(file));
+        let Some(first) = all.next() else {
+            return Ok(Statistics::new_unknown(&self.scan_schema));
+        };
+        let mut summary = first?.as_ref().clone();
+        for next in all {
+            let next = next?;
+            summary.num_rows = summary.num_rows.add(&next.num_rows);
+            summary.total_byte_size = summary.total_byte_size.add(&next.total_byte_size);
+            for (sum, column) in summary
+                .column_statistics
+                .iter_mut()
+                .zip(&next.column_statistics)
+            {
+                let ColumnStatistics {
+                    null_count,
+                    min_value,
+                    max_value,
+                    ..
+                } = column;
+                sum.null_count = sum.null_count.add(null_count);
+                sum.min_value = sum.min_value.min(min_value);
+                sum.max_value = sum.max_value.max(max_value);
+            }
+        }
+        Ok(summary)
+    }
+}
+
+/// Bounds of files for pruning: a bound that is not exact still bounds.
+struct Bounds<'a> {
+    schema: &'a Schema,
+    files: &'a [Arc<Statistics>],
+}
+
+impl Bounds<'_> {
+    fn values(
+        &self,
+        column: &Column,
+        pick: impl Fn(&ColumnStatistics) -> &Precision<ScalarValue>,
+    ) -> Option<ArrayRef> {
+        let index = self.schema.index_of(&column.name).ok()?;
+        let null = ScalarValue::try_from(self.schema.field(index).data_type()).ok()?;
+        let values = self.files.iter().map(|file| {
+            let value = file.column_statistics.get(index).map(&pick);
+            let value = value.and_then(Precision::get_value).cloned();
+            value.unwrap_or_else(|| null.clone())
+        });
+        ScalarValue::iter_to_array(values).ok()
+    }
+
+    fn counts(&self, pick: impl Fn(&Statistics) -> Option<usize>) -> ArrayRef {
+        let counts = self.files.iter().map(|file| pick(file).map(|n| n as u64));
+        Arc::new(counts.collect::<UInt64Array>())
+    }
+}
+
+impl PruningStatistics for Bounds<'_> {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.values(column, |statistics| &statistics.min_value)
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.values(column, |statistics| &statistics.max_value)
+    }
+
+    fn num_containers(&self) -> usize {
+        self.files.len()
+    }
+
+    fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
+        let index = self.schema.index_of(&column.name).ok()?;
+        Some(self.counts(|file| {
+            let statistics = file.column_statistics.get(index)?;
+            statistics.null_count.get_value().copied()
+        }))
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        Some(self.counts(|file| file.num_rows.get_value().copied()))
+    }
+
+    fn contained(
+        &self,
+        _column: &Column,
+        _values: &std::collections::HashSet<ScalarValue>,
+    ) -> Option<BooleanArray> {
+        None
+    }
+}

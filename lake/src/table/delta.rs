@@ -1,0 +1,357 @@
+//! The log of a Delta table: what our commits write, what anybody's commits do, and a whole load by delta-rs.
+//!
+//! Appends are few and simple, so records are encoded here and created like any other record of ours; the
+//! Delta library replays logs and checkpoints when a table is opened, and writes checkpoints. What a newest
+//! record cannot tell by itself (a changed protocol, a deletion vector) leads to a whole load.
+//! See <https://github.com/delta-io/delta/blob/master/PROTOCOL.md>.
+
+pub(super) mod library;
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use chrono::Utc;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::state::{Definition, Done, Offsets, Proposal, Step};
+use super::{Commit, MadeBy};
+use crate::record_log::{RecordLog, decode};
+use crate::{DataFile, Error, Result, StagedFile, StatementId, columns, hive};
+
+const OFFSETS: &str = "drumline.offsets";
+const ATTEMPT: &str = "drumline.attempt";
+const STATEMENT: &str = "drumline.statement";
+const TABLE_ID: &str = "drumline.table";
+
+/// What a record does, as far as it can be told from the record.
+#[derive(Debug)]
+pub(super) enum Decoded {
+    Step(Step),
+    /// Only a whole load will tell.
+    Reload,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Add {
+    path: String,
+    #[serde(default)]
+    partition_values: HashMap<String, Option<String>>,
+    size: u64,
+    #[serde(default)]
+    stats: Option<String>,
+    #[serde(default)]
+    deletion_vector: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Remove {
+    path: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Line {
+    commit_info: Option<Map<String, Value>>,
+    add: Option<Add>,
+    remove: Option<Remove>,
+    #[serde(rename = "metaData")]
+    metadata: Option<Value>,
+    protocol: Option<Value>,
+}
+
+/// The application id of an application's statements.
+pub(super) fn statement_app(application: &str) -> String {
+    format!("drumline/{application}")
+}
+
+/// Encodes a record. Record 0 carries protocol and metadata.
+pub(super) fn encode_record(
+    table_id: Uuid,
+    location: &str,
+    definition: &Definition,
+    proposal: &Proposal<'_>,
+) -> Result<Bytes> {
+    let now = Utc::now().timestamp_millis();
+    let mut lines = vec![commit_info(table_id, proposal, now)];
+    if proposal.version == 0 {
+        lines.push(json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}));
+        lines.push(metadata(table_id, definition, now)?);
+    }
+    if let Some(commit) = proposal.commit {
+        for file in &commit.files {
+            lines.push(add(location, file, now)?);
+        }
+        lines.extend(transactions(&commit.made_by, now));
+    }
+    let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
+    Ok(Bytes::from(lines.join("\n")))
+}
+
+fn commit_info(table_id: Uuid, proposal: &Proposal<'_>, now: i64) -> Value {
+    let made_by = proposal.commit.map(|commit| &commit.made_by);
+    let operation = match (proposal.version, made_by) {
+        (0, Some(_)) => "CREATE TABLE AS SELECT",
+        (0, None) => "CREATE TABLE",
+        (_, Some(MadeBy::Stream { .. })) => "STREAMING UPDATE",
+        _ => "WRITE",
+    };
+    let mut info = json!({
+        "timestamp": now,
+        "operation": operation,
+        "operationParameters": {"mode": "Append"},
+        "isBlindAppend": true,
+        "engineInfo": concat!("drumline/", env!("CARGO_PKG_VERSION")),
+        TABLE_ID: table_id,
+        ATTEMPT: proposal.attempt,
+        OFFSETS: proposal.offsets,
+    });
+    match made_by {
+        Some(MadeBy::Statement(id)) => info[STATEMENT] = json!(id),
+        Some(MadeBy::Stream { stream, epoch, .. }) => {
+            info["drumline.stream"] = json!(stream);
+            info["drumline.epoch"] = json!(epoch);
+        }
+        None => {}
+    }
+    json!({ "commitInfo": info })
+}
+
+fn metadata(table_id: Uuid, definition: &Definition, now: i64) -> Result<Value> {
+    Ok(json!({"metaData": {
+        "id": table_id,
+        "format": {"provider": "parquet", "options": {}},
+        "schemaString": columns::to_json(&definition.schema)?,
+        "partitionColumns": definition.partition_columns,
+        "configuration": definition.properties,
+        "createdTime": now,
+    }}))
+}
+
+fn add(location: &str, file: &StagedFile, now: i64) -> Result<Value> {
+    let relative = file
+        .path
+        .strip_prefix(location)
+        .and_then(|path| path.strip_prefix('/'))
+        .ok_or_else(|| Error::bug(format!("'{}' was not staged in '{location}'", file.path)))?;
+    let values: BTreeMap<_, _> = file.partition_values.iter().cloned().collect();
+    Ok(json!({"add": {
+        "path": hive::percent_encode(relative),
+        "partitionValues": values,
+        "size": file.size,
+        "modificationTime": now,
+        "dataChange": true,
+        "stats": file.statistics.as_ref().map(Value::to_string),
+    }}))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Txn {
+    app_id: String,
+    version: i64,
+    last_updated: i64,
+}
+
+/// Also as Delta's own application transactions, for other tools and as a second witness.
+fn transactions(made_by: &MadeBy, now: i64) -> Vec<Value> {
+    let txn =
+        |app_id: String, version: i64| json!({"txn": Txn { app_id, version, last_updated: now }});
+    match made_by {
+        MadeBy::Statement(id) => vec![txn(statement_app(&id.application), i64::from(id.ordinal))],
+        MadeBy::Stream { stream, ranges, .. } => ranges
+            .iter()
+            .map(|range| {
+                let app = format!(
+                    "drumline/stream/{stream}/{}/{}",
+                    range.topic, range.partition
+                );
+                txn(app, range.to)
+            })
+            .collect(),
+    }
+}
+
+/// What a record does, whoever wrote it.
+pub(super) fn decode_record(
+    log: &RecordLog,
+    definition: &Definition,
+    version: u64,
+    bytes: &[u8],
+) -> Result<Decoded> {
+    let mut step = Step {
+        version,
+        ..Step::default()
+    };
+    let mut statement = None;
+    for line in lines(log, version, bytes) {
+        let line = line?;
+        if line.protocol.is_some() || line.metadata.is_some() {
+            return Ok(Decoded::Reload);
+        }
+        if let Some(mut info) = line.commit_info {
+            let get = |value: Option<Value>| value.filter(|value| !value.is_null());
+            if let Some(offsets) = get(info.remove(OFFSETS)) {
+                step.offsets = Some(parse(log, version, offsets)?);
+            }
+            if let Some(id) = get(info.remove(STATEMENT)) {
+                statement = Some(parse::<StatementId>(log, version, id)?);
+            }
+        }
+        if let Some(add) = line.add {
+            if add
+                .deletion_vector
+                .as_ref()
+                .is_some_and(|vector| !vector.is_null())
+            {
+                return Ok(Decoded::Reload);
+            }
+            step.add.push(data_file(definition, add)?);
+        }
+        if let Some(remove) = line.remove {
+            step.remove.insert(hive::percent_decode(&remove.path));
+        }
+    }
+    step.statement = statement.map(|id| {
+        let done = Done {
+            ordinal: id.ordinal,
+            text_hash: id.text_hash,
+            version,
+            rows: step.add.iter().map(|file| file.rows).sum(),
+            files: step.add.len(),
+        };
+        (id.application, done)
+    });
+    Ok(Decoded::Step(step))
+}
+
+/// What record 0 says of itself: the table it made, and the statement that made it.
+pub(super) fn table_id(log: &RecordLog, bytes: &[u8]) -> Result<Option<Uuid>> {
+    for line in lines(log, 0, bytes) {
+        if let Some(info) = line?.commit_info {
+            let id = info.get(TABLE_ID).and_then(Value::as_str);
+            return Ok(id.and_then(|id| Uuid::parse_str(id).ok()));
+        }
+    }
+    Ok(None)
+}
+
+/// The offsets that a record tells, if it is one of ours.
+pub(super) fn offsets(log: &RecordLog, version: u64, bytes: &[u8]) -> Result<Option<Offsets>> {
+    for line in lines(log, version, bytes) {
+        if let Some(mut info) = line?.commit_info
+            && let Some(offsets) = info.remove(OFFSETS)
+        {
+            return Ok(Some(parse(log, version, offsets)?));
+        }
+    }
+    Ok(None)
+}
+
+/// The effect of a record that we are about to make.
+pub(super) fn step(
+    location: &str,
+    version: u64,
+    offsets: Offsets,
+    commit: Option<&Commit>,
+) -> Step {
+    let files = commit.map_or(&[][..], |commit| &commit.files);
+    let add = files.iter().map(|file| {
+        let relative = file.path.strip_prefix(location).unwrap_or(&file.path);
+        DataFile::new(
+            relative.trim_start_matches('/').to_owned(),
+            file.size,
+            file.rows,
+            file.partition_values.iter().map(|v| v.1.clone()).collect(),
+            file.statistics.clone(),
+        )
+    });
+    Step {
+        version,
+        add: add.collect(),
+        offsets: Some(offsets),
+        statement: commit.and_then(|commit| Done::of(commit, version)),
+        ..Step::default()
+    }
+}
+
+fn data_file(definition: &Definition, mut add: Add) -> Result<DataFile> {
+    let path = hive::percent_decode(&add.path);
+    check_path(&path)?;
+    let values = definition
+        .partition_columns
+        .iter()
+        .map(|column| add.partition_values.remove(column).flatten())
+        .map(|value| value.filter(|value| !value.is_empty()));
+    file_with_statistics(path, add.size, values.collect(), add.stats.as_deref())
+}
+
+/// A file without statistics could not be counted; ours always have some.
+pub(super) fn file_with_statistics(
+    path: String,
+    size: u64,
+    partition_values: Vec<Option<String>>,
+    statistics: Option<&str>,
+) -> Result<DataFile> {
+    let statistics: Option<Value> = statistics.and_then(|json| serde_json::from_str(json).ok());
+    let rows = statistics
+        .as_ref()
+        .and_then(|statistics| statistics.get("numRecords"))
+        .and_then(Value::as_u64)
+        .ok_or_else(|| Error::NotYet {
+            what: format!("a Delta file without a row count in its statistics ('{path}')"),
+        })?;
+    Ok(DataFile::new(
+        path,
+        size,
+        rows,
+        partition_values,
+        statistics,
+    ))
+}
+
+pub(super) fn check_path(path: &str) -> Result<()> {
+    if path.contains("://") || path.starts_with('/') || path.split('/').any(|part| part == "..") {
+        return Err(Error::NotYet {
+            what: format!("a Delta file outside its table's folder ('{path}')"),
+        });
+    }
+    Ok(())
+}
+
+fn lines<'a>(
+    log: &'a RecordLog,
+    version: u64,
+    bytes: &'a [u8],
+) -> impl Iterator<Item = Result<Line>> + 'a {
+    bytes
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.trim_ascii().is_empty())
+        .map(move |line| decode(&log.path(version), line))
+}
+
+fn parse<T: for<'a> Deserialize<'a>>(log: &RecordLog, version: u64, value: Value) -> Result<T> {
+    serde_json::from_value(value).map_err(|error| Error::Corrupt {
+        path: log.path(version).to_string(),
+        reason: error.to_string(),
+    })
+}
+
+/// The statement that record 0 tells of, with what it added.
+pub(super) fn first_statement(
+    log: &RecordLog,
+    state: &super::state::State,
+    bytes: &[u8],
+) -> Result<Option<(String, Done)>> {
+    // Protocol and metadata are what a first record is for.
+    let rest: Vec<&[u8]> = bytes
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.starts_with(b"{\"protocol\"") && !line.starts_with(b"{\"metaData\""))
+        .collect();
+    match decode_record(log, &state.definition, 0, &rest.join(&b'\n'))? {
+        Decoded::Step(step) => Ok(step.statement),
+        Decoded::Reload => Ok(None),
+    }
+}

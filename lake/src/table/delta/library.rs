@@ -1,0 +1,200 @@
+//! What the Delta library does for us: whole loads, lookups of transactions, checkpoints.
+//!
+//! It gets stores built by us through its default log store, which commits by create-only put and never by
+//! rename. Nothing is ever committed through the library.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::Schema;
+use deltalake_core::DeltaTable;
+use deltalake_core::kernel::EagerSnapshot;
+use deltalake_core::kernel::transaction::PROTOCOL;
+use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use object_store::ObjectStore;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use url::Url;
+
+use super::super::state::{Definition, Offsets, State};
+use super::{check_path, file_with_statistics, offsets, statement_app};
+use crate::record_log::RecordLog;
+use crate::{Error, Result, columns};
+
+/// A table as the library loaded it: answers what our own state, from that version on, does not know.
+#[derive(Clone)]
+pub(in crate::table) struct Loaded {
+    table: String,
+    log_store: LogStoreRef,
+    snapshot: EagerSnapshot,
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded")
+            .field("table", &self.table)
+            .field("version", &self.snapshot.version())
+            .finish()
+    }
+}
+
+impl Loaded {
+    /// Ordinal of the last statement that an application committed up to the loaded version.
+    pub(in crate::table) async fn last_ordinal(&self, application: &str) -> Result<Option<i64>> {
+        self.snapshot
+            .transaction_version(self.log_store.as_ref(), statement_app(application))
+            .await
+            .map_err(|source| failed(&self.table, source))
+    }
+
+    /// Refuses tables whose rules our writers would not keep.
+    pub(in crate::table) fn check_writable(&self) -> Result<()> {
+        let refuse = |reason: String| Error::ReadOnly {
+            table: self.table.clone(),
+            reason,
+        };
+        let protocol = self.snapshot.protocol();
+        let features: Vec<String> = protocol
+            .writer_features()
+            .unwrap_or_default()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let version = protocol.min_writer_version();
+        let known = |feature: &String| matches!(feature.as_str(), "appendOnly" | "invariants");
+        if version > 2 && !(version == 7 && features.iter().all(known)) {
+            return Err(refuse(format!(
+                "another writer has raised its protocol to writer version {version} {features:?}"
+            )));
+        }
+        let constrained = |schema: &Schema| {
+            let mut fields = schema.fields().iter();
+            fields.any(|field| field.metadata().contains_key("delta.invariants"))
+        };
+        if constrained(&self.snapshot.arrow_schema()) {
+            return Err(refuse("its columns carry invariants".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+fn log_store(store: &Arc<dyn ObjectStore>, location: &Url, path: &Path) -> LogStoreRef {
+    default_logstore(
+        Arc::new(PrefixStore::new(store.clone(), path.clone())),
+        store.clone(),
+        location,
+        &StorageConfig::default(),
+    )
+}
+
+/// Loads the newest version through the library.
+pub(in crate::table) async fn load(
+    table: &str,
+    store: &Arc<dyn ObjectStore>,
+    location: &Url,
+    path: &Path,
+    log: &RecordLog,
+) -> Result<(State, Loaded)> {
+    let log_store = log_store(store, location, path);
+    let mut delta = DeltaTable::new(log_store.clone());
+    delta.load().await.map_err(|e| failed(table, e))?;
+    let snapshot = delta
+        .snapshot()
+        .map_err(|e| failed(table, e))?
+        .snapshot()
+        .clone();
+    PROTOCOL
+        .can_read_from_protocol(snapshot.protocol())
+        .map_err(|error| failed(table, error.into()))?;
+    let metadata = snapshot.metadata();
+    let mapped = metadata.configuration().get("delta.columnMapping.mode");
+    if mapped.is_some_and(|mode| mode != "none") {
+        return Err(Error::NotYet {
+            what: format!("reading table '{table}' with Delta column mapping"),
+        });
+    }
+    let definition = Definition {
+        schema: columns::plain(&snapshot.arrow_schema()),
+        partition_columns: metadata.partition_columns().to_vec(),
+        properties: metadata.configuration().clone().into_iter().collect(),
+    };
+    let mut files = Vec::new();
+    for view in snapshot
+        .try_log_data()
+        .map_err(|e| failed(table, e))?
+        .iter()
+    {
+        if view.deletion_vector_descriptor().is_some() {
+            return Err(Error::NotYet {
+                what: format!("reading table '{table}' with Delta deletion vectors"),
+            });
+        }
+        let file = view.path().into_owned();
+        check_path(&file)?;
+        let mut values = view.partition_values_map();
+        let values = definition
+            .partition_columns
+            .iter()
+            .map(|column| values.remove(column).flatten())
+            .map(|value| value.filter(|value| !value.is_empty()));
+        let size = u64::try_from(view.size()).unwrap_or_default();
+        let statistics = view.stats();
+        files.push(Arc::new(file_with_statistics(
+            file,
+            size,
+            values.collect(),
+            statistics.as_deref(),
+        )?));
+    }
+    let version = snapshot.version();
+    let state = State {
+        version,
+        files: files.into(),
+        offsets: newest_offsets(log, version).await?,
+        statements: BTreeMap::new(),
+        ..State::new(Arc::new(definition))
+    };
+    let loaded = Loaded {
+        table: table.to_owned(),
+        log_store,
+        snapshot,
+    };
+    Ok((state, loaded))
+}
+
+/// Each of our records tells all offsets, so the newest of ours does; others' records are passed over.
+async fn newest_offsets(log: &RecordLog, newest: u64) -> Result<Offsets> {
+    for version in (0..=newest).rev() {
+        let Some(record) = log.read(version).await? else {
+            return Err(Error::Corrupt {
+                path: log.path(version).to_string(),
+                reason: "it was removed, and no later record tells the table's offsets".to_owned(),
+            });
+        };
+        if let Some(offsets) = offsets(log, version, &record)? {
+            return Ok(offsets);
+        }
+    }
+    Ok(Offsets::new())
+}
+
+/// Writes a checkpoint of the newest version.
+pub(in crate::table) async fn checkpoint(
+    table: &str,
+    store: &Arc<dyn ObjectStore>,
+    location: &Url,
+    path: &Path,
+) -> Result<()> {
+    let mut delta = DeltaTable::new(log_store(store, location, path));
+    delta.load().await.map_err(|e| failed(table, e))?;
+    deltalake_core::checkpoints::create_checkpoint(&delta, None)
+        .await
+        .map_err(|e| failed(table, e))
+}
+
+fn failed(table: &str, source: deltalake_core::DeltaTableError) -> Error {
+    Error::Delta {
+        table: table.to_owned(),
+        source: Box::new(source),
+    }
+}

@@ -1,0 +1,275 @@
+//! A table's log, whatever its format: read it, follow it, add to it.
+
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use object_store::path::Path;
+use url::Url;
+use uuid::Uuid;
+
+use super::delta::{self, Decoded, library};
+use super::state::{Definition, Done, Proposal, State, Step};
+use super::{Commit, plain};
+use crate::record_log::{CHECKPOINT_INTERVAL, Created, RecordLog};
+use crate::root::path_of;
+use crate::{Error, Format, Lake, Object, Result, StatementId};
+
+/// A state, and what the Delta library knows besides (none: the state knows all from the first record on).
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub state: Arc<State>,
+    pub loaded: Option<library::Loaded>,
+}
+
+impl Known {
+    pub(super) fn with(&self, state: State) -> Self {
+        Self {
+            state: Arc::new(state),
+            loaded: self.loaded.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct TableLog {
+    table: String,
+    id: Uuid,
+    format: Format,
+    location: Url,
+    path: Path,
+    store: Arc<dyn ObjectStore>,
+    records: RecordLog,
+}
+
+impl TableLog {
+    pub(super) fn new(lake: &Lake, table: &str, object: &Object) -> Result<Self> {
+        let path = path_of(&object.location)?;
+        let folder = match object.format {
+            Format::Delta => path.clone().join("_delta_log"),
+            Format::Parquet => {
+                let folder = object.log.as_deref().ok_or_else(|| {
+                    Error::bug(format!("the catalog tells no log of table '{table}'"))
+                })?;
+                lake.own_folder().join("commits").join(folder)
+            }
+        };
+        let label = format!("table '{table}'");
+        Ok(Self {
+            table: table.to_owned(),
+            id: object.id,
+            format: object.format,
+            location: object.location.clone(),
+            path,
+            store: lake.store().clone(),
+            records: RecordLog::new(lake.store().clone(), folder, label),
+        })
+    }
+
+    pub(super) fn location(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        self.records.folder()
+    }
+
+    pub(super) fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    pub(super) fn contended(&self) -> Error {
+        self.records.contended()
+    }
+
+    /// The newest state, from nothing.
+    pub(super) async fn load(&self) -> Result<Known> {
+        match self.format {
+            Format::Parquet => Ok(Known {
+                state: Arc::new(plain::load(&self.records, &self.path).await?),
+                loaded: None,
+            }),
+            Format::Delta => {
+                let (state, loaded) = library::load(
+                    &self.table,
+                    &self.store,
+                    &self.location,
+                    &self.path,
+                    &self.records,
+                )
+                .await?;
+                Ok(Known {
+                    state: Arc::new(state),
+                    loaded: Some(loaded),
+                })
+            }
+        }
+    }
+
+    /// The newest state, from an older one.
+    pub(super) async fn follow(&self, known: &Known) -> Result<Known> {
+        let records = self.records.read_from(known.state.version + 1).await?;
+        if records.is_empty() {
+            return Ok(known.clone());
+        }
+        let mut state = known.state.as_ref().clone();
+        for bytes in records {
+            match self.decode(&state, state.version + 1, &bytes)? {
+                Decoded::Step(step) => state = state.apply(step),
+                Decoded::Reload => return self.load().await,
+            }
+        }
+        Ok(known.with(state))
+    }
+
+    fn decode(&self, state: &State, version: u64, bytes: &[u8]) -> Result<Decoded> {
+        match self.format {
+            Format::Parquet => {
+                plain::decode_record(&self.records, &self.path, version, bytes).map(Decoded::Step)
+            }
+            Format::Delta => delta::decode_record(&self.records, &state.definition, version, bytes),
+        }
+    }
+
+    /// Adds a record; the step that it is, or none if somebody else took its number.
+    pub(super) async fn add(
+        &self,
+        definition: &Definition,
+        proposal: &Proposal<'_>,
+    ) -> Result<Option<Step>> {
+        let bytes = match self.format {
+            Format::Parquet => plain::encode_record(self.id, &self.path, definition, proposal)?,
+            Format::Delta => {
+                delta::encode_record(self.id, self.path.as_ref(), definition, proposal)?
+            }
+        };
+        let created = self
+            .records
+            .create(proposal.version, bytes.clone(), proposal.attempt)
+            .await?;
+        match (created, self.format) {
+            (Created::Taken, _) => Ok(None),
+            (Created::Landed, Format::Parquet) => {
+                plain::decode_record(&self.records, &self.path, proposal.version, &bytes).map(Some)
+            }
+            (Created::Landed, Format::Delta) => Ok(Some(delta::step(
+                self.path.as_ref(),
+                proposal.version,
+                proposal.offsets.clone(),
+                proposal.commit,
+            ))),
+        }
+    }
+
+    /// Whose first record lies here, if there is any. None in the inside: not ours.
+    pub(super) async fn owner(&self) -> Result<Option<Option<Uuid>>> {
+        let Some(bytes) = self.records.read(0).await? else {
+            return Ok(None);
+        };
+        match self.format {
+            Format::Parquet => {
+                let (id, _) = plain::decode_first(&self.records, &self.path, &bytes)?;
+                Ok(Some(Some(id)))
+            }
+            Format::Delta => Ok(Some(delta::table_id(&self.records, &bytes)?)),
+        }
+    }
+
+    /// The commit of a statement, if it is in: `None` only if it surely is not.
+    pub(super) async fn find(&self, known: &Known, id: &StatementId) -> Result<Option<Done>> {
+        let last = match (known.state.statements.get(&id.application), &known.loaded) {
+            (Some(done), _) => Some((i64::from(done.ordinal), Some(done))),
+            (None, None) => None,
+            (None, Some(loaded)) => {
+                let ordinal = loaded.last_ordinal(&id.application).await?;
+                ordinal.map(|ordinal| (ordinal, None))
+            }
+        };
+        match last {
+            Some((ordinal, Some(done))) if ordinal == i64::from(id.ordinal) => {
+                done.matches(&self.table, id)?;
+                Ok(Some(done.clone()))
+            }
+            Some((ordinal, _)) if ordinal >= i64::from(id.ordinal) => {
+                self.search(&known.state, id).await.map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The application is at least this far, so its record is somewhere back in the log.
+    async fn search(&self, state: &State, id: &StatementId) -> Result<Done> {
+        for version in (0..=state.version).rev() {
+            let Some(bytes) = self.records.read(version).await? else {
+                break;
+            };
+            let statement = match (version, self.format) {
+                (0, Format::Parquet) => {
+                    let (_, first) = plain::decode_first(&self.records, &self.path, &bytes)?;
+                    first.statements.into_iter().next()
+                }
+                (0, Format::Delta) => delta::first_statement(&self.records, state, &bytes)?,
+                _ => match self.decode(state, version, &bytes)? {
+                    Decoded::Step(step) => step.statement,
+                    Decoded::Reload => None,
+                },
+            };
+            if let Some((application, done)) = statement
+                && application == id.application
+                && done.ordinal == id.ordinal
+            {
+                done.matches(&self.table, id)?;
+                return Ok(done);
+            }
+        }
+        Err(Error::bug(format!(
+            "table '{}' holds later statements of application '{}', but not statement {}",
+            self.table, id.application, id.ordinal
+        )))
+    }
+
+    /// A checkpoint that fails costs the next opener some time, no more.
+    pub(super) async fn checkpoint(&self, state: &State) {
+        if state.version == 0 || !state.version.is_multiple_of(CHECKPOINT_INTERVAL) {
+            return;
+        }
+        let written = match self.format {
+            Format::Delta => {
+                library::checkpoint(&self.table, &self.store, &self.location, &self.path).await
+            }
+            Format::Parquet => match plain::encode_checkpoint(state) {
+                Ok(bytes) => self.records.write_checkpoint(state.version, bytes).await,
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = written {
+            tracing::warn!(table = %self.table, version = state.version, %error, "no checkpoint");
+        }
+    }
+
+    /// Refuses files that were not staged for this table.
+    pub(super) fn check(
+        &self,
+        definition: &Definition,
+        commit: &Commit,
+        staging: &Path,
+    ) -> Result<()> {
+        let home = match self.format {
+            Format::Delta => &self.path,
+            Format::Parquet => staging,
+        };
+        for file in &commit.files {
+            let columns = file.partition_values.iter().map(|value| &value.0);
+            let inside = file
+                .path
+                .strip_prefix(home.as_ref())
+                .is_some_and(|rest| rest.starts_with('/'));
+            if !inside || !columns.eq(&definition.partition_columns) {
+                return Err(Error::bug(format!(
+                    "'{}' was not staged for table '{}'",
+                    file.path, self.table
+                )));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,279 @@
+//! The log of a plain Parquet table: `<root>/_drumline/commits/<table>/<n>.json`, n counting up from 0.
+//!
+//! A record names every file twice: where it was staged, and where it is published. Offsets in a record are
+//! cumulative, so the newest one tells all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use object_store::path::Path;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::state::{Definition, Done, Offsets, Proposal, State, Step, Unpublished};
+use super::{Commit, MadeBy};
+use crate::record_log::{RecordLog, decode, encode};
+use crate::writer::{child, folders};
+use crate::{DataFile, Error, Result, StagedFile, columns};
+
+const RECORD_FORMAT: u32 = 1;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    format: u32,
+    table_id: Uuid,
+    version: u64,
+    attempt: Uuid,
+    at: DateTime<Utc>,
+    made_by: Option<MadeBy>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    definition: Option<DefinitionRecord>,
+    rows: u64,
+    add: Vec<AddRecord>,
+    offsets: Offsets,
+    published_below: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct DefinitionRecord {
+    schema: Value,
+    partition_columns: Vec<String>,
+    properties: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct AddRecord {
+    /// Relative to the table's location.
+    path: String,
+    /// Relative to the store.
+    staged: String,
+    size: u64,
+    rows: u64,
+    partition_values: Vec<Option<String>>,
+    statistics: Option<Value>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Checkpoint {
+    format: u32,
+    version: u64,
+    definition: DefinitionRecord,
+    files: Vec<FileRecord>,
+    offsets: Offsets,
+    statements: BTreeMap<String, Done>,
+    unpublished: Vec<Unpublished>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct FileRecord {
+    path: String,
+    size: u64,
+    rows: u64,
+    partition_values: Vec<Option<String>>,
+    statistics: Option<Value>,
+}
+
+/// Encodes a record. Record 0 carries the table's definition.
+pub(super) fn encode_record(
+    table_id: Uuid,
+    location: &Path,
+    definition: &Definition,
+    proposal: &Proposal<'_>,
+) -> Result<Bytes> {
+    let files = proposal.commit.map_or(&[][..], |commit| &commit.files);
+    let add = files
+        .iter()
+        .map(|file| added(location, file))
+        .collect::<Result<Vec<_>>>()?;
+    let first = proposal.version == 0;
+    encode(&Record {
+        format: RECORD_FORMAT,
+        table_id,
+        version: proposal.version,
+        attempt: proposal.attempt,
+        at: Utc::now(),
+        made_by: proposal.commit.map(|commit| commit.made_by.clone()),
+        definition: first.then(|| definition_record(definition)).transpose()?,
+        rows: proposal.commit.map_or(0, Commit::rows),
+        add,
+        offsets: proposal.offsets.clone(),
+        published_below: proposal.published_below,
+    })
+}
+
+fn added(location: &Path, file: &StagedFile) -> Result<AddRecord> {
+    let name = file.path.rsplit('/').next().unwrap_or_default();
+    let path = format!("{}{name}", folders(&file.partition_values));
+    child(location, &path)?;
+    Ok(AddRecord {
+        path,
+        staged: file.path.clone(),
+        size: file.size,
+        rows: file.rows,
+        partition_values: file.partition_values.iter().map(|v| v.1.clone()).collect(),
+        statistics: file.statistics.clone(),
+    })
+}
+
+/// What a record does; and for record 0, of which table.
+pub(super) fn decode_record(
+    log: &RecordLog,
+    location: &Path,
+    version: u64,
+    bytes: &[u8],
+) -> Result<Step> {
+    Ok(step(location, read_record(log, version, bytes)?))
+}
+
+/// The first record, if there is one: whose table it is, and its state.
+pub(super) fn decode_first(
+    log: &RecordLog,
+    location: &Path,
+    bytes: &[u8],
+) -> Result<(Uuid, State)> {
+    let mut record = read_record(log, 0, bytes)?;
+    let definition = record.definition.take().ok_or_else(|| Error::Corrupt {
+        path: log.path(0).to_string(),
+        reason: "it defines no table".to_owned(),
+    })?;
+    let state = State::new(Arc::new(definition_of(definition)?));
+    let id = record.table_id;
+    Ok((id, state.apply(step(location, record))))
+}
+
+fn read_record(log: &RecordLog, version: u64, bytes: &[u8]) -> Result<Record> {
+    let path = log.path(version);
+    let record: Record = decode(&path, bytes)?;
+    if record.format > RECORD_FORMAT || record.version != version {
+        return Err(Error::Corrupt {
+            path: path.to_string(),
+            reason: format!(
+                "it is version {} in format {}, and this build reads format {RECORD_FORMAT}",
+                record.version, record.format
+            ),
+        });
+    }
+    Ok(record)
+}
+
+fn step(location: &Path, record: Record) -> Step {
+    let statement = match &record.made_by {
+        Some(MadeBy::Statement(id)) => Some((
+            id.application.clone(),
+            Done {
+                ordinal: id.ordinal,
+                text_hash: id.text_hash,
+                version: record.version,
+                rows: record.rows,
+                files: record.add.len(),
+            },
+        )),
+        _ => None,
+    };
+    let publish = record
+        .add
+        .iter()
+        .map(|file| Unpublished {
+            version: record.version,
+            source: file.staged.clone(),
+            target: format!("{location}/{}", file.path),
+        })
+        .collect();
+    let add = record.add.into_iter().map(|file| {
+        DataFile::new(
+            file.path,
+            file.size,
+            file.rows,
+            file.partition_values,
+            file.statistics,
+        )
+    });
+    Step {
+        version: record.version,
+        add: add.collect(),
+        offsets: Some(record.offsets),
+        statement,
+        publish,
+        published_below: record.published_below,
+        ..Step::default()
+    }
+}
+
+/// The newest state that the log tells of.
+pub(super) async fn load(log: &RecordLog, location: &Path) -> Result<State> {
+    let mut state = match log.read_checkpoint().await? {
+        Some(bytes) => decode_checkpoint(log, &bytes)?,
+        None => {
+            let first = log.read(0).await?.ok_or_else(|| Error::Corrupt {
+                path: log.path(0).to_string(),
+                reason: "the table's first record is missing".to_owned(),
+            })?;
+            decode_first(log, location, &first)?.1
+        }
+    };
+    for bytes in log.read_from(state.version + 1).await? {
+        state = state.apply(decode_record(log, location, state.version + 1, &bytes)?);
+    }
+    Ok(state)
+}
+
+pub(super) fn encode_checkpoint(state: &State) -> Result<Bytes> {
+    let files = state.files.iter().map(|file| FileRecord {
+        path: file.path.clone(),
+        size: file.size,
+        rows: file.rows,
+        partition_values: file.partition_values.clone(),
+        statistics: file.statistics.clone(),
+    });
+    encode(&Checkpoint {
+        format: RECORD_FORMAT,
+        version: state.version,
+        definition: definition_record(&state.definition)?,
+        files: files.collect(),
+        offsets: state.offsets.clone(),
+        statements: state.statements.clone(),
+        unpublished: state.unpublished.clone(),
+    })
+}
+
+fn decode_checkpoint(log: &RecordLog, bytes: &[u8]) -> Result<State> {
+    let checkpoint: Checkpoint = decode(&log.path(0), bytes)?;
+    let files = checkpoint.files.into_iter().map(|file| {
+        Arc::new(DataFile::new(
+            file.path,
+            file.size,
+            file.rows,
+            file.partition_values,
+            file.statistics,
+        ))
+    });
+    Ok(State {
+        version: checkpoint.version,
+        files: files.collect(),
+        offsets: checkpoint.offsets,
+        statements: checkpoint.statements,
+        unpublished: checkpoint.unpublished,
+        ..State::new(Arc::new(definition_of(checkpoint.definition)?))
+    })
+}
+
+fn definition_record(definition: &Definition) -> Result<DefinitionRecord> {
+    let schema = columns::to_json(&definition.schema)?;
+    Ok(DefinitionRecord {
+        schema: serde_json::from_str(&schema)
+            .map_err(|error| Error::bug(format!("a schema is no JSON: {error}")))?,
+        partition_columns: definition.partition_columns.clone(),
+        properties: definition.properties.clone(),
+    })
+}
+
+fn definition_of(record: DefinitionRecord) -> Result<Definition> {
+    Ok(Definition {
+        schema: columns::from_json(&record.schema.to_string())?,
+        partition_columns: record.partition_columns,
+        properties: record.properties,
+    })
+}

@@ -1,0 +1,186 @@
+//! What a table holds at one version, and what one record of its log does to it. Pure.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
+
+use super::{Commit, MadeBy, OffsetRange};
+use crate::{DataFile, Error, Result, StatementId};
+
+/// Next position to read, by topic and partition.
+pub(crate) type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
+
+/// Columns and layout of a table.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Definition {
+    pub schema: SchemaRef,
+    pub partition_columns: Vec<String>,
+    pub properties: BTreeMap<String, String>,
+}
+
+/// The last statement that an application committed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Done {
+    pub ordinal: u32,
+    pub text_hash: u64,
+    pub version: u64,
+    pub rows: u64,
+    pub files: usize,
+}
+
+/// A committed file that may still lie where it was staged. Paths are whole paths of the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Unpublished {
+    pub version: u64,
+    pub source: String,
+    pub target: String,
+}
+
+/// A table at one version.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    pub version: u64,
+    pub definition: Arc<Definition>,
+    pub files: Arc<[Arc<DataFile>]>,
+    pub offsets: Offsets,
+    /// The last statement of each application that the log told of.
+    pub statements: BTreeMap<String, Done>,
+    pub unpublished: Vec<Unpublished>,
+}
+
+/// What one record does.
+#[derive(Debug, Default)]
+pub(crate) struct Step {
+    pub version: u64,
+    pub add: Vec<DataFile>,
+    pub remove: HashSet<String>,
+    /// All offsets after it; none if the record does not tell.
+    pub offsets: Option<Offsets>,
+    pub statement: Option<(String, Done)>,
+    pub publish: Vec<Unpublished>,
+    /// Records below this version are published.
+    pub published_below: u64,
+}
+
+/// A record to be made.
+#[derive(Debug, Clone)]
+pub(crate) struct Proposal<'a> {
+    pub version: u64,
+    pub attempt: uuid::Uuid,
+    pub commit: Option<&'a Commit>,
+    /// Offsets after it.
+    pub offsets: Offsets,
+    /// Records below this version are published.
+    pub published_below: u64,
+}
+
+impl State {
+    /// Before the first record.
+    pub(crate) fn new(definition: Arc<Definition>) -> Self {
+        Self {
+            version: 0,
+            definition,
+            files: Arc::default(),
+            offsets: Offsets::new(),
+            statements: BTreeMap::new(),
+            unpublished: Vec::new(),
+        }
+    }
+
+    pub(crate) fn apply(&self, step: Step) -> Self {
+        let mut next = self.clone();
+        next.version = step.version;
+        if !step.add.is_empty() || !step.remove.is_empty() {
+            // A path added again (statistics computed anew) replaces its older entry.
+            let added: HashSet<&str> = step.add.iter().map(|file| file.path.as_str()).collect();
+            let gone = |path: &str| step.remove.contains(path) || added.contains(path);
+            let kept = self.files.iter().filter(|file| !gone(&file.path)).cloned();
+            let files: Vec<_> = kept.collect();
+            next.files = files
+                .into_iter()
+                .chain(step.add.into_iter().map(Arc::new))
+                .collect();
+        }
+        if let Some(offsets) = step.offsets {
+            next.offsets = offsets;
+        }
+        next.statements.extend(step.statement);
+        next.unpublished
+            .retain(|file| file.version >= step.published_below);
+        next.unpublished.extend(step.publish);
+        next
+    }
+
+    /// Offsets after a commit; refuses one that does not start where the table is.
+    pub(crate) fn offsets_after(&self, table: &str, made_by: &MadeBy) -> Result<Offsets> {
+        let mut offsets = self.offsets.clone();
+        let MadeBy::Stream { ranges, .. } = made_by else {
+            return Ok(offsets);
+        };
+        let mut seen = HashSet::new();
+        for range in ranges {
+            let OffsetRange {
+                topic,
+                partition,
+                from,
+                to,
+            } = range;
+            if to < from || !seen.insert((topic, partition)) {
+                return Err(Error::bug(format!(
+                    "a commit to table '{table}' names {topic}/{partition} twice or backwards: {from} to {to}"
+                )));
+            }
+            let partitions = offsets.entry(topic.clone()).or_default();
+            if let Some(found) = partitions.insert(*partition, *to)
+                && found != *from
+            {
+                return Err(Error::OffsetsMoved {
+                    table: table.to_owned(),
+                    topic: topic.clone(),
+                    partition: *partition,
+                    expected: *from,
+                    found,
+                });
+            }
+        }
+        Ok(offsets)
+    }
+
+    pub(crate) fn published_below(&self) -> u64 {
+        let oldest = self.unpublished.iter().map(|file| file.version).min();
+        oldest.unwrap_or(self.version + 1)
+    }
+}
+
+impl Done {
+    pub(crate) fn of(commit: &Commit, version: u64) -> Option<(String, Self)> {
+        let MadeBy::Statement(id) = &commit.made_by else {
+            return None;
+        };
+        let done = Self {
+            ordinal: id.ordinal,
+            text_hash: id.text_hash,
+            version,
+            rows: commit.rows(),
+            files: commit.files.len(),
+        };
+        Some((id.application.clone(), done))
+    }
+
+    /// Same place in the same application, but was it the same text?
+    pub(crate) fn matches(&self, table: &str, id: &StatementId) -> Result<()> {
+        if self.text_hash == id.text_hash {
+            return Ok(());
+        }
+        Err(Error::StatementChanged {
+            table: table.to_owned(),
+            application: id.application.clone(),
+            ordinal: id.ordinal,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
