@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode};
@@ -84,8 +85,7 @@ impl RecordLog {
         let mut batch = 1;
         let mut next = first;
         loop {
-            let found: Vec<Option<Bytes>> = stream::iter(next..next + batch)
-                .map(|version| self.read(version))
+            let found: Vec<Option<Bytes>> = stream::iter((next..next + batch).map(|version| self.read(version).boxed()).collect::<Vec<_>>())
                 .buffered(batch as usize)
                 .try_collect()
                 .await?;

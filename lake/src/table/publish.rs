@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use futures::FutureExt;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
@@ -21,8 +22,9 @@ const TRIES: u32 = 3;
 
 /// Moves files just committed.
 pub(super) async fn publish(store: &Arc<dyn ObjectStore>, files: &[Unpublished]) -> Result<()> {
-    stream::iter(files)
-        .map(|file| publish_one(store, file))
+    // Boxed before they meet the stream: a closure over borrowed files would make callers' futures lose `Send`.
+    let moves: Vec<_> = files.iter().map(|file| publish_one(store, file).boxed()).collect();
+    stream::iter(moves)
         .buffer_unordered(MOVING)
         .try_collect()
         .await
@@ -65,6 +67,14 @@ async fn publish_one(store: &Arc<dyn ObjectStore>, file: &Unpublished) -> Result
         // source may be left behind, where nobody reads it.
         if matches!(error, StoreError::NotFound { .. }) && store.head(&target).await.is_ok() {
             return Ok(());
+        }
+        // A crash between copy and delete; some stores then refuse to copy once more.
+        let copied = matches!(error, StoreError::AlreadyExists { .. } | StoreError::Precondition { .. });
+        if copied && store.head(&target).await.is_ok() {
+            return store
+                .delete(&source)
+                .await
+                .map_err(|source| Error::store("publish", &file.target, source));
         }
         tries += 1;
         if tries == TRIES {
