@@ -64,6 +64,34 @@ pub enum Error {
     /// The master is on its way out.
     #[error("the master is stopping")]
     Stopping,
+    /// A stream's target is not in the catalog (any more).
+    #[error("table {table}, a target of the stream, does not exist")]
+    StreamTableMissing {
+        /// The table.
+        table: String,
+    },
+    /// A table that is there is not what the stream would write to.
+    #[error("table {table} exists and cannot take the stream's rows: {difference}")]
+    StreamTableDiffers {
+        /// The table.
+        table: String,
+        /// How they differ.
+        difference: String,
+    },
+    /// A stream's definition in the catalog cannot be read.
+    #[error("the definition of stream {stream} cannot be read: {reason}")]
+    StreamDefinition {
+        /// The stream.
+        stream: String,
+        /// Why.
+        reason: String,
+    },
+    /// A state that cannot be.
+    #[error("unexpected state: {context}")]
+    Bug {
+        /// What was found, where.
+        context: String,
+    },
     /// A thread or runtime could not be made.
     #[error("cannot start the runtime that jobs run on: {source}")]
     Runtime {
@@ -80,7 +108,11 @@ impl Error {
             | Self::StateDir { .. }
             | Self::StateDirInUse { .. }
             | Self::UnknownApplication { .. }
+            | Self::StreamTableMissing { .. }
+            | Self::StreamTableDiffers { .. }
+            | Self::StreamDefinition { .. }
             | Self::NothingToRun => ErrorKind::User,
+            Self::Bug { .. } => ErrorKind::Bug,
             Self::TooManyApplications { .. } | Self::Stopping | Self::Runtime { .. } => ErrorKind::Retryable,
             Self::Lake(error) => error.kind(),
             Self::Engine(error) => error.kind(),
@@ -96,9 +128,12 @@ impl Error {
             Self::UnknownApplication { .. } => "the master keeps its newest applications, and forgets all when it restarts",
             Self::NothingToRun => "send one of `sql` and `logical_plan`",
             Self::TooManyApplications { .. } => "wait for one of them, or cancel it",
+            Self::StreamTableMissing { .. } => "apply the stream again: that makes its tables",
+            Self::StreamTableDiffers { .. } => "name another table, or drop that one",
+            Self::StreamDefinition { .. } => "apply the stream again with this version",
             Self::Lake(error) => return error.hint(),
             Self::Engine(error) => return error.hint(),
-            Self::Stopping | Self::Runtime { .. } => return None,
+            Self::Stopping | Self::Runtime { .. } | Self::Bug { .. } => return None,
         };
         Some(hint.to_owned())
     }

@@ -16,30 +16,7 @@ mod admission;
 mod admitter;
 mod applications;
 mod catalog;
-mod cluster {
-    //! Placeholder until membership is in.
-    use std::sync::Arc;
-
-    use drumline_engine::WorkerTarget;
-    use tokio::sync::watch;
-    use tokio_util::sync::CancellationToken;
-
-    #[derive(Clone)]
-    pub(crate) struct Workers(watch::Receiver<Arc<[WorkerTarget]>>);
-    impl Workers {
-        pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<[WorkerTarget]>> {
-            self.0.clone()
-        }
-    }
-    pub(crate) fn start(shutdown: CancellationToken) -> (Workers, impl Future<Output = ()> + Send, ()) {
-        let (sender, receiver) = watch::channel(Arc::from([]));
-        let run = async move {
-            shutdown.cancelled().await;
-            drop(sender);
-        };
-        (Workers(receiver), run, ())
-    }
-}
+mod cluster;
 mod error;
 mod failure;
 mod lock;
@@ -47,6 +24,7 @@ mod options;
 mod planning;
 mod routing;
 mod server;
+mod streams;
 
 pub use error::{Error, Result};
 pub use options::Options;

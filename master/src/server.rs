@@ -11,6 +11,8 @@ use axum::routing::get;
 use drumline_engine::Engine;
 use drumline_lake::{Catalog, Lake};
 use drumline_proto::v1::applications_server::ApplicationsServer;
+use drumline_proto::v1::cluster_server::ClusterServer;
+use drumline_proto::v1::streams_server::StreamsServer;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, JoinSet};
@@ -24,7 +26,9 @@ use crate::applications::{Applications, ApplicationsService, ResultsService, Ser
 use crate::catalog::Names;
 use crate::lock::StateLock;
 use crate::routing::Placements;
-use crate::{Error, Options, Result, cluster};
+use crate::cluster::ClusterService;
+use crate::streams::{StreamTables, StreamsService};
+use crate::{Error, Options, Result, cluster, streams};
 
 /// How long calls and background work may take to end once the master stops.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -68,8 +72,17 @@ pub async fn start(options: Options) -> Result<Handle> {
 
     let shutdown = CancellationToken::new();
     let mut background = JoinSet::new();
-    let (workers, membership, _worker_events) = cluster::start(shutdown.clone());
+    let (workers, membership, worker_events) = cluster::start(shutdown.clone());
     background.spawn(membership);
+    let tables = StreamTables::new(catalog.clone());
+    let (running_streams, coordination) =
+        streams::start(workers.clone(), worker_events, tables.clone(), shutdown.clone());
+    background.spawn(coordination);
+    let stream_service =
+        StreamsService::new(catalog.clone(), running_streams, tables, workers.clone());
+    stream_service.start_all().await?;
+    let cluster_id = uuid::Uuid::now_v7().to_string();
+    let cluster_service = ClusterService::new(workers.clone(), cluster_id, lake.root().to_string());
 
     let jobs = jobs_runtime()?;
     let admitter = Admitter::new(options.concurrent_jobs);
@@ -87,7 +100,8 @@ pub async fn start(options: Options) -> Result<Handle> {
 
     let rpc = Routes::new(limited!(ApplicationsServer, ApplicationsService::new(applications.clone())))
         .add_service(limited!(FlightServiceServer, ResultsService::new(applications.clone())))
-;
+        .add_service(limited!(StreamsServer, stream_service))
+        .add_service(limited!(ClusterServer, cluster_service));
     let serving = tokio::spawn(serve(listener, one_port(rpc), shutdown.clone()));
     tracing::info!(%address, lake = %lake.root(), "master listens");
     Ok(Handle {

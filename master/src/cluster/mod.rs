@@ -1,0 +1,70 @@
+//! Which workers there are: the `Cluster` service, membership, and the way to reach a worker.
+//!
+//! A worker holds one `Join` call open for as long as it lives. Membership is lost when that call
+//! ends or stays silent for [`SILENCE`]; whoever runs work on a worker watches [`Workers`] and lets
+//! go of it at once. What workers say about streams is passed on to `streams`.
+//!
+//! Read `membership.rs` for the decisions, `runner.rs` for what carries them out.
+
+mod membership;
+mod runner;
+mod service;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use drumline_engine::WorkerTarget;
+use drumline_proto::v1::{MasterMessage, WorkerMessage, WorkerStatus};
+use tokio::sync::{mpsc, watch};
+
+pub(crate) use runner::start;
+pub(crate) use service::ClusterService;
+
+/// How often a worker says that it is alive.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Silence after which a worker counts as lost: five heartbeats.
+pub(crate) const SILENCE: Duration = Duration::from_secs(5);
+
+/// What the streams coordinator hears about workers.
+#[derive(Debug)]
+pub(crate) enum WorkerEvent {
+    /// A worker joined, with nothing assigned to it.
+    Came { worker: String },
+    /// A worker is lost; it may still run, but nothing it says counts any more.
+    Gone { worker: String, reason: String },
+    /// A message about streams, from a worker that is a member.
+    Said { worker: String, message: WorkerMessage },
+}
+
+/// The cluster's workers, for those who give them work. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Workers {
+    commands: mpsc::Sender<runner::Command>,
+    alive: watch::Receiver<Arc<[WorkerTarget]>>,
+    status: watch::Receiver<Arc<[WorkerStatus]>>,
+}
+
+impl Workers {
+    /// The workers that are members now, by id.
+    pub fn alive(&self) -> Arc<[WorkerTarget]> {
+        self.alive.borrow().clone()
+    }
+
+    /// The members as they change: a worker missing from the newest value is lost.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<[WorkerTarget]>> {
+        self.alive.clone()
+    }
+
+    /// What the status page and `drumline` show of each worker.
+    pub fn status(&self) -> Arc<[WorkerStatus]> {
+        self.status.borrow().clone()
+    }
+
+    /// Sends to a worker; silently nothing if it is no member (its loss is reported apart).
+    pub(crate) async fn send(&self, worker: &str, message: MasterMessage) {
+        let command = runner::Command::Send { worker: worker.to_owned(), message };
+        let _ = self.commands.send(command).await;
+    }
+}

@@ -1,0 +1,411 @@
+//! Decides who consumes what, and which offers are committed: a pure state machine over streams.
+//!
+//! A stream's partitions are shared among the workers; each share carries an epoch. When shares must
+//! change, those workers' epochs are revoked, commits that were already under way are waited for,
+//! the tables are read for the offsets they hold, and only then new shares with new epochs go out.
+//! So a revoked epoch can never commit, and nobody starts from an offset that is about to move.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use drumline_proto::v1::{Offer, StreamDefinition};
+
+use super::balance::balance;
+use super::{Layout, Partition, TableOffsets};
+
+/// How long a worker may take to look at brokers and topics.
+const PROBE_LIMIT: Duration = Duration::from_secs(30);
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A stream was applied or found in the catalog. `layout`: known from a probe just made.
+    StreamPut { definition: Arc<StreamDefinition>, layout: Option<Layout> },
+    StreamDeleted { stream: String },
+    WorkerCame { worker: String },
+    WorkerGone { worker: String },
+    StreamProbed { stream: String, worker: String, result: Result<Layout, String> },
+    TablesRead { stream: String, read: u64, result: Result<TableOffsets, String> },
+    Offered { worker: String, offer: Offer },
+    CommitEnded { stream: String, commit: CommitId, result: Result<TableOffsets, String> },
+    AssignmentFailed { worker: String, stream: String, epoch: u64, reason: String },
+    EndsReported { worker: String, stream: String, epoch: u64, ends: BTreeMap<Partition, i64> },
+    Tick,
+}
+
+#[derive(Debug, PartialEq)]
+pub(crate) enum Action {
+    ProbeStream { worker: String, definition: Arc<StreamDefinition> },
+    ReadTables { definition: Arc<StreamDefinition>, read: u64 },
+    AssignPartitions {
+        worker: String,
+        definition: Arc<StreamDefinition>,
+        epoch: u64,
+        partitions: BTreeSet<Partition>,
+        offsets: TableOffsets,
+    },
+    RevokeEpoch { worker: String, stream: String, epoch: u64 },
+    CommitOffer { definition: Arc<StreamDefinition>, commit: CommitId, offer: Offer },
+    AnswerOffer { stream: String, commit: CommitId, refusal: Option<String> },
+}
+
+/// An offer, told apart from every other of its stream.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CommitId {
+    pub(crate) worker: String,
+    pub(crate) epoch: u64,
+    pub(crate) offer: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Topics not seen yet: waits for a worker, or for the one that looks at them.
+    Probing { asked: Option<(String, Instant)> },
+    /// Waits for commits of revoked epochs to end.
+    Settling,
+    /// The tables are being read for their offsets; the answer to an earlier read is too old.
+    Reading { read: u64 },
+    Running,
+    Waiting { until: Instant },
+    Paused,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub(crate) epoch: u64,
+    pub(crate) partitions: BTreeSet<Partition>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) definition: Arc<StreamDefinition>,
+    pub(crate) layout: Option<Layout>,
+    pub(crate) phase: Phase,
+    pub(crate) shares: BTreeMap<String, Share>,
+    pub(crate) offsets: TableOffsets,
+    pub(crate) ends: BTreeMap<Partition, i64>,
+    pub(crate) last_error: Option<String>,
+    committing: BTreeSet<CommitId>,
+    failures: u32,
+    reads: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Coordinator {
+    streams: BTreeMap<String, Stream>,
+    workers: BTreeSet<String>,
+    next_epoch: u64,
+}
+
+impl Coordinator {
+    /// `first_epoch` must be above every epoch of an earlier run of the master.
+    pub(crate) fn new(first_epoch: u64) -> Self {
+        Self { streams: BTreeMap::new(), workers: BTreeSet::new(), next_epoch: first_epoch }
+    }
+
+    pub(crate) fn streams(&self) -> &BTreeMap<String, Stream> {
+        &self.streams
+    }
+
+    pub(crate) fn step(&mut self, now: Instant, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::StreamPut { definition, layout } => self.put(definition, layout, &mut actions),
+            Event::StreamDeleted { stream } => {
+                if let Some(mut gone) = self.streams.remove(&stream) {
+                    gone.revoke_all(&mut actions);
+                }
+            }
+            Event::WorkerCame { worker } => {
+                self.workers.insert(worker);
+                self.streams.values_mut().for_each(Stream::reshare);
+            }
+            Event::WorkerGone { worker } => self.lose(&worker),
+            Event::StreamProbed { stream, worker, result } => {
+                if let Some(stream) = self.streams.get_mut(&stream) {
+                    stream.probed(now, &worker, result);
+                }
+            }
+            Event::TablesRead { stream, read, result } => self.assign(now, &stream, read, result, &mut actions),
+            Event::Offered { worker, offer } => self.offered(worker, offer, &mut actions),
+            Event::CommitEnded { stream, commit, result } => {
+                self.commit_ended(now, stream, commit, result, &mut actions);
+            }
+            Event::AssignmentFailed { worker, stream, epoch, reason } => {
+                if let Some(stream) = self.current(&stream, &worker, epoch) {
+                    stream.shares.remove(&worker);
+                    stream.fail(now, format!("worker {worker}: {reason}"));
+                }
+            }
+            Event::EndsReported { worker, stream, epoch, ends } => {
+                if let Some(stream) = self.current(&stream, &worker, epoch) {
+                    stream.ends.extend(ends);
+                }
+            }
+            Event::Tick => {}
+        }
+        for stream in self.streams.values_mut() {
+            stream.proceed(now, &self.workers, &mut actions);
+        }
+        actions
+    }
+
+    /// Whether a worker's share of a stream has this epoch.
+    pub(crate) fn holds(&self, stream: &str, worker: &str, epoch: u64) -> bool {
+        let share = self.streams.get(stream).and_then(|stream| stream.shares.get(worker));
+        share.is_some_and(|share| share.epoch == epoch)
+    }
+
+    /// The stream, if this worker holds a share of it under this epoch.
+    fn current(&mut self, stream: &str, worker: &str, epoch: u64) -> Option<&mut Stream> {
+        let stream = self.streams.get_mut(stream)?;
+        let share = stream.shares.get(worker)?;
+        (share.epoch == epoch).then_some(stream)
+    }
+
+    fn put(&mut self, definition: Arc<StreamDefinition>, layout: Option<Layout>, actions: &mut Vec<Action>) {
+        let name = definition.name.clone();
+        let phase = match (definition.paused, &layout) {
+            (true, _) => Phase::Paused,
+            (false, None) => Phase::Probing { asked: None },
+            (false, Some(_)) => Phase::Settling,
+        };
+        let mut stream = Stream {
+            definition,
+            layout,
+            phase,
+            shares: BTreeMap::new(),
+            offsets: TableOffsets::default(),
+            ends: BTreeMap::new(),
+            last_error: None,
+            committing: BTreeSet::new(),
+            failures: 0,
+            reads: 0,
+        };
+        if let Some(mut before) = self.streams.remove(&name) {
+            before.revoke_all(actions);
+            stream.committing = before.committing;
+            stream.layout = stream.layout.or(before.layout);
+            stream.offsets = before.offsets;
+            stream.ends = before.ends;
+            stream.reads = before.reads;
+        }
+        self.streams.insert(name, stream);
+    }
+
+    fn lose(&mut self, worker: &str) {
+        self.workers.remove(worker);
+        for stream in self.streams.values_mut() {
+            if stream.shares.remove(worker).is_some() {
+                stream.reshare();
+            }
+            if matches!(&stream.phase, Phase::Probing { asked: Some((asked, _)) } if asked == worker) {
+                stream.phase = Phase::Probing { asked: None };
+            }
+        }
+    }
+
+    fn offered(&mut self, worker: String, offer: Offer, actions: &mut Vec<Action>) {
+        let commit = CommitId { worker, epoch: offer.epoch, offer: offer.id };
+        let name = offer.stream.clone();
+        let refuse = |commit, reason: String| Action::AnswerOffer {
+            stream: name.clone(),
+            commit,
+            refusal: Some(reason),
+        };
+        let Some(stream) = self.current(&offer.stream, &commit.worker, commit.epoch) else {
+            let reason = format!("epoch {} of stream {name} is revoked", commit.epoch);
+            return actions.push(refuse(commit, reason));
+        };
+        let Some(share) = stream.shares.get(&commit.worker) else { return };
+        let foreign = offer.tables.iter().flat_map(|table| &table.ranges).find(|range| {
+            let partition = Partition { topic: range.topic.clone(), partition: range.partition };
+            !share.partitions.contains(&partition) || range.from > range.to
+        });
+        if let Some(range) = foreign {
+            let reason = format!(
+                "offsets [{}, {}) of {}/{} are not this worker's to offer",
+                range.from, range.to, range.topic, range.partition
+            );
+            return actions.push(refuse(commit, reason));
+        }
+        // The same offer again (its answer is still to come) is not committed twice.
+        if stream.committing.insert(commit.clone()) {
+            let definition = Arc::clone(&stream.definition);
+            actions.push(Action::CommitOffer { definition, commit, offer });
+        }
+    }
+
+    fn commit_ended(
+        &mut self,
+        now: Instant,
+        name: String,
+        commit: CommitId,
+        result: Result<TableOffsets, String>,
+        actions: &mut Vec<Action>,
+    ) {
+        let refusal = result.as_ref().err().cloned();
+        if let Some(stream) = self.streams.get_mut(&name) {
+            stream.committing.remove(&commit);
+            match result {
+                Ok(offsets) => {
+                    stream.offsets.advance(offsets);
+                    stream.failures = 0;
+                    stream.last_error = None;
+                }
+                Err(reason) => {
+                    // Part of the offer may have landed: its worker starts again from the tables.
+                    let current = stream.shares.get(&commit.worker).is_some_and(|s| s.epoch == commit.epoch);
+                    if current {
+                        stream.revoke(&commit.worker, actions);
+                        stream.fail(now, format!("commit: {reason}"));
+                    }
+                }
+            }
+        }
+        actions.push(Action::AnswerOffer { stream: name, commit, refusal });
+    }
+
+    fn assign(
+        &mut self,
+        now: Instant,
+        name: &str,
+        read: u64,
+        result: Result<TableOffsets, String>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(stream) = self.streams.get_mut(name) else { return };
+        // Something changed while the tables were read: what was read may be old.
+        if stream.phase != (Phase::Reading { read }) {
+            return;
+        }
+        match result {
+            Err(reason) => stream.fail(now, reason),
+            Ok(offsets) => {
+                stream.offsets = offsets;
+                stream.phase = Phase::Running;
+                for (worker, partitions) in stream.wanted(&self.workers) {
+                    if partitions.is_empty() || stream.shares.contains_key(&worker) {
+                        continue;
+                    }
+                    let epoch = self.next_epoch;
+                    self.next_epoch += 1;
+                    stream.shares.insert(worker.clone(), Share { epoch, partitions: partitions.clone() });
+                    actions.push(Action::AssignPartitions {
+                        worker,
+                        definition: Arc::clone(&stream.definition),
+                        epoch,
+                        partitions,
+                        offsets: stream.offsets.clone(),
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl Stream {
+    fn partitions(&self) -> BTreeSet<Partition> {
+        self.layout.iter().flat_map(Layout::partitions).collect()
+    }
+
+    fn wanted(&self, workers: &BTreeSet<String>) -> BTreeMap<String, BTreeSet<Partition>> {
+        let current =
+            self.shares.iter().map(|(worker, share)| (worker.clone(), share.partitions.clone())).collect();
+        balance(&self.partitions(), workers, &current)
+    }
+
+    /// Shares have to be looked at again.
+    fn reshare(&mut self) {
+        if matches!(self.phase, Phase::Running | Phase::Reading { .. }) {
+            self.phase = Phase::Settling;
+        }
+    }
+
+    fn revoke(&mut self, worker: &str, actions: &mut Vec<Action>) {
+        if let Some(share) = self.shares.remove(worker) {
+            let stream = self.definition.name.clone();
+            actions.push(Action::RevokeEpoch { worker: worker.to_owned(), stream, epoch: share.epoch });
+        }
+    }
+
+    fn revoke_all(&mut self, actions: &mut Vec<Action>) {
+        let workers: Vec<String> = self.shares.keys().cloned().collect();
+        for worker in workers {
+            self.revoke(&worker, actions);
+        }
+    }
+
+    fn fail(&mut self, now: Instant, reason: String) {
+        let wait = FIRST_RETRY.saturating_mul(1 << self.failures.min(5)).min(LAST_RETRY);
+        self.failures += 1;
+        self.last_error = Some(reason);
+        self.phase = Phase::Waiting { until: now + wait };
+    }
+
+    fn probed(&mut self, now: Instant, worker: &str, result: Result<Layout, String>) {
+        if !matches!(&self.phase, Phase::Probing { asked: Some((asked, _)) } if asked == worker) {
+            return;
+        }
+        match result {
+            Ok(layout) => {
+                self.layout = Some(layout);
+                self.phase = Phase::Settling;
+            }
+            Err(reason) => self.fail(now, reason),
+        }
+    }
+
+    /// Moves on as far as the state allows; called after every event.
+    fn proceed(&mut self, now: Instant, workers: &BTreeSet<String>, actions: &mut Vec<Action>) {
+        match &self.phase {
+            Phase::Waiting { until } if now >= *until => {
+                self.phase = match self.layout {
+                    Some(_) => Phase::Settling,
+                    None => Phase::Probing { asked: None },
+                };
+                self.proceed(now, workers, actions);
+            }
+            Phase::Probing { asked: None } => {
+                if let Some(worker) = workers.first() {
+                    self.phase = Phase::Probing { asked: Some((worker.clone(), now)) };
+                    let definition = Arc::clone(&self.definition);
+                    actions.push(Action::ProbeStream { worker: worker.clone(), definition });
+                }
+            }
+            Phase::Probing { asked: Some((worker, since)) } if now - *since > PROBE_LIMIT => {
+                let reason = format!("worker {worker} did not answer about the topics");
+                self.fail(now, reason);
+            }
+            Phase::Settling => self.settle(workers, actions),
+            Phase::Probing { .. } | Phase::Waiting { .. } | Phase::Reading { .. } | Phase::Running | Phase::Paused => {}
+        }
+    }
+
+    fn settle(&mut self, workers: &BTreeSet<String>, actions: &mut Vec<Action>) {
+        if workers.is_empty() {
+            return;
+        }
+        let wanted = self.wanted(workers);
+        let changed: Vec<String> = self
+            .shares
+            .iter()
+            .filter(|(worker, share)| wanted.get(*worker) != Some(&share.partitions))
+            .map(|(worker, _)| worker.clone())
+            .collect();
+        for worker in changed {
+            self.revoke(&worker, actions);
+        }
+        let revoked_commit_open = self
+            .committing
+            .iter()
+            .any(|commit| self.shares.get(&commit.worker).is_none_or(|share| share.epoch != commit.epoch));
+        if !revoked_commit_open {
+            self.reads += 1;
+            self.phase = Phase::Reading { read: self.reads };
+            actions.push(Action::ReadTables { definition: Arc::clone(&self.definition), read: self.reads });
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Streams on the master: who consumes which partitions, and the commits of what workers offer.
+//!
+//! `coordinator.rs` decides, purely; `runner.rs` carries out; `tables.rs` reads and commits through
+//! `lake`; `apply.rs` checks a definition before anything is kept; `service.rs` answers clients.
+//! Invariant: a stream's definition lives in the catalog, its offsets live in its tables, and the
+//! master keeps neither anywhere else.
+
+mod apply;
+mod balance;
+mod coordinator;
+mod runner;
+mod service;
+mod status;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(crate) use runner::start;
+pub(crate) use service::StreamsService;
+pub(crate) use tables::StreamTables;
+
+/// A Kafka topic partition.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Partition {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+}
+
+/// How many partitions each topic of a stream has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Layout(pub(crate) BTreeMap<String, u32>);
+
+impl Layout {
+    fn partitions(&self) -> impl Iterator<Item = Partition> {
+        self.0.iter().flat_map(|(topic, count)| {
+            (0..*count).map(move |partition| Partition { topic: topic.clone(), partition: partition as i32 })
+        })
+    }
+}
+
+/// Next offset per partition, as each target table of a stream holds it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TableOffsets(pub(crate) BTreeMap<String, BTreeMap<Partition, i64>>);
+
+impl TableOffsets {
+    /// Takes over what other says, table by table, partition by partition.
+    fn advance(&mut self, newer: TableOffsets) {
+        for (table, offsets) in newer.0 {
+            self.0.entry(table).or_default().extend(offsets);
+        }
+    }
+
+    /// Where `partition` has to be read from: the smallest offset of the tables it goes to. Nothing
+    /// while none of them has one: then the stream's `start_from` says. A table that has none beside one
+    /// that has (its first commit failed, or it is new) may need all of the topic.
+    fn resume_from(&self, partition: &Partition, targets: &BTreeSet<String>) -> Option<i64> {
+        let held: Vec<i64> =
+            targets.iter().filter_map(|table| self.0.get(table)?.get(partition).copied()).collect();
+        if !held.is_empty() && held.len() < targets.len() {
+            return Some(0);
+        }
+        held.into_iter().min()
+    }
+
+    fn of(&self, partition: &Partition) -> BTreeMap<String, i64> {
+        let held = self.0.iter().filter_map(|(table, held)| Some((table.clone(), *held.get(partition)?)));
+        held.collect()
+    }
+}

@@ -1,0 +1,336 @@
+//! Carries out what the coordinator decides: owns it, talks to workers, reads and commits tables.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use drumline_proto::v1::{
+    Assign, AssignedPartition, MasterMessage, OfferAnswer, Probe, ProbeResult, Revoke, StreamDefinition,
+    StreamStatus, WorkerMessage, master_message, worker_message,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::coordinator::{Action, CommitId, Coordinator, Event};
+use super::status::Statistics;
+use super::tables::{StreamTables, TableProgress, targets_of};
+use super::{Layout, Partition, TableOffsets};
+use crate::cluster::{WorkerEvent, Workers};
+
+/// How long a client waits for a worker's look at brokers and topics.
+const PROBE_LIMIT: Duration = Duration::from_secs(25);
+
+#[derive(Debug)]
+enum Command {
+    Put { definition: Arc<StreamDefinition>, layout: Option<Layout> },
+    Delete { stream: String },
+    Probe { definition: StreamDefinition, reply: oneshot::Sender<ProbeResult> },
+    Status { reply: oneshot::Sender<BTreeMap<String, StreamStatus>> },
+}
+
+/// The streams of this master. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Streams {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Streams {
+    /// Starts or changes a stream whose definition is in the catalog.
+    pub(crate) async fn put(&self, definition: StreamDefinition, layout: Option<Layout>) {
+        let definition = Arc::new(definition);
+        let _ = self.commands.send(Command::Put { definition, layout }).await;
+    }
+
+    pub(crate) async fn delete(&self, stream: String) {
+        let _ = self.commands.send(Command::Delete { stream }).await;
+    }
+
+    /// What a worker sees of the definition's brokers, topics and transforms; nothing if no worker
+    /// answered in time.
+    pub(crate) async fn probe(&self, definition: StreamDefinition) -> Option<ProbeResult> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Probe { definition, reply }).await.ok()?;
+        tokio::time::timeout(PROBE_LIMIT, answer).await.ok()?.ok()
+    }
+
+    pub(crate) async fn status(&self) -> BTreeMap<String, StreamStatus> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.commands.send(Command::Status { reply }).await;
+        answer.await.unwrap_or_default()
+    }
+}
+
+/// What a finished background step says.
+enum Done {
+    TablesRead {
+        stream: String,
+        read: u64,
+        result: Result<(TableOffsets, BTreeMap<String, TableProgress>), String>,
+    },
+    Committed {
+        stream: String,
+        commit: CommitId,
+        result: Result<(TableOffsets, BTreeMap<String, TableProgress>), String>,
+    },
+    Assigned { worker: String, stream: String, epoch: u64, result: Result<MasterMessage, String> },
+}
+
+enum Asker {
+    Client(oneshot::Sender<ProbeResult>),
+    Coordinator { stream: String },
+}
+
+struct Runner {
+    coordinator: Coordinator,
+    workers: Workers,
+    tables: StreamTables,
+    statistics: Statistics,
+    probes: HashMap<u64, (String, Asker)>,
+    next_probe: u64,
+    steps: JoinSet<Done>,
+}
+
+/// The handle and the future that runs streams until `shutdown`.
+pub(crate) fn start(
+    workers: Workers,
+    events: mpsc::UnboundedReceiver<WorkerEvent>,
+    tables: StreamTables,
+    shutdown: CancellationToken,
+) -> (Streams, impl Future<Output = ()> + Send) {
+    let (commands, receiver) = mpsc::channel(64);
+    // Epochs grow over restarts of the master without being stored: microseconds since 1970 grow
+    // faster than any master hands out epochs.
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let runner = Runner {
+        coordinator: Coordinator::new(since_1970.as_micros() as u64),
+        workers,
+        tables,
+        statistics: Statistics::default(),
+        probes: HashMap::new(),
+        next_probe: 1,
+        steps: JoinSet::new(),
+    };
+    (Streams { commands }, runner.run(receiver, events, shutdown))
+}
+
+impl Runner {
+    async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut events: mpsc::UnboundedReceiver<WorkerEvent>,
+        shutdown: CancellationToken,
+    ) {
+        let mut ticks = tokio::time::interval(Duration::from_millis(500));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(command) = commands.recv() => self.obey(command).await,
+                Some(event) = events.recv() => self.hear(event).await,
+                Some(done) = self.steps.join_next() => match done {
+                    Ok(done) => self.finish(done).await,
+                    Err(error) => warn!(%error, "a step of a stream ended badly"),
+                },
+                _ = ticks.tick() => self.step(Event::Tick).await,
+            }
+        }
+        // Commits under way are finished: their workers' rows are already in the lake.
+        self.steps.join_all().await;
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Put { definition, layout } => {
+                self.step(Event::StreamPut { definition, layout }).await;
+            }
+            Command::Delete { stream } => self.step(Event::StreamDeleted { stream }).await,
+            Command::Probe { definition, reply } => {
+                if let Some(worker) = self.workers.alive().first() {
+                    let worker = worker.id.clone();
+                    self.ask(worker, definition, Asker::Client(reply)).await;
+                }
+            }
+            Command::Status { reply } => {
+                let _ = reply.send(self.statistics.of(&self.coordinator));
+            }
+        }
+    }
+
+    async fn ask(&mut self, worker: String, definition: StreamDefinition, asker: Asker) {
+        let id = self.next_probe;
+        self.next_probe += 1;
+        self.probes.insert(id, (worker.clone(), asker));
+        let probe = Probe { id, definition: Some(definition) };
+        self.workers.send(&worker, message(master_message::Message::Probe(probe))).await;
+    }
+
+    async fn hear(&mut self, event: WorkerEvent) {
+        match event {
+            WorkerEvent::Came { worker } => self.step(Event::WorkerCame { worker }).await,
+            WorkerEvent::Gone { worker, reason } => {
+                info!(worker, reason, "streams leave worker");
+                // Dropping a client's asker tells it that nobody answers.
+                self.probes.retain(|_, (asked, _)| *asked != worker);
+                self.step(Event::WorkerGone { worker }).await;
+            }
+            WorkerEvent::Said { worker, message } => self.said(worker, message).await,
+        }
+    }
+
+    async fn said(&mut self, worker: String, message: WorkerMessage) {
+        match message.message {
+            Some(worker_message::Message::Offer(offer)) => self.step(Event::Offered { worker, offer }).await,
+            Some(worker_message::Message::AssignmentFailed(failed)) => {
+                let reason = failed.failure.map(|failure| failure.message).unwrap_or_default();
+                let (stream, epoch) = (failed.stream, failed.epoch);
+                warn!(worker, stream, epoch, reason, "a worker could not go on with its share");
+                self.step(Event::AssignmentFailed { worker, stream, epoch, reason }).await;
+            }
+            Some(worker_message::Message::Positions(report)) => {
+                let ends = report.ends.into_iter().map(|end| {
+                    (Partition { topic: end.topic, partition: end.partition }, end.end)
+                });
+                let (stream, epoch, ends) = (report.stream, report.epoch, ends.collect());
+                self.step(Event::EndsReported { worker, stream, epoch, ends }).await;
+            }
+            Some(worker_message::Message::ProbeResult(result)) => {
+                match self.probes.remove(&result.id) {
+                    Some((_, Asker::Client(reply))) => {
+                        let _ = reply.send(result);
+                    }
+                    Some((_, Asker::Coordinator { stream })) => {
+                        let result = match result.failure {
+                            Some(failure) => Err(failure.message),
+                            None => Ok(Layout(result.partitions.into_iter().collect())),
+                        };
+                        self.step(Event::StreamProbed { stream, worker, result }).await;
+                    }
+                    None => {}
+                }
+            }
+            // Membership's own.
+            Some(
+                worker_message::Message::Hello(_)
+                | worker_message::Message::Heartbeat(_)
+                | worker_message::Message::Leaving(_),
+            )
+            | None => {}
+        }
+    }
+
+    async fn finish(&mut self, done: Done) {
+        match done {
+            Done::TablesRead { stream, read, result } => {
+                let result = result.map(|(offsets, progress)| {
+                    self.statistics.read(&stream, progress);
+                    offsets
+                });
+                self.step(Event::TablesRead { stream, read, result }).await;
+            }
+            Done::Committed { stream, commit, result } => {
+                let result = result.map(|(offsets, progress)| {
+                    self.statistics.committed(&stream, progress);
+                    offsets
+                });
+                self.step(Event::CommitEnded { stream, commit, result }).await;
+            }
+            Done::Assigned { worker, stream, epoch, result } => match result {
+                // Revoked while its targets were looked up: its revocation may have gone out already.
+                Ok(_) if !self.coordinator.holds(&stream, &worker, epoch) => {}
+                Ok(assign) => self.workers.send(&worker, assign).await,
+                Err(reason) => self.step(Event::AssignmentFailed { worker, stream, epoch, reason }).await,
+            },
+        }
+    }
+
+    async fn step(&mut self, event: Event) {
+        for action in self.coordinator.step(Instant::now(), event) {
+            self.perform(action).await;
+        }
+    }
+
+    async fn perform(&mut self, action: Action) {
+        match action {
+            Action::ProbeStream { worker, definition } => {
+                let asker = Asker::Coordinator { stream: definition.name.clone() };
+                self.ask(worker, (*definition).clone(), asker).await;
+            }
+            Action::ReadTables { definition, read } => {
+                let tables = self.tables.clone();
+                self.steps.spawn(async move {
+                    let result = tables.read(&definition).await.map_err(|error| error.to_string());
+                    Done::TablesRead { stream: definition.name.clone(), read, result }
+                });
+            }
+            Action::AssignPartitions { worker, definition, epoch, partitions, offsets } => {
+                let tables = self.tables.clone();
+                let stream = definition.name.clone();
+                info!(worker, stream, epoch, partitions = partitions.len(), "assigning partitions");
+                self.steps.spawn(async move {
+                    let result = assign_message(&tables, &definition, epoch, &partitions, &offsets).await;
+                    Done::Assigned { worker, stream, epoch, result }
+                });
+            }
+            Action::RevokeEpoch { worker, stream, epoch } => {
+                info!(worker, stream, epoch, "revoking epoch");
+                let revoke = message(master_message::Message::Revoke(Revoke { stream, epoch }));
+                self.workers.send(&worker, revoke).await;
+            }
+            Action::CommitOffer { definition, commit, offer } => {
+                let tables = self.tables.clone();
+                self.steps.spawn(async move {
+                    let result = tables.commit(&offer).await.map_err(|error| error.to_string());
+                    if let Err(reason) = &result {
+                        warn!(stream = definition.name, reason, "commit of an offer failed");
+                    }
+                    Done::Committed { stream: definition.name.clone(), commit, result }
+                });
+            }
+            Action::AnswerOffer { stream, commit, refusal } => {
+                let answer = OfferAnswer {
+                    stream,
+                    epoch: commit.epoch,
+                    id: commit.offer,
+                    committed: refusal.is_none(),
+                    reason: refusal.unwrap_or_default(),
+                };
+                let answer = message(master_message::Message::OfferAnswer(answer));
+                self.workers.send(&commit.worker, answer).await;
+            }
+        }
+    }
+}
+
+async fn assign_message(
+    tables: &StreamTables,
+    definition: &StreamDefinition,
+    epoch: u64,
+    partitions: &BTreeSet<Partition>,
+    offsets: &TableOffsets,
+) -> Result<MasterMessage, String> {
+    let topics = partitions.iter().map(|partition| partition.topic.clone()).collect();
+    let targets = tables.write_targets(definition, &topics).await.map_err(|error| error.to_string())?;
+    let partitions = partitions.iter().map(|partition| {
+        let targets = targets_of(definition, &partition.topic);
+        let held = offsets.of(partition).into_iter().filter(|(table, _)| targets.contains(table));
+        AssignedPartition {
+            topic: partition.topic.clone(),
+            partition: partition.partition,
+            from: offsets.resume_from(partition, &targets),
+            table_offsets: held.collect(),
+        }
+    });
+    Ok(message(master_message::Message::Assign(Assign {
+        definition: Some(definition.clone()),
+        epoch,
+        partitions: partitions.collect(),
+        tables: targets,
+    })))
+}
+
+fn message(message: master_message::Message) -> MasterMessage {
+    MasterMessage { message: Some(message) }
+}

@@ -1,0 +1,163 @@
+//! The `Streams` gRPC service.
+
+use drumline_lake::{Catalog, Change, ErrorKind};
+use drumline_proto::v1::{
+    ApplyStreamRequest, ApplyStreamResponse, DeleteStreamRequest, DeleteStreamResponse, Failure, FailureKind,
+    ListStreamsRequest, ListStreamsResponse, PauseStreamRequest, PauseStreamResponse, ResumeStreamRequest,
+    ResumeStreamResponse, StreamDefinition, StreamStatus, StreamStatusRequest, StreamSummary,
+    streams_server::Streams as StreamsRpc,
+};
+use tonic::{Request, Response, Status};
+
+use super::apply::Applier;
+use super::runner::Streams;
+use crate::Error;
+
+/// Serves `drumline.v1.Streams`.
+#[derive(Debug, Clone)]
+pub(crate) struct StreamsService {
+    applier: Applier,
+}
+
+impl StreamsService {
+    pub(crate) fn new(
+        catalog: Catalog,
+        streams: Streams,
+        tables: super::tables::StreamTables,
+        workers: crate::cluster::Workers,
+    ) -> Self {
+        Self { applier: Applier { catalog, streams, tables, workers } }
+    }
+
+    /// Starts every stream that the catalog names; called once, before clients are let in.
+    pub(crate) async fn start_all(&self) -> Result<(), Error> {
+        let snapshot = self.applier.catalog.refresh().await?;
+        for (name, stream) in snapshot.streams() {
+            let mut definition = decode(name, &stream.definition)?;
+            definition.paused = stream.paused;
+            self.applier.streams.put(definition, None).await;
+        }
+        Ok(())
+    }
+
+    async fn set_paused(&self, name: &str, paused: bool) -> Result<(), Status> {
+        let snapshot = self.applier.catalog.refresh().await.map_err(lake_status)?;
+        let stream = snapshot.stream(name).ok_or_else(|| self.unknown(name, &snapshot))?;
+        let mut definition = decode(name, &stream.definition).map_err(|e| Status::internal(e.to_string()))?;
+        if stream.paused != paused {
+            let change = || Change::SetStreamPaused { name: name.to_owned(), paused };
+            self.applier.catalog.change(|_| Ok(vec![change()])).await.map_err(lake_status)?;
+            definition.paused = paused;
+            self.applier.streams.put(definition, None).await;
+        }
+        Ok(())
+    }
+
+    fn unknown(&self, name: &str, snapshot: &drumline_lake::CatalogSnapshot) -> Status {
+        let names: Vec<&str> = snapshot.streams().map(|(name, _)| name).collect();
+        let known = match names.as_slice() {
+            [] => "there are none".to_owned(),
+            names => format!("there are: {}", names.join(", ")),
+        };
+        Status::not_found(format!("no stream is named `{name}`; {known}"))
+    }
+}
+
+#[tonic::async_trait]
+impl StreamsRpc for StreamsService {
+    async fn apply(
+        &self,
+        request: Request<ApplyStreamRequest>,
+    ) -> Result<Response<ApplyStreamResponse>, Status> {
+        let definition = request
+            .into_inner()
+            .definition
+            .ok_or_else(|| Status::invalid_argument("the request holds no stream definition"))?;
+        Ok(Response::new(self.applier.apply(definition).await))
+    }
+
+    async fn list(&self, _: Request<ListStreamsRequest>) -> Result<Response<ListStreamsResponse>, Status> {
+        let streams = self.applier.streams.status().await.into_values().map(summary).collect();
+        Ok(Response::new(ListStreamsResponse { streams }))
+    }
+
+    async fn status(&self, request: Request<StreamStatusRequest>) -> Result<Response<StreamStatus>, Status> {
+        let name = request.into_inner().name;
+        match self.applier.streams.status().await.remove(&name) {
+            Some(status) => Ok(Response::new(status)),
+            None => Err(self.unknown(&name, &self.applier.catalog.current())),
+        }
+    }
+
+    async fn pause(&self, request: Request<PauseStreamRequest>) -> Result<Response<PauseStreamResponse>, Status> {
+        self.set_paused(&request.into_inner().name, true).await?;
+        Ok(Response::new(PauseStreamResponse {}))
+    }
+
+    async fn resume(
+        &self,
+        request: Request<ResumeStreamRequest>,
+    ) -> Result<Response<ResumeStreamResponse>, Status> {
+        self.set_paused(&request.into_inner().name, false).await?;
+        Ok(Response::new(ResumeStreamResponse {}))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<DeleteStreamRequest>,
+    ) -> Result<Response<DeleteStreamResponse>, Status> {
+        let name = request.into_inner().name;
+        let snapshot = self.applier.catalog.refresh().await.map_err(lake_status)?;
+        if snapshot.stream(&name).is_none() {
+            return Err(self.unknown(&name, &snapshot));
+        }
+        let change = || Change::DropStream { name: name.clone() };
+        self.applier.catalog.change(|_| Ok(vec![change()])).await.map_err(lake_status)?;
+        self.applier.streams.delete(name).await;
+        Ok(Response::new(DeleteStreamResponse {}))
+    }
+}
+
+fn summary(status: StreamStatus) -> StreamSummary {
+    let rows = |kind: &str| status.tables.iter().filter(|t| t.kind == kind).map(|t| t.rows).sum();
+    StreamSummary {
+        topics: status.definition.as_ref().map_or(0, |definition| definition.topics.len() as u32),
+        partitions: status.partitions.len() as u32,
+        lag: status.lag,
+        rows: rows("rows"),
+        dead_letters: rows("dead letters"),
+        name: status.name,
+        state: status.state,
+        last_error: status.last_error,
+    }
+}
+
+/// A definition as the catalog keeps it.
+pub(super) fn encode(definition: &StreamDefinition) -> Result<String, Error> {
+    // Whether it is paused is kept beside it.
+    let plain = StreamDefinition { paused: false, ..definition.clone() };
+    serde_json::to_string(&plain).map_err(|source| Error::Bug { context: format!("stream definition: {source}") })
+}
+
+fn decode(name: &str, text: &str) -> Result<StreamDefinition, Error> {
+    serde_json::from_str(text)
+        .map_err(|source| Error::StreamDefinition { stream: name.to_owned(), reason: source.to_string() })
+}
+
+pub(super) fn failure_of(error: &Error) -> Failure {
+    let kind = match error.kind() {
+        ErrorKind::User => FailureKind::User,
+        ErrorKind::Retryable => FailureKind::Retryable,
+        ErrorKind::Bug => FailureKind::Bug,
+    };
+    Failure {
+        kind: kind.into(),
+        message: error.to_string(),
+        hint: error.hint().unwrap_or_default(),
+        ..Failure::default()
+    }
+}
+
+fn lake_status(error: drumline_lake::Error) -> Status {
+    Status::unavailable(error.to_string())
+}

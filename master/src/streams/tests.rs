@@ -1,0 +1,314 @@
+//! The coordinator against a model of workers and tables.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use drumline_proto::v1::{Offer, OfferedTable, OffsetRange, StreamDefinition, TopicDefinition};
+use proptest::prelude::*;
+
+use super::coordinator::{Action, CommitId, Coordinator, Event, Phase};
+use super::{Layout, Partition, TableOffsets};
+
+fn definition() -> Arc<StreamDefinition> {
+    let topic = TopicDefinition { topic: "t".to_owned(), table: "t".to_owned(), ..TopicDefinition::default() };
+    Arc::new(StreamDefinition {
+        name: "s".to_owned(),
+        dead_letters: "dead".to_owned(),
+        topics: vec![topic],
+        ..StreamDefinition::default()
+    })
+}
+
+fn layout(partitions: u32) -> Layout {
+    Layout(BTreeMap::from([("t".to_owned(), partitions)]))
+}
+
+fn partition(partition: i32) -> Partition {
+    Partition { topic: "t".to_owned(), partition }
+}
+
+fn came(worker: &str) -> Event {
+    Event::WorkerCame { worker: worker.to_owned() }
+}
+
+fn gone(worker: &str) -> Event {
+    Event::WorkerGone { worker: worker.to_owned() }
+}
+
+fn put(partitions: u32) -> Event {
+    Event::StreamPut { definition: definition(), layout: Some(layout(partitions)) }
+}
+
+fn offer(epoch: u64, id: u64, ranges: &[(i32, i64, i64)]) -> Offer {
+    let ranges: Vec<OffsetRange> = ranges
+        .iter()
+        .map(|(partition, from, to)| OffsetRange {
+            topic: "t".to_owned(),
+            partition: *partition,
+            from: *from,
+            to: *to,
+        })
+        .collect();
+    let table = |table: &str| OfferedTable {
+        table: table.to_owned(),
+        ranges: ranges.clone(),
+        ..OfferedTable::default()
+    };
+    Offer { stream: "s".to_owned(), epoch, id, tables: vec![table("t"), table("dead")] }
+}
+
+/// Answers reads at once with empty tables; returns the other actions.
+fn run(coordinator: &mut Coordinator, now: Instant, event: Event) -> Vec<Action> {
+    let mut rest = Vec::new();
+    let mut queue = coordinator.step(now, event);
+    while !queue.is_empty() {
+        for action in std::mem::take(&mut queue) {
+            match action {
+                Action::ReadTables { definition, read } => {
+                    let stream = definition.name.clone();
+                    let result = Ok(TableOffsets::default());
+                    queue.extend(coordinator.step(now, Event::TablesRead { stream, read, result }));
+                }
+                other => rest.push(other),
+            }
+        }
+    }
+    rest
+}
+
+fn shares(actions: &[Action]) -> BTreeMap<String, (u64, usize)> {
+    let shares = actions.iter().filter_map(|action| match action {
+        Action::AssignPartitions { worker, epoch, partitions, .. } => {
+            Some((worker.clone(), (*epoch, partitions.len())))
+        }
+        _ => None,
+    });
+    shares.collect()
+}
+
+#[test]
+fn stream_is_shared_among_the_workers() {
+    let now = Instant::now();
+    let mut coordinator = Coordinator::new(10);
+    run(&mut coordinator, now, came("a"));
+    run(&mut coordinator, now, came("b"));
+    let actions = run(&mut coordinator, now, put(4));
+    assert_eq!(shares(&actions), BTreeMap::from([("a".to_owned(), (10, 2)), ("b".to_owned(), (11, 2))]));
+}
+
+#[test]
+fn stream_without_a_layout_is_looked_at_first() {
+    let now = Instant::now();
+    let mut coordinator = Coordinator::new(0);
+    let start = Event::StreamPut { definition: definition(), layout: None };
+    assert!(run(&mut coordinator, now, start).is_empty(), "nobody is there to look");
+    let actions = run(&mut coordinator, now, came("a"));
+    assert!(matches!(&actions[..], [Action::ProbeStream { worker, .. }] if worker == "a"));
+    let probed =
+        Event::StreamProbed { stream: "s".to_owned(), worker: "a".to_owned(), result: Ok(layout(3)) };
+    assert_eq!(shares(&run(&mut coordinator, now, probed))["a"].1, 3);
+}
+
+#[test]
+fn offer_of_a_lost_worker_is_refused() {
+    let now = Instant::now();
+    let mut coordinator = Coordinator::new(0);
+    run(&mut coordinator, now, came("a"));
+    run(&mut coordinator, now, put(1));
+    run(&mut coordinator, now, gone("a"));
+    let late = Event::Offered { worker: "a".to_owned(), offer: offer(0, 1, &[(0, 0, 5)]) };
+    let actions = run(&mut coordinator, now, late);
+    assert!(matches!(&actions[..], [Action::AnswerOffer { refusal: Some(_), .. }]), "{actions:?}");
+}
+
+#[test]
+fn lost_workers_open_commit_is_waited_for_before_its_partitions_move() {
+    let now = Instant::now();
+    let mut coordinator = Coordinator::new(0);
+    run(&mut coordinator, now, came("a"));
+    run(&mut coordinator, now, put(1));
+    run(&mut coordinator, now, Event::Offered { worker: "a".to_owned(), offer: offer(0, 1, &[(0, 0, 5)]) });
+    run(&mut coordinator, now, came("b"));
+    assert!(shares(&run(&mut coordinator, now, gone("a"))).is_empty(), "its commit is still under way");
+    let commit = CommitId { worker: "a".to_owned(), epoch: 0, offer: 1 };
+    let ended = Event::CommitEnded { stream: "s".to_owned(), commit, result: Ok(TableOffsets::default()) };
+    assert_eq!(shares(&run(&mut coordinator, now, ended))["b"].1, 1);
+}
+
+#[test]
+fn offer_of_a_partition_of_somebody_else_is_refused() {
+    let now = Instant::now();
+    let mut coordinator = Coordinator::new(0);
+    run(&mut coordinator, now, came("a"));
+    run(&mut coordinator, now, put(1));
+    let foreign = Event::Offered { worker: "a".to_owned(), offer: offer(0, 1, &[(7, 0, 5)]) };
+    let actions = run(&mut coordinator, now, foreign);
+    assert!(matches!(&actions[..], [Action::AnswerOffer { refusal: Some(_), .. }]), "{actions:?}");
+}
+
+#[test]
+fn failed_commit_restarts_its_worker_after_a_pause() {
+    let now = Instant::now();
+    let mut coordinator = Coordinator::new(0);
+    run(&mut coordinator, now, came("a"));
+    run(&mut coordinator, now, put(1));
+    run(&mut coordinator, now, Event::Offered { worker: "a".to_owned(), offer: offer(0, 1, &[(0, 0, 5)]) });
+    let commit = CommitId { worker: "a".to_owned(), epoch: 0, offer: 1 };
+    let ended =
+        Event::CommitEnded { stream: "s".to_owned(), commit, result: Err("the store is away".to_owned()) };
+    let actions = run(&mut coordinator, now, ended);
+    assert!(actions.iter().any(|a| matches!(a, Action::RevokeEpoch { epoch: 0, .. })));
+    assert!(matches!(coordinator.streams()["s"].phase, Phase::Waiting { .. }));
+    let later = run(&mut coordinator, now + Duration::from_secs(2), Event::Tick);
+    assert_eq!(shares(&later)["a"], (1, 1));
+}
+
+#[test]
+fn paused_stream_holds_no_share() {
+    let now = Instant::now();
+    let mut coordinator = Coordinator::new(0);
+    run(&mut coordinator, now, came("a"));
+    run(&mut coordinator, now, put(2));
+    let paused = StreamDefinition { paused: true, ..(*definition()).clone() };
+    let actions = run(&mut coordinator, now, Event::StreamPut { definition: paused.into(), layout: None });
+    assert!(matches!(&actions[..], [Action::RevokeEpoch { .. }]));
+    assert!(run(&mut coordinator, now, came("b")).is_empty());
+}
+
+#[test]
+fn partition_is_read_from_the_smallest_offset_of_its_tables() {
+    let targets = BTreeSet::from(["t".to_owned(), "dead".to_owned()]);
+    let mut offsets = TableOffsets::default();
+    assert_eq!(offsets.resume_from(&partition(0), &targets), None);
+    offsets.0.entry("t".to_owned()).or_default().insert(partition(0), 9);
+    assert_eq!(offsets.resume_from(&partition(0), &targets), Some(0), "dead letters may be behind");
+    offsets.0.entry("dead".to_owned()).or_default().insert(partition(0), 4);
+    assert_eq!(offsets.resume_from(&partition(0), &targets), Some(4));
+}
+
+/// A cluster in miniature: workers that offer, commits that end late and sometimes fail, tables that
+/// take a commit only where its range begins at their own offset.
+#[derive(Default)]
+struct Model {
+    held: BTreeMap<Partition, i64>,
+    shares: BTreeMap<String, (u64, BTreeMap<Partition, i64>)>,
+    commits: Vec<(CommitId, Offer)>,
+    reads: Vec<u64>,
+    next_offer: u64,
+    alive: BTreeSet<String>,
+}
+
+impl Model {
+    fn offsets(&self) -> TableOffsets {
+        TableOffsets(BTreeMap::from([("t".to_owned(), self.held.clone()), ("dead".to_owned(), self.held.clone())]))
+    }
+
+    fn take(&mut self, actions: Vec<Action>) -> Result<(), TestCaseError> {
+        for action in actions {
+            match action {
+                Action::ReadTables { read, .. } => self.reads.push(read),
+                Action::AssignPartitions { worker, epoch, partitions, offsets, .. } => {
+                    let targets = BTreeSet::from(["t".to_owned(), "dead".to_owned()]);
+                    for partition in &partitions {
+                        for (other, (_, held)) in &self.shares {
+                            let doubled = other != &worker && held.contains_key(partition);
+                            prop_assert!(!doubled, "{partition:?} is held by {other} and {worker}");
+                        }
+                        let from = offsets.resume_from(partition, &targets).unwrap_or(0);
+                        let held = self.held.get(partition).copied().unwrap_or(0);
+                        prop_assert_eq!(from, held, "assigned from an offset that has moved");
+                    }
+                    let positions = partitions
+                        .into_iter()
+                        .map(|p| {
+                            let from = offsets.resume_from(&p, &targets).unwrap_or(0);
+                            (p, from)
+                        })
+                        .collect();
+                    self.shares.insert(worker, (epoch, positions));
+                }
+                Action::RevokeEpoch { worker, .. } => {
+                    self.shares.remove(&worker);
+                }
+                Action::CommitOffer { commit, offer, .. } => {
+                    let current = self.shares.get(&commit.worker).is_some_and(|s| s.0 == commit.epoch);
+                    prop_assert!(current, "a revoked epoch got to commit");
+                    self.commits.push((commit, offer));
+                }
+                Action::ProbeStream { .. } | Action::AnswerOffer { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Lands the oldest commit, as the lake would: only from the table's own offset.
+    fn land(&mut self, succeed: bool) -> Option<Event> {
+        if self.commits.is_empty() {
+            return None;
+        }
+        let (commit, offer) = self.commits.remove(0);
+        let ranges = &offer.tables[0].ranges;
+        let fits = ranges.iter().all(|range| {
+            self.held.get(&partition(range.partition)).copied().unwrap_or(0) == range.from
+        });
+        let result = match succeed && fits {
+            true => {
+                for range in ranges {
+                    self.held.insert(partition(range.partition), range.to);
+                }
+                Ok(self.offsets())
+            }
+            false => Err("moved".to_owned()),
+        };
+        Some(Event::CommitEnded { stream: "s".to_owned(), commit, result })
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Workers come, go, offer and fall silent in any order; commits end late or fail: no partition is
+    /// ever held twice, no revoked epoch commits, and nobody starts from an offset that has moved.
+    #[test]
+    fn partitions_move_only_between_commits(steps in proptest::collection::vec((0u8..9, 0usize..3), 1..150)) {
+        let mut now = Instant::now();
+        let mut coordinator = Coordinator::new(1);
+        let mut model = Model::default();
+        let actions = coordinator.step(now, put(5));
+        model.take(actions)?;
+        for (kind, pick) in steps {
+            now += Duration::from_millis(700);
+            let worker = ["a", "b", "c"][pick].to_owned();
+            let event = match kind {
+                0 if model.alive.insert(worker.clone()) => came(&worker),
+                1 if model.alive.remove(&worker) => {
+                    model.shares.remove(&worker);
+                    gone(&worker)
+                }
+                2..=4 => {
+                    let Some((epoch, positions)) = model.shares.get_mut(&worker) else { continue };
+                    // One open offer per worker, as workers do.
+                    if model.commits.iter().any(|(commit, _)| commit.worker == worker) { continue }
+                    let ranges: Vec<_> = positions
+                        .iter_mut()
+                        .map(|(p, at)| { let from = *at; *at += 3; (p.partition, from, *at) })
+                        .collect();
+                    model.next_offer += 1;
+                    let offer = offer(*epoch, model.next_offer, &ranges);
+                    Event::Offered { worker, offer }
+                }
+                5 => match model.land(true) { Some(event) => event, None => continue },
+                6 if pick == 0 => match model.land(false) { Some(event) => event, None => continue },
+                7 => {
+                    if model.reads.is_empty() { continue }
+                    let read = model.reads.remove(0);
+                    Event::TablesRead { stream: "s".to_owned(), read, result: Ok(model.offsets()) }
+                }
+                _ => Event::Tick,
+            };
+            let actions = coordinator.step(now, event);
+            model.take(actions)?;
+        }
+    }
+}
