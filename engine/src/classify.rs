@@ -16,10 +16,13 @@ impl From<DataFusionError> for Error {
             return own;
         }
         let (kind, message) = (kind_of(&error), message_of(&error));
+        let exhausted = matches!(error.find_root(), DataFusionError::ResourcesExhausted(_));
+        let hint =
+            exhausted.then(|| "give the workers more memory, or read less at once".to_owned());
         Self::Failed {
             kind,
             message,
-            hint: None,
+            hint,
         }
     }
 }

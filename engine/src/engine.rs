@@ -8,7 +8,8 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::LogicalPlan;
 
 use crate::route::RouteFn;
-use crate::{Error, Job, Options, Result, WorkerTarget};
+use crate::transport::network::Network;
+use crate::{Job, Options, Result, WorkerTarget};
 
 /// Plans statements and starts jobs. Cheap to clone.
 #[derive(Clone)]
@@ -17,8 +18,8 @@ pub struct Engine {
 }
 
 pub(crate) struct Inner {
-    pub(crate) options: Options,
     pub(crate) runtime: Arc<RuntimeEnv>,
+    pub(crate) network: Arc<Network>,
 }
 
 /// A statement that yields rows, bound to the tables it reads.
@@ -40,21 +41,28 @@ impl Query {
 impl Engine {
     /// An engine with its own memory pool and connections.
     pub fn new(options: Options) -> Result<Self> {
-        let runtime = crate::runtime(&options)?;
+        let inner = Inner {
+            runtime: crate::runtime(&options)?,
+            network: Arc::new(Network::new(&options)?),
+        };
         Ok(Self {
-            inner: Arc::new(Inner { options, runtime }),
+            inner: Arc::new(inner),
         })
+    }
+
+    /// The runtime of this process's part of jobs: its memory pool, object stores and spill folder.
+    pub fn runtime(&self) -> &Arc<RuntimeEnv> {
+        &self.inner.runtime
     }
 
     /// Plans a query for these workers and starts it. Each call is a new job with a fresh id; dropping
     /// the job's stream cancels it. A plan that needs no exchange, or gets no worker, runs in place.
     pub async fn start(
         &self,
-        _query: &Query,
-        _workers: Vec<WorkerTarget>,
-        _route: RouteFn,
+        query: &Query,
+        workers: Vec<WorkerTarget>,
+        route: RouteFn,
     ) -> Result<Job> {
-        let _ = &self.inner.options;
-        Err(Error::bug("not built yet"))
+        crate::launch::launch(&self.inner, query, &workers, &route).await
     }
 }

@@ -53,6 +53,14 @@ pub enum Error {
         /// The deadline it had.
         limit: Duration,
     },
+    /// The folder for spilled rows cannot be made.
+    #[error("cannot make the work folder '{}': {source}", path.display())]
+    WorkDir {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The lake answered with an error.
     #[error(transparent)]
     Lake(#[from] drumline_lake::Error),
@@ -76,9 +84,10 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::WorkerLost { .. } => ErrorKind::Retryable,
-            Self::WorkerRefused { .. } | Self::Setting { .. } | Self::DeadlineExceeded { .. } => {
-                ErrorKind::User
-            }
+            Self::WorkerRefused { .. }
+            | Self::WorkDir { .. }
+            | Self::Setting { .. }
+            | Self::DeadlineExceeded { .. } => ErrorKind::User,
             Self::Failed { kind, .. } => *kind,
             Self::Lake(error) => error.kind(),
             Self::Bug { .. } => ErrorKind::Bug,

@@ -12,17 +12,26 @@
 //! `transport/` for what happens between them.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod board;
 mod classify;
 mod engine;
 mod error;
+mod explain;
 pub mod job;
+mod launch;
 mod options;
 pub mod route;
+mod scan;
 pub mod server;
 mod session;
+mod settings;
+mod stages;
+mod tasks;
+mod transport;
 
 pub use engine::{Engine, Query};
 pub use error::{Error, Result};
 pub use job::Job;
 pub use options::{ClientTls, Keepalive, Options, WorkerTarget};
 pub use session::{local_session, runtime};
+pub use settings::DrumlineSettings;

@@ -1,17 +1,37 @@
 //! The worker's side: hosts tasks for masters, and serves their rows.
 
 use std::future::Future;
+use std::sync::Arc;
 
+use arrow_flight::flight_service_server::FlightServiceServer;
+use drumline_proto::v1::tasks_server::TasksServer;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion_distributed::Worker;
+
+use crate::session::WorkerSessions;
+use crate::tasks::Tasks;
+use crate::transport::auth::Require;
+use crate::transport::network::{Network, NetworkThread};
+use crate::transport::server::Services;
 use crate::{Error, Options, Result};
+
+/// Calls that one connection carries: a master's and a worker's connection holds one per task and exchange.
+const STREAM_LIMIT: u32 = 100_000;
 
 /// Runs the tasks of one worker process. Cheap to clone.
 #[derive(Clone)]
 pub struct TaskHost {
-    running: watch::Receiver<u32>,
-    options: Options,
+    services: Services,
+    tasks: Tasks,
+    options: Arc<Options>,
+    runtime: Arc<RuntimeEnv>,
 }
 
 /// The server's side of TLS, in PEM.
@@ -26,25 +46,90 @@ pub struct ServerTls {
 }
 
 impl TaskHost {
-    /// A host whose tasks compute on the runtime that this is called on; the network has a thread of its own.
+    /// A host whose tasks compute on the runtime that this is called on; the network has threads of its own.
     pub fn new(options: Options) -> Result<Self> {
-        let (_, running) = watch::channel(0);
-        Ok(Self { running, options })
+        let compute =
+            Handle::try_current().map_err(|_| Error::bug("a task host needs a tokio runtime"))?;
+        let runtime = crate::runtime(&options)?;
+        let tasks = Tasks::new();
+        let sessions = WorkerSessions::new(Arc::new(Network::new(&options)?), tasks.clone());
+        let worker = Worker::from_session_builder(sessions)
+            .with_runtime_env(Arc::clone(&runtime))
+            .with_version(drumline_proto::BUILD);
+        Ok(Self {
+            services: Services::new(worker, compute, tasks.clone()),
+            tasks,
+            options: Arc::new(options),
+            runtime,
+        })
     }
 
-    /// Serves task control and rows until `shutdown`, then stops the tasks that still run.
-    pub async fn serve(
-        &self,
-        _listener: TcpListener,
-        _tls: Option<ServerTls>,
-        _shutdown: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<()> {
-        let _ = &self.options;
-        Err(Error::bug("not built yet"))
+    /// The runtime that tasks run with: its memory pool, object stores and spill folder.
+    pub fn runtime(&self) -> &Arc<RuntimeEnv> {
+        &self.runtime
     }
 
     /// Tasks that are open now.
     pub fn running(&self) -> watch::Receiver<u32> {
-        self.running.clone()
+        self.tasks.running()
+    }
+
+    /// Serves task control and rows until `shutdown`; then every connection ends, and with it the tasks
+    /// that still run.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        tls: Option<ServerTls>,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<()> {
+        let failed = |what: &str, error: &dyn std::fmt::Display| {
+            Error::bug(format!("cannot {what}: {error}"))
+        };
+        let require = Require::new(self.options.token.as_deref())?;
+        let keepalive = self.options.keepalive;
+        let mut server = Server::builder()
+            .http2_keepalive_interval(Some(keepalive.interval))
+            .http2_keepalive_timeout(Some(keepalive.timeout))
+            .max_concurrent_streams(Some(STREAM_LIMIT))
+            .tcp_nodelay(true);
+        if let Some(tls) = tls {
+            server = server
+                .tls_config(server_tls(tls))
+                .map_err(|error| failed("use the certificate", &error))?;
+        }
+        let tasks = TasksServer::new(self.services.clone()).max_decoding_message_size(usize::MAX);
+        let rows =
+            FlightServiceServer::new(self.services.clone()).max_encoding_message_size(usize::MAX);
+        let router = server
+            .add_service(InterceptedService::new(tasks, require.clone()))
+            .add_service(InterceptedService::new(rows, require));
+        // A thread of this call's own: when it is dropped, no connection outlives it.
+        let thread = NetworkThread::start("drumline-serve")?;
+        let listener = listener
+            .into_std()
+            .map_err(|error| failed("hand over the listener", &error))?;
+        let serving = thread.handle()?.spawn(async move {
+            let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
+            router
+                .serve_with_incoming(incoming)
+                .await
+                .map_err(std::io::Error::other)
+        });
+        tokio::select! {
+            () = shutdown => Ok(()),
+            ended = serving => match ended {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(failed("serve tasks", &error)),
+                Err(error) => Err(failed("serve tasks", &error)),
+            },
+        }
+    }
+}
+
+fn server_tls(tls: ServerTls) -> ServerTlsConfig {
+    let config = ServerTlsConfig::new().identity(Identity::from_pem(tls.certificate, tls.key));
+    match tls.client_ca {
+        Some(ca) => config.client_ca_root(Certificate::from_pem(ca)),
+        None => config,
     }
 }

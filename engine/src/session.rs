@@ -1,23 +1,220 @@
-//! How sessions are built, on the master, on workers and for streams: one set of defaults, so that the same
-//! settings mean the same everywhere.
+//! How sessions are built, on the master, on workers and for streams. Nowhere else is one built.
 
-use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::prelude::SessionContext;
+use async_trait::async_trait;
+use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion_distributed::{
+    DistributedConfig, DistributedExt, RouteTasksHandler, SessionStateBuilderExt,
+    WorkerPlanRewriteEvent, WorkerPlanRewriteEventResponse, WorkerQueryContext, WorkerResolver,
+    WorkerSessionBuilder,
+};
+use http::HeaderMap;
+use url::Url;
 
+use crate::settings::{self, Settings};
+use crate::tasks::{TASK_HEADER, Task, Tasks};
+use crate::transport::client::Channels;
+use crate::transport::network::Network;
 use crate::{Error, Options, Result};
 
+/// Consumers that an error about exhausted memory names.
+const NAMED_CONSUMERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4);
+
 /// The runtime of a process: its object stores, its memory pool, its spill folder. One per process.
-pub fn runtime(_options: &Options) -> Result<Arc<RuntimeEnv>> {
-    Err(Error::bug("not built yet"))
+pub fn runtime(options: &Options) -> Result<Arc<RuntimeEnv>> {
+    std::fs::create_dir_all(&options.work_dir).map_err(|source| Error::WorkDir {
+        path: options.work_dir.clone(),
+        source,
+    })?;
+    let mut builder = RuntimeEnvBuilder::new()
+        .with_object_store_registry(options.stores.registry())
+        .with_temp_file_path(&options.work_dir);
+    if let Some(limit) = options.memory_limit {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let pool = TrackConsumersPool::new(FairSpillPool::new(limit), NAMED_CONSUMERS);
+        builder = builder.with_memory_pool(Arc::new(pool));
+    }
+    Ok(builder.build_arc()?)
 }
 
 /// A session that runs everything in this process: stream transforms, tests.
-pub fn local_session(
-    _runtime: &Arc<RuntimeEnv>,
-    _settings: &BTreeMap<String, String>,
-) -> Result<SessionContext> {
-    Err(Error::bug("not built yet"))
+pub fn local_session(runtime: &Arc<RuntimeEnv>, settings: &Settings) -> Result<SessionContext> {
+    let mut config = settings::set_defaults(SessionConfig::new());
+    settings::apply(&mut config, settings)?;
+    let state = SessionStateBuilder::new()
+        .with_default_features()
+        .with_config(config)
+        .with_runtime_env(Arc::clone(runtime))
+        .build();
+    Ok(SessionContext::new_with_state(state))
+}
+
+/// What a job's session needs to reach its workers.
+pub(crate) struct Distribution<R> {
+    pub(crate) workers: Vec<Url>,
+    pub(crate) channels: Channels,
+    pub(crate) routes: R,
+}
+
+/// The session that plans one job and runs its head.
+pub(crate) fn job_session(
+    runtime: &Arc<RuntimeEnv>,
+    settings: &Settings,
+    distribution: Distribution<impl RouteTasksHandler>,
+) -> Result<SessionState> {
+    let mut config = settings::set_defaults(SessionConfig::new())
+        .with_distributed_option_extension(DistributedConfig::default());
+    settings::apply(&mut config, settings)?;
+    let state = SessionStateBuilder::new()
+        .with_default_features()
+        .with_config(config)
+        .with_runtime_env(Arc::clone(runtime))
+        .with_distributed_worker_resolver(Workers(distribution.workers))
+        .with_distributed_channel_resolver(distribution.channels)
+        .with_distributed_desired_task_count_handler(crate::scan::desired_tasks)
+        .with_distributed_route_tasks_handler(distribution.routes)
+        .with_distributed_passthrough_headers(settings::to_headers(settings)?)?
+        .with_distributed_planner()
+        .build();
+    Ok(state)
+}
+
+struct Workers(Vec<Url>);
+
+impl WorkerResolver for Workers {
+    fn get_urls(&self) -> Result<Vec<Url>, DataFusionError> {
+        Ok(self.0.clone())
+    }
+}
+
+/// Builds the session of each task on a worker.
+pub(crate) struct WorkerSessions {
+    network: Arc<Network>,
+    tasks: Tasks,
+}
+
+impl WorkerSessions {
+    pub(crate) fn new(network: Arc<Network>, tasks: Tasks) -> Self {
+        Self { network, tasks }
+    }
+}
+
+#[async_trait]
+impl WorkerSessionBuilder for WorkerSessions {
+    async fn build_session_state(
+        &self,
+        context: WorkerQueryContext,
+    ) -> Result<SessionState, DataFusionError> {
+        let WorkerQueryContext {
+            mut builder,
+            headers,
+        } = context;
+        let mut config = settings::set_defaults(builder.config().take().unwrap_or_default());
+        settings::apply(&mut config, &settings::from_headers(&headers)?)?;
+        // The planner on the master needs this one; here it makes both sessions the same.
+        config
+            .options_mut()
+            .optimizer
+            .enable_physical_uncorrelated_scalar_subquery = false;
+        if let Some(task) = task_of(&headers, &self.tasks) {
+            config.set_extension(task);
+        }
+        let state = builder
+            .with_config(config)
+            .with_distributed_channel_resolver(Channels::new(Arc::clone(&self.network), None))
+            .with_distributed_worker_plan_rewrite_handler(remember_plan)
+            .build();
+        Ok(state)
+    }
+}
+
+fn task_of(headers: &HeaderMap, tasks: &Tasks) -> Option<Arc<Task>> {
+    tasks.named(headers.get(TASK_HEADER)?.to_str().ok()?)
+}
+
+/// Keeps a task's plan, whose operators count the rows they read.
+fn remember_plan(
+    event: WorkerPlanRewriteEvent<'_>,
+) -> Result<WorkerPlanRewriteEventResponse, DataFusionError> {
+    if let Some(task) = event.session_config.get_extension::<Task>() {
+        task.runs(&event.plan);
+    }
+    Ok(WorkerPlanRewriteEventResponse::new(event.plan))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use drumline_lake::Stores;
+
+    use super::*;
+    use crate::stages::Routes;
+
+    fn entries(state: &SessionState) -> BTreeMap<String, Option<String>> {
+        let options = state.config().options();
+        let own = options
+            .entries()
+            .into_iter()
+            .filter(|entry| entry.key.starts_with("datafusion."));
+        let own = own.map(|entry| (entry.key, entry.value));
+        let extensions = options.extensions.iter().flat_map(|(prefix, extension)| {
+            let entries = extension.entries().into_iter();
+            entries.map(move |entry| (format!("{prefix}.{}", entry.key), entry.value))
+        });
+        own.chain(extensions).collect()
+    }
+
+    #[tokio::test]
+    async fn a_tasks_session_has_the_settings_of_its_job() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options::new(Stores::from_env(), folder.path());
+        let runtime = runtime(&options).unwrap();
+        let network = Arc::new(Network::new(&options).unwrap());
+        let given = [
+            ("datafusion.execution.target_partitions", "7"),
+            ("datafusion.execution.batch_size", "100"),
+            ("datafusion.execution.time_zone", "Europe/Zurich"),
+            ("datafusion.execution.parquet.pushdown_filters", "false"),
+            ("drumline.bytes_per_task", "5"),
+            ("distributed.compression", "zstd"),
+        ];
+        let given: Settings = given
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        let distribution = Distribution {
+            workers: Vec::new(),
+            channels: Channels::new(Arc::clone(&network), None),
+            routes: Routes::default(),
+        };
+        let job = job_session(&runtime, &given, distribution).unwrap();
+        let config = SessionConfig::default()
+            .with_distributed_option_extension(DistributedConfig::default());
+        let context = WorkerQueryContext {
+            builder: SessionStateBuilder::new()
+                .with_default_features()
+                .with_config(config)
+                .with_runtime_env(Arc::clone(&runtime)),
+            headers: settings::to_headers(&given).unwrap(),
+        };
+        let task = WorkerSessions::new(network, Tasks::new())
+            .build_session_state(context)
+            .await
+            .unwrap();
+        let (job, task) = (entries(&job), entries(&task));
+        for (key, value) in &given {
+            assert_eq!(job.get(key), Some(&Some(value.clone())), "{key}");
+        }
+        let keys: BTreeSet<&String> = job.keys().chain(task.keys()).collect();
+        for key in keys {
+            assert_eq!(job.get(key), task.get(key), "{key}");
+        }
+    }
 }

@@ -1,0 +1,180 @@
+//! From a query to a running job.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::logical_expr::ExplainFormat;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::{StreamExt, stream};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::board::Board;
+use crate::engine::Inner;
+use crate::explain;
+use crate::job::{JobWatch, StageInfo};
+use crate::route::RouteFn;
+use crate::session::{Distribution, job_session};
+use crate::settings::{self, Settings};
+use crate::stages::{Routes, Stages, distributed_part};
+use crate::transport::client::Channels;
+use crate::{Error, Job, Query, Result, WorkerTarget};
+
+const TARGET_PARTITIONS: &str = "datafusion.execution.target_partitions";
+/// With one partition DataFusion plans no repartitioning, and where there is none nothing is distributed.
+const FEWEST_PARTITIONS: usize = 2;
+
+pub(crate) async fn launch(
+    inner: &Inner,
+    query: &Query,
+    workers: &[WorkerTarget],
+    route: &RouteFn,
+) -> Result<Job> {
+    let board = Arc::new(Board::new(workers));
+    let routes = Routes::default();
+    let state = job_session(
+        &inner.runtime,
+        &with_partitions(&query.settings, workers),
+        Distribution {
+            workers: workers.iter().map(|worker| worker.url.clone()).collect(),
+            channels: Channels::new(Arc::clone(&inner.network), Some(Arc::clone(&board))),
+            routes: routes.clone(),
+        },
+    )?;
+    if let LogicalPlan::Explain(explained) = &query.plan
+        && explained.explain_format == ExplainFormat::Indent
+        && !explained.verbose
+    {
+        let rows = explain::explain(&state, explained).await?;
+        let stream = RecordBatchStreamAdapter::new(rows.schema(), stream::iter([Ok(rows)]));
+        let job = Prepared {
+            id: Uuid::now_v7(),
+            stages: Vec::new(),
+            display: String::new(),
+        };
+        return Ok(job.run(&state, board, Box::pin(stream)));
+    }
+    let plan = state.create_physical_plan(&query.plan).await?;
+    let prepared = prepare(&plan, workers, route, &routes)?;
+    let stream = execute_stream(plan, state.task_ctx())?;
+    Ok(prepared.run(&state, board, stream))
+}
+
+/// As many partitions as a worker has cores, unless the session says otherwise.
+fn with_partitions(settings: &Settings, workers: &[WorkerTarget]) -> Settings {
+    let mut settings = settings.clone();
+    settings
+        .entry(TARGET_PARTITIONS.to_owned())
+        .or_insert_with(|| {
+            let cores = match workers.iter().map(|worker| worker.cores as usize).max() {
+                Some(cores) => cores,
+                None => std::thread::available_parallelism().map_or(1, usize::from),
+            };
+            cores.max(FEWEST_PARTITIONS).to_string()
+        });
+    settings
+}
+
+struct Prepared {
+    id: Uuid,
+    stages: Vec<StageInfo>,
+    display: String,
+}
+
+fn prepare(
+    plan: &Arc<dyn ExecutionPlan>,
+    workers: &[WorkerTarget],
+    route: &RouteFn,
+    routes: &Routes,
+) -> Result<Prepared> {
+    let display = explain::text(plan);
+    let Some(distributed) = distributed_part(plan) else {
+        return Ok(Prepared {
+            id: Uuid::now_v7(),
+            stages: Vec::new(),
+            display,
+        });
+    };
+    let stages = Stages::of(&distributed)?;
+    let routed = stages.route(workers, route)?;
+    routes.set(routed.urls);
+    Ok(Prepared {
+        id: stages.query,
+        stages: routed.infos,
+        display: explain::text(&distributed),
+    })
+}
+
+impl Prepared {
+    fn run(
+        self,
+        state: &SessionState,
+        board: Arc<Board>,
+        stream: SendableRecordBatchStream,
+    ) -> Job {
+        let expected = self.stages.iter().map(|stage| stage.tasks as usize).sum();
+        let watch = JobWatch {
+            tasks: board.subscribe(),
+            expected,
+            display: self.display.into(),
+        };
+        let deadline = match settings::of(state.config()).job_deadline {
+            0 => None,
+            seconds => Some(Duration::from_secs(seconds)),
+        };
+        Job {
+            id: self.id,
+            stages: self.stages,
+            schema: stream.schema(),
+            stream: guarded(stream, deadline, board),
+            watch,
+        }
+    }
+}
+
+/// The rows until the deadline or the first error, whose lost worker is named by its id.
+fn guarded(
+    rows: SendableRecordBatchStream,
+    limit: Option<Duration>,
+    board: Arc<Board>,
+) -> SendableRecordBatchStream {
+    let schema = rows.schema();
+    let deadline = limit.map(|limit| (Instant::now() + limit, limit));
+    let guarded = stream::unfold(Some(rows), move |rows| {
+        let board = Arc::clone(&board);
+        async move {
+            let mut rows = rows?;
+            let next = match deadline {
+                None => rows.next().await,
+                Some((at, limit)) => match tokio::time::timeout_at(at, rows.next()).await {
+                    Ok(next) => next,
+                    Err(_) => Some(Err(Error::DeadlineExceeded { limit }.into())),
+                },
+            };
+            match next? {
+                Ok(batch) => Some((Ok(batch), Some(rows))),
+                Err(error) => Some((Err(named(error, &board)), None)),
+            }
+        }
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, guarded))
+}
+
+fn named(error: DataFusionError, board: &Board) -> DataFusionError {
+    match Error::from(error) {
+        Error::WorkerLost { worker, reason } => Error::WorkerLost {
+            worker: board.worker_id(&worker),
+            reason,
+        },
+        Error::WorkerRefused { worker, reason } => Error::WorkerRefused {
+            worker: board.worker_id(&worker),
+            reason,
+        },
+        other => other,
+    }
+    .into()
+}

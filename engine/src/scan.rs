@@ -1,0 +1,32 @@
+//! How many tasks read a set of files.
+
+use datafusion::catalog::memory::DataSourceExec;
+use datafusion::datasource::physical_plan::{FileScanConfig, ParquetSource};
+use datafusion::error::Result;
+use datafusion_distributed::{DesiredTaskCountEvent, DesiredTaskCountEventResponse};
+
+use crate::settings;
+
+/// One task per `drumline.bytes_per_task`. The planner caps it at the number of workers.
+///
+/// Only Parquet files can be cut at any byte; and a scan whose partitions mean something (all rows of a key
+/// in one of them) must keep them together. The library's own rule would cut both, and rows would be lost
+/// or read twice.
+pub(crate) fn desired_tasks(
+    event: DesiredTaskCountEvent<'_>,
+) -> Option<Result<DesiredTaskCountEventResponse>> {
+    let source = event.plan.downcast_ref::<DataSourceExec>()?;
+    let scan = source.data_source().downcast_ref::<FileScanConfig>()?;
+    if scan.output_partitioning.is_some() || !scan.file_source().is::<ParquetSource>() {
+        return Some(Ok(DesiredTaskCountEventResponse::maximum(1)));
+    }
+    let bytes: u64 = scan
+        .file_groups
+        .iter()
+        .flat_map(|group| group.iter())
+        .map(|file| file.effective_size())
+        .sum();
+    let per_task = settings::of(event.session_config).bytes_per_task.max(1) as u64;
+    let tasks = usize::try_from(bytes.div_ceil(per_task)).unwrap_or(usize::MAX);
+    Some(Ok(DesiredTaskCountEventResponse::desired(tasks.max(1))))
+}

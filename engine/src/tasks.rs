@@ -1,0 +1,168 @@
+//! The tasks that a worker process has open, and what they have done.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion_distributed::TaskKey;
+use drumline_proto::v1::TaskReport;
+use tokio::sync::watch;
+
+/// Header by which the session of a task finds its [`Task`]; set by the worker itself on each call.
+pub(crate) const TASK_HEADER: &str = "drumline-task";
+
+/// One task, from its plan's arrival to the end of its control call.
+#[derive(Debug)]
+pub(crate) struct Task {
+    opened: Instant,
+    rows: AtomicU64,
+    bytes: AtomicU64,
+    /// Microseconds from `opened` to the last row sent; 0: none yet.
+    last_sent: AtomicU64,
+    plan: OnceLock<Arc<dyn ExecutionPlan>>,
+}
+
+impl Task {
+    fn new() -> Self {
+        Self {
+            opened: Instant::now(),
+            rows: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            last_sent: AtomicU64::new(0),
+            plan: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn runs(&self, plan: &Arc<dyn ExecutionPlan>) {
+        // The first plan is the one that runs: the library decodes a task's plan once.
+        let _ = self.plan.set(Arc::clone(plan));
+    }
+
+    pub(crate) fn sent(&self, rows: usize, bytes: usize) {
+        self.rows.fetch_add(rows as u64, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.last_sent.fetch_max(self.age(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn report(&self, finished: bool) -> TaskReport {
+        let last_sent = self.last_sent.load(Ordering::Relaxed);
+        TaskReport {
+            rows_exchanged: self.rows.load(Ordering::Relaxed),
+            bytes_exchanged: self.bytes.load(Ordering::Relaxed),
+            rows_read: self.plan.get().map(rows_read).unwrap_or_default(),
+            elapsed_micros: if finished && last_sent > 0 {
+                last_sent
+            } else {
+                self.age()
+            },
+            finished,
+        }
+    }
+
+    fn age(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Rows that came out of the plan's leaves. Leaves that are exchanges read other tasks, not tables.
+fn rows_read(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+    use datafusion_distributed::NetworkBoundaryExt;
+    let mut rows = 0;
+    let _ = plan.apply(|node| {
+        if node.is_network_boundary() {
+            return Ok(TreeNodeRecursion::Jump);
+        }
+        if node.children().is_empty() {
+            rows += node
+                .metrics()
+                .and_then(|metrics| metrics.output_rows())
+                .unwrap_or_default();
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    rows as u64
+}
+
+/// The open tasks of a process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Tasks {
+    open: Arc<Mutex<HashMap<String, Arc<Task>>>>,
+    running: watch::Sender<u32>,
+}
+
+impl Tasks {
+    pub(crate) fn new() -> Self {
+        Self {
+            open: Arc::default(),
+            running: watch::Sender::new(0),
+        }
+    }
+
+    pub(crate) fn running(&self) -> watch::Receiver<u32> {
+        self.running.subscribe()
+    }
+
+    /// Opens a task until the answer is dropped.
+    pub(crate) fn open(&self, key: &TaskKey) -> OpenTask {
+        let (name, task) = (name_of(key), Arc::new(Task::new()));
+        self.change(|open| {
+            open.insert(name.clone(), Arc::clone(&task));
+        });
+        OpenTask {
+            tasks: self.clone(),
+            name,
+            task,
+        }
+    }
+
+    pub(crate) fn get(&self, key: &TaskKey) -> Option<Arc<Task>> {
+        self.named(&name_of(key))
+    }
+
+    pub(crate) fn named(&self, name: &str) -> Option<Arc<Task>> {
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut HashMap<String, Arc<Task>>)) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut open);
+        self.running
+            .send_replace(u32::try_from(open.len()).unwrap_or(u32::MAX));
+    }
+}
+
+/// An open task; closes when dropped.
+pub(crate) struct OpenTask {
+    tasks: Tasks,
+    name: String,
+    task: Arc<Task>,
+}
+
+impl OpenTask {
+    pub(crate) fn task(&self) -> &Task {
+        &self.task
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for OpenTask {
+    fn drop(&mut self) {
+        self.tasks.change(|open| {
+            open.remove(&self.name);
+        });
+    }
+}
+
+fn name_of(key: &TaskKey) -> String {
+    format!("{}/{}/{}", key.query_id, key.stage_id, key.task_number)
+}

@@ -1,0 +1,179 @@
+//! What a job tells about itself, and which settings reach its tasks.
+
+use std::collections::BTreeSet;
+
+use drumline_engine::Query;
+use drumline_engine::route;
+use futures::StreamExt;
+
+use crate::cluster::{Cluster, EVENTS, PATIENCE, Settings, collect, forced};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_uses_both_workers_and_says_what_its_tasks_did() {
+    let cluster = Cluster::start().await;
+    let mut job = cluster
+        .job(
+            "select user_id, kind, count(*) from events group by 1, 2",
+            forced(&[]),
+        )
+        .await
+        .unwrap();
+    let stages = job.stages.clone();
+    assert!(stages.len() >= 2, "{stages:?}");
+    let used: BTreeSet<&String> = stages.iter().flat_map(|stage| &stage.workers).collect();
+    assert_eq!(used.len(), 2, "{stages:?}");
+
+    collect(&mut job).await.unwrap();
+    let facts = job.watch.facts(PATIENCE).await;
+    let tasks: usize = stages.iter().map(|stage| stage.tasks as usize).sum();
+    assert_eq!(facts.len(), tasks);
+    for fact in &facts {
+        let stage = stages
+            .iter()
+            .find(|stage| stage.stage == fact.stage)
+            .unwrap();
+        assert_eq!(fact.worker, stage.workers[fact.task as usize], "{facts:?}");
+        assert!(!fact.elapsed.is_zero());
+    }
+    assert_eq!(
+        facts.iter().map(|fact| fact.rows_read).sum::<u64>(),
+        EVENTS as u64,
+        "{facts:?}"
+    );
+    let sent: Vec<_> = facts
+        .iter()
+        .filter(|fact| fact.rows_exchanged > 0 && fact.bytes_exchanged > 0)
+        .collect();
+    let senders: BTreeSet<&String> = sent.iter().map(|fact| &fact.worker).collect();
+    assert_eq!(senders.len(), 2, "{facts:?}");
+    assert!(
+        job.watch.display().contains("Stage 1"),
+        "{}",
+        job.watch.display()
+    );
+    for worker in &cluster.workers {
+        worker.idle().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_table_is_read_in_place() {
+    let cluster = Cluster::start().await;
+    let mut job = cluster
+        .job(
+            "select state, count(*) from users group by state",
+            Settings::new(),
+        )
+        .await
+        .unwrap();
+    assert!(job.stages.is_empty());
+    assert_eq!(collect(&mut job).await.unwrap().len(), 3);
+    assert!(job.watch.facts(PATIENCE).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_workers_a_query_runs_in_place() {
+    let cluster = Cluster::start().await;
+    let plan = cluster
+        .local
+        .state()
+        .create_logical_plan("select count(*) from events")
+        .await
+        .unwrap();
+    let query = Query {
+        plan,
+        settings: Settings::new(),
+    };
+    let mut job = cluster
+        .engine
+        .start(&query, Vec::new(), route::spread(0))
+        .await
+        .unwrap();
+    assert_eq!(collect(&mut job).await.unwrap(), [EVENTS.to_string()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_start_is_a_job_of_its_own() {
+    let cluster = Cluster::start().await;
+    let plan = cluster
+        .local
+        .state()
+        .create_logical_plan("select kind, count(*) from events group by 1")
+        .await
+        .unwrap();
+    let query = Query {
+        plan,
+        settings: forced(&[]),
+    };
+    let mut first = cluster
+        .engine
+        .start(&query, cluster.targets(), route::spread(0))
+        .await
+        .unwrap();
+    let mut second = cluster
+        .engine
+        .start(&query, cluster.targets(), route::spread(1))
+        .await
+        .unwrap();
+    assert_ne!(first.id, second.id);
+    let (mut a, mut b) = (
+        collect(&mut first).await.unwrap(),
+        collect(&mut second).await.unwrap(),
+    );
+    a.sort_unstable();
+    b.sort_unstable();
+    assert_eq!(a, b);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_reach_the_tasks() {
+    let cluster = Cluster::start().await;
+    let largest = async |settings| {
+        let mut job = cluster
+            .job("select id, kind from events where amount >= 0", settings)
+            .await
+            .unwrap();
+        assert!(!job.stages.is_empty());
+        let mut largest = 0;
+        while let Some(batch) = job.stream.next().await {
+            largest = batch.unwrap().num_rows().max(largest);
+        }
+        largest
+    };
+    assert!(largest(forced(&[])).await > 64);
+    assert!(largest(forced(&[("datafusion.execution.batch_size", "64")])).await <= 64);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn explain_shows_stages_and_runs_nothing() {
+    let cluster = Cluster::start().await;
+    let mut job = cluster
+        .job(
+            "explain select kind, count(*) from events group by 1",
+            forced(&[]),
+        )
+        .await
+        .unwrap();
+    assert!(job.stages.is_empty());
+    let text = collect(&mut job).await.unwrap().join("\n");
+    for part in ["logical_plan", "distributed_plan", "Stage 1", "tasks=2"] {
+        assert!(text.contains(part), "no '{part}' in {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn explain_analyze_shows_what_the_tasks_counted() {
+    let cluster = Cluster::start().await;
+    let mut job = cluster
+        .job(
+            "explain analyze select kind, count(*) from events group by 1",
+            forced(&[]),
+        )
+        .await
+        .unwrap();
+    assert!(!job.stages.is_empty());
+    let text = collect(&mut job).await.unwrap().join("\n");
+    for part in ["Stage 1", "output_rows"] {
+        assert!(text.contains(part), "no '{part}' in {text}");
+    }
+}

@@ -1,0 +1,8 @@
+//! The engine on real sockets: a master's engine and two workers in this process, each worker behind a
+//! listener of its own, compared with one session that runs everything in place.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cluster;
+mod faults;
+mod jobs;
+mod queries;
