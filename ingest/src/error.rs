@@ -1,0 +1,200 @@
+//! What can go wrong between Kafka and a staged file.
+
+use drumline_lake::ErrorKind;
+use drumline_proto::v1;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failure of a stream, of its definition, or of Kafka.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No broker answers.
+    #[error("kafka at {brokers} cannot be reached: {reason}")]
+    Brokers {
+        /// As the definition has it.
+        brokers: String,
+        /// What the client says.
+        reason: String,
+    },
+    /// A setting that librdkafka does not take, or that is ours.
+    #[error("kafka setting {setting}: {reason}")]
+    KafkaSetting {
+        /// Name of the setting.
+        setting: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// librdkafka does not start.
+    #[error("kafka client: {reason}")]
+    KafkaClient {
+        /// What the client says.
+        reason: String,
+    },
+    /// Kafka does not have the topic.
+    #[error("topic {topic} does not exist{}", similar(.candidates))]
+    UnknownTopic {
+        /// As the definition has it.
+        topic: String,
+        /// Topics with a name like it.
+        candidates: Vec<String>,
+    },
+    /// Reading a topic failed.
+    #[error("reading topic {topic} failed: {reason}")]
+    Read {
+        /// Which topic.
+        topic: String,
+        /// What Kafka says.
+        reason: String,
+        /// Whether the same again may succeed.
+        passing: bool,
+    },
+    /// Kafka no longer has, or does not have yet, what is to be read next.
+    #[error("topic {topic} partition {partition} holds offsets {low} to {high}, but {wanted} is to be read next")]
+    OffsetGone {
+        /// Which topic.
+        topic: String,
+        /// Which partition.
+        partition: i32,
+        /// Where the tables left off.
+        wanted: i64,
+        /// First offset that Kafka has.
+        low: i64,
+        /// End of what can be read.
+        high: i64,
+    },
+    /// A topic could not be made.
+    #[error("topic {topic} cannot be created: {reason}")]
+    CreateTopic {
+        /// Which topic, or topics.
+        topic: String,
+        /// What Kafka says.
+        reason: String,
+    },
+    /// A record was not acknowledged.
+    #[error("sending to topic {topic} failed: {reason}")]
+    Delivery {
+        /// Which topic.
+        topic: String,
+        /// What Kafka says.
+        reason: String,
+    },
+    /// A deadline passed before everything was acknowledged.
+    #[error("{records} records were not acknowledged in time")]
+    Undelivered {
+        /// How many.
+        records: u32,
+    },
+    /// The cluster inside this process failed.
+    #[error("embedded kafka: {reason}")]
+    Embedded {
+        /// What the mock cluster says.
+        reason: String,
+    },
+    /// A definition that does not hold together.
+    #[error("{reason}")]
+    Definition {
+        /// Key of the definition, e.g. `topic[0].schema[2].type`.
+        key: String,
+        /// What is wrong there, naming the object.
+        reason: String,
+    },
+    /// A transform that cannot be planned, or is not row by row.
+    #[error("transform of topic {topic}: {reason}")]
+    Transform {
+        /// Whose transform.
+        topic: String,
+        /// DataFusion's words: position and candidates where it has them.
+        reason: String,
+    },
+    /// The result of a transform does not fit its table.
+    #[error("rows of topic {topic} do not fit table {table}: {reason}")]
+    Shape {
+        /// Whose rows.
+        topic: String,
+        /// Whose schema.
+        table: String,
+        /// Where they differ.
+        reason: String,
+    },
+    /// Staging failed.
+    #[error("staging files of table {table} failed: {source}")]
+    Stage {
+        /// Which table.
+        table: String,
+        /// What the lake says.
+        #[source]
+        source: drumline_lake::Error,
+    },
+    /// Threads could not be started.
+    #[error("starting a thread for {purpose} failed: {source}")]
+    Thread {
+        /// What it is for.
+        purpose: String,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A state that cannot be.
+    #[error("internal error: {context}")]
+    Bug {
+        /// Where, and what was found.
+        context: String,
+    },
+}
+
+fn similar(candidates: &[String]) -> String {
+    if candidates.is_empty() { String::new() } else { format!(" (there is {})", candidates.join(", ")) }
+}
+
+impl Error {
+    /// Whose fault it is, and whether the same again may succeed.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Brokers { .. }
+            | Self::Read { passing: true, .. }
+            | Self::Delivery { .. }
+            | Self::Undelivered { .. }
+            | Self::Thread { .. } => ErrorKind::Retryable,
+            Self::KafkaSetting { .. }
+            | Self::KafkaClient { .. }
+            | Self::UnknownTopic { .. }
+            | Self::Read { passing: false, .. }
+            | Self::OffsetGone { .. }
+            | Self::CreateTopic { .. }
+            | Self::Embedded { .. }
+            | Self::Definition { .. }
+            | Self::Transform { .. }
+            | Self::Shape { .. } => ErrorKind::User,
+            Self::Stage { source, .. } => source.kind(),
+            Self::Bug { .. } => ErrorKind::Bug,
+        }
+    }
+
+    /// What to do next, where it can be said.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Brokers { .. } => Some("check that kafka runs and that this machine reaches it".to_owned()),
+            Self::UnknownTopic { topic, .. } => Some(format!("create {topic}, or correct its name; streams never create topics")),
+            Self::OffsetGone { .. } => {
+                Some("the topic was shortened or made anew; delete the stream and apply it under new table names".to_owned())
+            }
+            Self::Transform { .. } => {
+                Some("a transform is SELECT … FROM input [WHERE …]; the columns of input are the topic's schema".to_owned())
+            }
+            Self::Stage { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
+
+    /// The wire's form of this failure.
+    pub fn failure(&self) -> v1::Failure {
+        let kind = match self.kind() {
+            ErrorKind::User => v1::FailureKind::User,
+            ErrorKind::Retryable => v1::FailureKind::Retryable,
+            ErrorKind::Bug => v1::FailureKind::Bug,
+        };
+        v1::Failure { kind: kind.into(), message: self.to_string(), hint: self.hint().unwrap_or_default(), ..Default::default() }
+    }
+}

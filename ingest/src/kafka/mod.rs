@@ -1,0 +1,13 @@
+//! The only door to librdkafka: settings, topics, the producer, and a cluster inside this process.
+//!
+//! The consumer side lives in [`crate::source`], which builds its client from [`settings`].
+
+mod embedded;
+mod producer;
+pub(crate) mod settings;
+mod topics;
+
+pub use embedded::EmbeddedKafka;
+pub use producer::Producer;
+pub(crate) use topics::partition_counts;
+pub use topics::ensure_topics;

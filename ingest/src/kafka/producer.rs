@@ -1,0 +1,143 @@
+//! An ordered, batching producer that says whether everything arrived.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+
+use super::settings;
+use crate::{Error, Result};
+
+/// Deliveries are looked at once per this many records, so that sending stays cheap.
+const POLL_EVERY: u64 = 256;
+/// Above the largest record anyone sends on purpose; the broker has its own limit.
+const MAX_RECORD: &str = "67108864";
+
+/// Sends records in order per partition, in batches; a record with a key always goes to the
+/// partition that Java clients choose for it.
+///
+/// Its calls block (for back-pressure, and in `flush`): on an async runtime, use a blocking thread.
+pub struct Producer {
+    inner: BaseProducer<Deliveries>,
+    sent: AtomicU64,
+}
+
+impl std::fmt::Debug for Producer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Producer").field("sent", &self.sent).finish_non_exhaustive()
+    }
+}
+
+impl Producer {
+    /// A producer for `brokers` (`host:port`, comma separated). `settings` go to librdkafka as they are.
+    pub fn connect(brokers: &str, settings: &BTreeMap<String, String>) -> Result<Self> {
+        let mut config = settings::client(brokers, &BTreeMap::new());
+        config
+            .set("client.id", "drumline-producer")
+            .set("enable.idempotence", "true")
+            .set("partitioner", "murmur2_random")
+            .set("compression.codec", "zstd")
+            .set("linger.ms", "20")
+            .set("message.max.bytes", MAX_RECORD)
+            .set("queue.buffering.max.kbytes", "131072")
+            .set("message.timeout.ms", "60000");
+        for (key, value) in settings {
+            config.set(key, value);
+        }
+        Ok(Self { inner: settings::create(&config, Deliveries::default())?, sent: AtomicU64::new(0) })
+    }
+
+    /// Queues one record; waits while the queue is full. Without a timestamp the record gets the present.
+    ///
+    /// Fails with the first delivery that failed, so a broken broker stops the caller early.
+    pub fn send(&self, topic: &str, key: Option<&[u8]>, value: Option<&[u8]>, timestamp_millis: Option<i64>) -> Result<()> {
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
+        record.key = key;
+        record.payload = value;
+        record.timestamp = timestamp_millis;
+        loop {
+            match self.inner.send(record) {
+                Ok(()) => break,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    record = back;
+                    self.inner.poll(Duration::from_millis(20));
+                    self.inner.context().failure()?;
+                }
+                Err((error, _)) => return Err(Error::Delivery { topic: topic.to_owned(), reason: reason(&error) }),
+            }
+        }
+        if self.sent.fetch_add(1, Ordering::Relaxed) % POLL_EVERY == 0 {
+            self.inner.poll(Duration::ZERO);
+            self.inner.context().failure()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every record so far is acknowledged by the brokers. Names the topic of the first
+    /// that was not; records that are still unsent at `deadline` are a failure too.
+    pub fn flush(&self, deadline: Duration) -> Result<()> {
+        let until = Instant::now() + deadline;
+        while self.inner.in_flight_count() > 0 {
+            self.inner.context().failure()?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::Undelivered { records: self.inner.in_flight_count().unsigned_abs() });
+            }
+            // A slice at a time, so that a failed delivery is seen at once. Its time-out is no failure.
+            let _ = self.inner.flush(left.min(Duration::from_millis(200)));
+        }
+        self.inner.poll(Duration::ZERO);
+        self.inner.context().failure()
+    }
+}
+
+/// Remembers the first delivery that failed.
+#[derive(Default)]
+struct Deliveries {
+    failed: Mutex<Option<(String, String)>>,
+}
+
+impl Deliveries {
+    fn failure(&self) -> Result<()> {
+        match self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            Some((topic, reason)) => Err(Error::Delivery { topic, reason }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(facility, message, "librdkafka producer");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "librdkafka producer");
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result {
+            self.failed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert_with(|| (message.topic().to_owned(), reason(error)));
+        }
+    }
+}
+
+fn reason(error: &KafkaError) -> String {
+    match error {
+        KafkaError::MessageProduction(code) => code.to_string(),
+        other => other.to_string(),
+    }
+}

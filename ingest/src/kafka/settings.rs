@@ -1,0 +1,84 @@
+//! Client settings: what Drumline fixes, what it suggests, and what a user may pass on.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rdkafka::ClientConfig;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::KafkaError;
+
+use crate::{Error, Result};
+
+/// Settings a stream's exactness rests on; a definition that sets one is refused.
+const FIXED: [(&str, &str); 6] = [
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("enable.partition.eof", "true"),
+    ("isolation.level", "read_committed"),
+    ("allow.auto.create.topics", "false"),
+    // A position that Kafka no longer has is a failure to show, not a place to jump away from.
+    ("auto.offset.reset", "error"),
+];
+
+/// Settings that a definition may override.
+const CONSUMER_DEFAULTS: [(&str, &str); 7] = [
+    ("client.id", "drumline"),
+    ("check.crcs", "true"),
+    ("statistics.interval.ms", "500"),
+    ("fetch.wait.max.ms", "100"),
+    // Bytes read ahead per topic: what bounds memory while a pipeline waits.
+    ("queued.max.messages.kbytes", "32768"),
+    ("fetch.message.max.bytes", "4194304"),
+    ("socket.keepalive.enable", "true"),
+];
+
+/// A consumer of `topic` for `stream`; the group only holds positions for lag tools.
+pub(crate) fn consumer(stream: &str, brokers: &str, passed_on: &HashMap<String, String>) -> Result<ClientConfig> {
+    let mut config = base(brokers);
+    for (key, value) in CONSUMER_DEFAULTS {
+        config.set(key, value);
+    }
+    config.set("group.id", format!("drumline.{stream}"));
+    for (key, value) in passed_on {
+        if key == "bootstrap.servers" || FIXED.iter().any(|(fixed, _)| fixed == key) {
+            return Err(Error::KafkaSetting { setting: key.clone(), reason: "is set by drumline itself".to_owned() });
+        }
+        config.set(key, value);
+    }
+    for (key, value) in FIXED {
+        config.set(key, value);
+    }
+    Ok(config)
+}
+
+/// A client that produces or administers.
+pub(crate) fn client(brokers: &str, passed_on: &BTreeMap<String, String>) -> ClientConfig {
+    let mut config = base(brokers);
+    for (key, value) in passed_on {
+        config.set(key, value);
+    }
+    config
+}
+
+fn base(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set_log_level(RDKafkaLogLevel::Error);
+    config
+}
+
+/// Makes the client, and names the setting that librdkafka does not take.
+pub(crate) fn create<C, T: FromClientConfigAndContext<C>>(config: &ClientConfig, context: C) -> Result<T>
+where
+    C: rdkafka::ClientContext,
+{
+    config.create_with_context(context).map_err(|error| match error {
+        KafkaError::ClientConfig(_, reason, setting, _) => Error::KafkaSetting { setting, reason: lower(&reason) },
+        KafkaError::ClientCreation(reason) => Error::KafkaClient { reason: lower(&reason) },
+        other => Error::KafkaClient { reason: other.to_string() },
+    })
+}
+
+/// librdkafka's sentences, in the shape of our messages.
+fn lower(reason: &str) -> String {
+    let mut letters = reason.trim().trim_end_matches('.').chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
