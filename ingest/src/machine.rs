@@ -1,0 +1,214 @@
+//! When files are closed and what is offered: decisions for one assignment. Pure: no clock, no IO.
+//!
+//! Invariants (property-tested in `machine/tests.rs`): after the end nothing is offered; at most one
+//! offer of a topic is open; the ranges of a table follow one another without gap or overlap.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+#[cfg(test)]
+mod tests;
+
+/// Next positions, by partition.
+pub(crate) type Positions = BTreeMap<i32, i64>;
+
+/// A half-open range of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub partition: i32,
+    pub from: i64,
+    pub to: i64,
+}
+
+/// What happened. Topics are numbered as in the definition.
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    /// Reading begins; `tables` says where each table of the topic goes on.
+    Started { topic: usize, tables: Vec<Positions> },
+    /// Everything below `next` is with the writers, which hold `buffered` bytes in memory.
+    Advanced { topic: usize, next: Positions, buffered: u64 },
+    /// Files with everything below `next` are closed, and durable.
+    Closed { topic: usize, next: Positions },
+    /// The master's word on an offer.
+    Answered { id: u64, committed: bool },
+    /// Time has passed.
+    Ticked,
+    /// The right to publish is gone.
+    Revoked,
+    /// A part of the stream failed.
+    Failed,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Action {
+    /// Close the topic's files, and say how far they reach.
+    CloseFiles { topic: usize },
+    /// Offer the files that were closed last: ranges by table.
+    Offer { topic: usize, id: u64, tables: Vec<Vec<Range>> },
+    /// Closed files of a topic hold nothing and belong to nothing.
+    DiscardClosed { topic: usize },
+    /// Stop taking records of a topic: memory is full and its last offer is unanswered.
+    Pause { topic: usize },
+    /// Take records again.
+    Resume { topic: usize },
+    /// Tell Kafka how far the tables are, for lag tools.
+    Acknowledge { topic: usize, next: Positions },
+    /// Give up every open and every closed file, and end.
+    Stop,
+}
+
+#[derive(Debug, Default)]
+struct Topic {
+    tables: Vec<Positions>,
+    // Since when something is waiting to be offered.
+    waiting_since: Option<Instant>,
+    next: Positions,
+    full: bool,
+    paused: bool,
+    sealed: Sealed,
+}
+
+#[derive(Debug, Default, PartialEq)]
+enum Sealed {
+    #[default]
+    Nothing,
+    Closing,
+    Offered { id: u64, next: Positions },
+}
+
+/// The state of one assignment.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    flush_interval: Duration,
+    target_bytes: u64,
+    topics: Vec<Topic>,
+    last_offer: u64,
+    ended: bool,
+}
+
+impl Machine {
+    pub(crate) fn new(topics: usize, flush_interval: Duration, target_bytes: u64) -> Self {
+        let topics = std::iter::repeat_with(Topic::default).take(topics).collect();
+        Self { flush_interval, target_bytes, topics, last_offer: 0, ended: false }
+    }
+
+    /// When [`Event::Ticked`] is wanted next.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        let waiting = |topic: &Topic| topic.waiting_since.filter(|_| topic.sealed == Sealed::Nothing);
+        self.topics.iter().filter_map(waiting).min().map(|since| since + self.flush_interval)
+    }
+
+    pub(crate) fn step(&mut self, now: Instant, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.ended {
+            return actions;
+        }
+        match event {
+            Event::Started { topic, tables } => {
+                if let Some(topic) = self.topics.get_mut(topic) {
+                    topic.tables = tables;
+                }
+            }
+            Event::Advanced { topic, next, buffered } => self.advanced(now, topic, next, buffered),
+            Event::Closed { topic, next } => self.closed(topic, next, &mut actions),
+            Event::Answered { id, committed: true } => self.committed(id, &mut actions),
+            Event::Answered { id, committed: false } if !self.is_open(id) => {}
+            Event::Answered { committed: false, .. } | Event::Revoked | Event::Failed => {
+                self.ended = true;
+                return vec![Action::Stop];
+            }
+            Event::Ticked => {}
+        }
+        self.close_what_is_due(now, &mut actions);
+        actions
+    }
+
+    fn advanced(&mut self, now: Instant, topic: usize, next: Positions, buffered: u64) {
+        let target = self.target_bytes;
+        if let Some(topic) = self.topics.get_mut(topic) {
+            for (partition, position) in next {
+                let known = topic.next.entry(partition).or_insert(position);
+                *known = position.max(*known);
+            }
+            topic.full = buffered >= target;
+            topic.waiting_since.get_or_insert(now);
+        }
+    }
+
+    fn closed(&mut self, at: usize, next: Positions, actions: &mut Vec<Action>) {
+        let Some(topic) = self.topics.get_mut(at).filter(|topic| topic.sealed == Sealed::Closing) else {
+            return;
+        };
+        let tables: Vec<Vec<Range>> = topic.tables.iter().map(|table| ranges(table, &next)).collect();
+        if next == topic.next {
+            topic.waiting_since = None;
+        }
+        if tables.iter().all(Vec::is_empty) {
+            topic.sealed = Sealed::Nothing;
+            actions.push(Action::DiscardClosed { topic: at });
+            topic.resume(at, actions);
+            return;
+        }
+        self.last_offer += 1;
+        topic.sealed = Sealed::Offered { id: self.last_offer, next };
+        actions.push(Action::Offer { topic: at, id: self.last_offer, tables });
+    }
+
+    fn is_open(&self, answered: u64) -> bool {
+        self.topics.iter().any(|topic| matches!(topic.sealed, Sealed::Offered { id, .. } if id == answered))
+    }
+
+    fn committed(&mut self, answered: u64, actions: &mut Vec<Action>) {
+        for (at, topic) in self.topics.iter_mut().enumerate() {
+            let Sealed::Offered { id, next } = &topic.sealed else { continue };
+            if *id != answered {
+                continue;
+            }
+            for table in &mut topic.tables {
+                for (partition, to) in next {
+                    let position = table.entry(*partition).or_insert(*to);
+                    *position = (*to).max(*position);
+                }
+            }
+            actions.push(Action::Acknowledge { topic: at, next: next.clone() });
+            topic.sealed = Sealed::Nothing;
+            topic.resume(at, actions);
+        }
+    }
+
+    fn close_what_is_due(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        for (at, topic) in self.topics.iter_mut().enumerate() {
+            let Some(since) = topic.waiting_since else { continue };
+            if topic.sealed == Sealed::Nothing {
+                if topic.full || now.saturating_duration_since(since) >= self.flush_interval {
+                    topic.sealed = Sealed::Closing;
+                    // What comes from here on may belong to the next files: their interval begins.
+                    topic.waiting_since = Some(now);
+                    topic.full = false;
+                    actions.push(Action::CloseFiles { topic: at });
+                }
+            } else if topic.full && !topic.paused {
+                topic.paused = true;
+                actions.push(Action::Pause { topic: at });
+            }
+        }
+    }
+}
+
+impl Topic {
+    fn resume(&mut self, at: usize, actions: &mut Vec<Action>) {
+        if std::mem::take(&mut self.paused) {
+            actions.push(Action::Resume { topic: at });
+        }
+    }
+}
+
+/// What a table that goes on at `table` gains by everything below `next`.
+fn ranges(table: &Positions, next: &Positions) -> Vec<Range> {
+    let range = |(partition, to): (&i32, &i64)| {
+        let from = *table.get(partition)?;
+        (from < *to).then_some(Range { partition: *partition, from, to: *to })
+    };
+    next.iter().filter_map(range).collect()
+}

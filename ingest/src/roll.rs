@@ -1,0 +1,95 @@
+//! Open files of one topic: its table's and the dead letters', between two closings.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use drumline_lake::{StagedFile, Stores, WriteTarget, Writer};
+
+use crate::machine::Positions;
+use crate::{Error, Result};
+
+/// A table that a topic writes to.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub table: String,
+    pub write: WriteTarget,
+    /// Where it goes on: rows below are in it already.
+    pub start: Positions,
+}
+
+/// Files of one table that are being written.
+pub(crate) struct Roll {
+    target: Target,
+    writer: Option<Writer>,
+    rows: u64,
+}
+
+/// Files of one table that are closed.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Rolled {
+    pub table: String,
+    pub files: Vec<StagedFile>,
+    pub rows: u64,
+}
+
+impl Roll {
+    pub(crate) fn new(target: Target) -> Self {
+        Self { target, writer: None, rows: 0 }
+    }
+
+    /// Writes those rows that the table does not hold yet. `positions` has one entry per row.
+    pub(crate) async fn write(&mut self, stores: &Stores, rows: RecordBatch, positions: &[(i32, i64)]) -> Result<()> {
+        let below = |(partition, offset): &(i32, i64)| self.target.start.get(partition).is_some_and(|start| offset < start);
+        let rows = if positions.iter().any(below) {
+            let keep: BooleanArray = positions.iter().map(|position| Some(!below(position))).collect();
+            filter_record_batch(&rows, &keep).map_err(|error| Error::Bug { context: format!("dropping written rows: {error}") })?
+        } else {
+            rows
+        };
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => Writer::new(stores, &self.target.write).map_err(|source| self.failed(source))?,
+        };
+        let written = writer.write(&rows).await;
+        self.writer = Some(writer);
+        self.rows += rows.num_rows() as u64;
+        written.map_err(|source| self.failed(source))
+    }
+
+    pub(crate) fn buffered_bytes(&self) -> u64 {
+        self.writer.as_ref().map_or(0, Writer::buffered_bytes)
+    }
+
+    /// Takes the open files away; what is written next goes to new ones.
+    pub(crate) fn take(&mut self) -> Self {
+        Self { target: self.target.clone(), writer: self.writer.take(), rows: std::mem::take(&mut self.rows) }
+    }
+
+    /// Closes the files; they are durable when this returns.
+    pub(crate) async fn finish(mut self) -> Result<Rolled> {
+        let files = match self.writer.take() {
+            Some(writer) => writer.finish().await.map_err(|source| self.failed(source))?,
+            None => Vec::new(),
+        };
+        Ok(Rolled { table: self.target.table, files, rows: self.rows })
+    }
+
+    pub(crate) async fn abort(self) {
+        if let Some(writer) = self.writer {
+            writer.abort().await;
+        }
+    }
+
+    fn failed(&self, source: drumline_lake::Error) -> Error {
+        Error::Stage { table: self.target.table.clone(), source }
+    }
+}
+
+/// Where a topic's reading begins in each partition that some table holds an offset for.
+pub(crate) fn resume(offsets: &BTreeMap<String, i64>) -> Option<i64> {
+    offsets.values().min().copied()
+}
