@@ -35,15 +35,30 @@ pub(crate) async fn run(
     events: mpsc::Sender<HostEvent>,
     revoked: CancellationToken,
 ) {
-    let stream = assign.definition.as_ref().map(|definition| definition.name.clone()).unwrap_or_default();
+    let stream = assign
+        .definition
+        .as_ref()
+        .map(|definition| definition.name.clone())
+        .unwrap_or_default();
     let epoch = assign.epoch;
-    let reporter = Reporter { stream, epoch, events, revoked: revoked.clone() };
+    let reporter = Reporter {
+        stream,
+        epoch,
+        events,
+        revoked: revoked.clone(),
+    };
     // Ends the parts; the right to publish may be gone before, or may never have been taken.
     let stop = revoked.child_token();
     let mut parts = Parts::default();
     let outcome = match start(&options, assign, &stop, &mut parts).await {
         Ok((machine, reports)) => {
-            let running = Running { machine, closed: BTreeMap::new(), positions: BTreeMap::new(), ends: BTreeMap::new(), parts: &mut parts };
+            let running = Running {
+                machine,
+                closed: BTreeMap::new(),
+                positions: BTreeMap::new(),
+                ends: BTreeMap::new(),
+                parts: &mut parts,
+            };
             running.run(reports, answers, &reporter).await
         }
         Err(error) => Err(error),
@@ -56,7 +71,11 @@ pub(crate) async fn run(
     }
     if let Err(error) = outcome {
         tracing::warn!(stream = reporter.stream, epoch, %error, "a stream stopped here");
-        let failed = v1::AssignmentFailed { stream: reporter.stream.clone(), epoch, failure: Some(error.failure()) };
+        let failed = v1::AssignmentFailed {
+            stream: reporter.stream.clone(),
+            epoch,
+            failure: Some(error.failure()),
+        };
         reporter.send(HostEvent::AssignmentFailed(failed)).await;
     }
 }
@@ -90,22 +109,45 @@ struct Parts {
 
 type Reports = mpsc::Receiver<(usize, Report)>;
 
-async fn start(options: &Options, assign: v1::Assign, stop: &CancellationToken, parts: &mut Parts) -> Result<(Machine, Reports)> {
-    let definition = assign.definition.ok_or_else(|| Error::Bug { context: "an assignment without a definition".to_owned() })?;
-    let flush = Some(definition.flush_interval_millis).filter(|millis| *millis > 0).map_or(DEFAULT_FLUSH, Duration::from_millis);
-    let file_size = Some(definition.target_file_size).filter(|size| *size > 0).unwrap_or(DEFAULT_FILE_SIZE);
+async fn start(
+    options: &Options,
+    assign: v1::Assign,
+    stop: &CancellationToken,
+    parts: &mut Parts,
+) -> Result<(Machine, Reports)> {
+    let definition = assign.definition.ok_or_else(|| Error::Bug {
+        context: "an assignment without a definition".to_owned(),
+    })?;
+    let flush = Some(definition.flush_interval_millis)
+        .filter(|millis| *millis > 0)
+        .map_or(DEFAULT_FLUSH, Duration::from_millis);
+    let file_size = Some(definition.target_file_size)
+        .filter(|size| *size > 0)
+        .unwrap_or(DEFAULT_FILE_SIZE);
     let (reports, inbox) = mpsc::channel(REPORTS);
     let config = settings::consumer(&definition.name, &definition.brokers, &definition.kafka)?;
     for (index, topic) in definition.topics.iter().enumerate() {
-        let mine: Vec<&v1::AssignedPartition> = assign.partitions.iter().filter(|partition| partition.topic == topic.topic).collect();
+        let mine: Vec<&v1::AssignedPartition> = assign
+            .partitions
+            .iter()
+            .filter(|partition| partition.topic == topic.topic)
+            .collect();
         if mine.is_empty() {
             continue;
         }
         let target = |table: &str| target(&assign.tables, table, &mine);
         let targets = [target(&topic.table)?, target(&definition.dead_letters)?];
         let fields = schema::declared(index, topic)?;
-        let session = (options.session)().map_err(|error| Error::Bug { context: format!("no session for transforms: {error}") })?;
-        let transform = Transform::plan(&session, &topic.topic, &topic.transform, schema::input(&fields)).await?;
+        let session = (options.session)().map_err(|error| Error::Bug {
+            context: format!("no session for transforms: {error}"),
+        })?;
+        let transform = Transform::plan(
+            &session,
+            &topic.topic,
+            &topic.transform,
+            schema::input(&fields),
+        )
+        .await?;
         let table_schema = schema::table(transform.schema(), topic.metadata_columns);
         let decoder = Decoder::new(&topic.topic, fields, options.max_record_bytes)?;
         let at = parts.topics.len();
@@ -115,7 +157,10 @@ async fn start(options: &Options, assign: v1::Assign, stop: &CancellationToken, 
         let reading = Reading {
             topic: topic.topic.clone(),
             config: config.clone(),
-            partitions: mine.iter().map(|partition| (partition.partition, begin(partition))).collect(),
+            partitions: mine
+                .iter()
+                .map(|partition| (partition.partition, begin(partition)))
+                .collect(),
             start_from: definition.start_from(),
             decoder,
         };
@@ -128,8 +173,12 @@ async fn start(options: &Options, assign: v1::Assign, stop: &CancellationToken, 
             targets,
             reports: reports.clone(),
         };
-        parts.threads.push(source::spawn(reading, reads, acknowledged, stop.clone())?);
-        parts.tasks.spawn(pipeline.run(batches, orders, stop.clone()));
+        parts
+            .threads
+            .push(source::spawn(reading, reads, acknowledged, stop.clone())?);
+        parts
+            .tasks
+            .spawn(pipeline.run(batches, orders, stop.clone()));
         parts.topics.push(topic.topic.clone());
         parts.commands.push(commands);
         parts.acknowledge.push(acknowledge);
@@ -139,16 +188,37 @@ async fn start(options: &Options, assign: v1::Assign, stop: &CancellationToken, 
 
 /// The smallest of the tables' offsets; where none has one, what the master says.
 fn begin(partition: &v1::AssignedPartition) -> Option<i64> {
-    resume(&partition.table_offsets.iter().map(|(table, offset)| (table.clone(), *offset)).collect()).or(partition.from)
+    resume(
+        &partition
+            .table_offsets
+            .iter()
+            .map(|(table, offset)| (table.clone(), *offset))
+            .collect(),
+    )
+    .or(partition.from)
 }
 
-fn target(tables: &[v1::AssignedTable], table: &str, partitions: &[&v1::AssignedPartition]) -> Result<Target> {
+fn target(
+    tables: &[v1::AssignedTable],
+    table: &str,
+    partitions: &[&v1::AssignedPartition],
+) -> Result<Target> {
     let assigned = tables.iter().find(|assigned| assigned.table == table);
-    let assigned = assigned.ok_or_else(|| Error::Bug { context: format!("an assignment without a target for table {table}") })?;
-    let write = serde_json::from_slice(&assigned.write_target_json)
-        .map_err(|error| Error::Bug { context: format!("write target of table {table}: {error}") })?;
-    let own = |partition: &&v1::AssignedPartition| Some((partition.partition, *partition.table_offsets.get(table)?));
-    Ok(Target { table: table.to_owned(), write, start: partitions.iter().filter_map(own).collect() })
+    let assigned = assigned.ok_or_else(|| Error::Bug {
+        context: format!("an assignment without a target for table {table}"),
+    })?;
+    let write =
+        serde_json::from_slice(&assigned.write_target_json).map_err(|error| Error::Bug {
+            context: format!("write target of table {table}: {error}"),
+        })?;
+    let own = |partition: &&v1::AssignedPartition| {
+        Some((partition.partition, *partition.table_offsets.get(table)?))
+    };
+    Ok(Target {
+        table: table.to_owned(),
+        write,
+        start: partitions.iter().filter_map(own).collect(),
+    })
 }
 
 struct Running<'a> {
@@ -161,12 +231,20 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    async fn run(mut self, mut reports: Reports, mut answers: mpsc::Receiver<v1::OfferAnswer>, reporter: &Reporter) -> Result<()> {
+    async fn run(
+        mut self,
+        mut reports: Reports,
+        mut answers: mpsc::Receiver<v1::OfferAnswer>,
+        reporter: &Reporter,
+    ) -> Result<()> {
         let mut positions = tokio::time::interval(POSITIONS_EVERY);
         positions.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             // No deadline: far enough away never to come while this is waited for.
-            let wake = self.machine.wake_at().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            let wake = self
+                .machine
+                .wake_at()
+                .unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
             let event = tokio::select! {
                 biased;
                 () = reporter.revoked.cancelled() => Event::Revoked,
@@ -216,7 +294,11 @@ impl Running<'_> {
             }
             Report::Advanced { next, buffered } => {
                 self.positions.insert(topic, next.clone());
-                Some(Event::Advanced { topic, next, buffered })
+                Some(Event::Advanced {
+                    topic,
+                    next,
+                    buffered,
+                })
             }
             Report::Closed { next, tables } => {
                 self.closed.insert(topic, tables);
@@ -236,10 +318,20 @@ impl Running<'_> {
     fn order(&self, topic: usize, command: Command) -> Result<()> {
         // At most a closing, a pause and a resumption are under way: the channel is never full.
         let commands = self.parts.commands.get(topic);
-        commands.and_then(|commands| commands.try_send(command).ok()).ok_or_else(|| Error::Bug { context: format!("pipeline {topic} takes no orders") })
+        commands
+            .and_then(|commands| commands.try_send(command).ok())
+            .ok_or_else(|| Error::Bug {
+                context: format!("pipeline {topic} takes no orders"),
+            })
     }
 
-    fn offer(&mut self, reporter: &Reporter, at: usize, id: u64, ranges: Vec<Vec<Range>>) -> Result<v1::Offer> {
+    fn offer(
+        &mut self,
+        reporter: &Reporter,
+        at: usize,
+        id: u64,
+        ranges: Vec<Vec<Range>>,
+    ) -> Result<v1::Offer> {
         let topic = self.parts.topics.get(at).cloned().unwrap_or_default();
         let rolled = self.closed.remove(&at).unwrap_or_default();
         let mut tables = Vec::new();
@@ -247,24 +339,58 @@ impl Running<'_> {
             if ranges.is_empty() {
                 continue;
             }
-            let range = |Range { partition, from, to }| v1::OffsetRange { topic: topic.clone(), partition, from, to };
-            let files_json = serde_json::to_vec(&rolled.files).map_err(|error| Error::Bug { context: format!("staged files: {error}") })?;
-            tables.push(v1::OfferedTable { table: rolled.table, ranges: ranges.into_iter().map(range).collect(), files_json, rows: rolled.rows });
+            let range = |Range {
+                             partition,
+                             from,
+                             to,
+                         }| v1::OffsetRange {
+                topic: topic.clone(),
+                partition,
+                from,
+                to,
+            };
+            let files_json = serde_json::to_vec(&rolled.files).map_err(|error| Error::Bug {
+                context: format!("staged files: {error}"),
+            })?;
+            tables.push(v1::OfferedTable {
+                table: rolled.table,
+                ranges: ranges.into_iter().map(range).collect(),
+                files_json,
+                rows: rolled.rows,
+            });
         }
-        Ok(v1::Offer { stream: reporter.stream.clone(), epoch: reporter.epoch, id, tables })
+        Ok(v1::Offer {
+            stream: reporter.stream.clone(),
+            epoch: reporter.epoch,
+            id,
+            tables,
+        })
     }
 
     async fn report_positions(&self, reporter: &Reporter) {
         let mut ends = Vec::new();
         for (at, positions) in &self.positions {
             for (partition, position) in positions {
-                let end = self.ends.get(at).and_then(|ends| ends.get(partition)).map_or(-1, |end| *end.max(position));
+                let end = self
+                    .ends
+                    .get(at)
+                    .and_then(|ends| ends.get(partition))
+                    .map_or(-1, |end| *end.max(position));
                 let topic = self.parts.topics.get(*at).cloned().unwrap_or_default();
-                ends.push(v1::EndOffset { topic, partition: *partition, end, position: *position });
+                ends.push(v1::EndOffset {
+                    topic,
+                    partition: *partition,
+                    end,
+                    position: *position,
+                });
             }
         }
         if !ends.is_empty() {
-            let report = v1::PositionReport { stream: reporter.stream.clone(), epoch: reporter.epoch, ends };
+            let report = v1::PositionReport {
+                stream: reporter.stream.clone(),
+                epoch: reporter.epoch,
+                ends,
+            };
             reporter.send(HostEvent::Positions(report)).await;
         }
     }

@@ -51,7 +51,9 @@ pub enum Error {
         passing: bool,
     },
     /// Kafka no longer has, or does not have yet, what is to be read next.
-    #[error("topic {topic} partition {partition} holds offsets {low} to {high}, but {wanted} is to be read next")]
+    #[error(
+        "topic {topic} partition {partition} holds offsets {low} to {high}, but {wanted} is to be read next"
+    )]
     OffsetGone {
         /// Which topic.
         topic: String,
@@ -145,7 +147,11 @@ pub enum Error {
 }
 
 fn similar(candidates: &[String]) -> String {
-    if candidates.is_empty() { String::new() } else { format!(" (there is {})", candidates.join(", ")) }
+    if candidates.is_empty() {
+        String::new()
+    } else {
+        format!(" (there is {})", candidates.join(", "))
+    }
 }
 
 impl Error {
@@ -195,6 +201,11 @@ impl Error {
             ErrorKind::Retryable => v1::FailureKind::Retryable,
             ErrorKind::Bug => v1::FailureKind::Bug,
         };
-        v1::Failure { kind: kind.into(), message: self.to_string(), hint: self.hint().unwrap_or_default(), ..Default::default() }
+        v1::Failure {
+            kind: kind.into(),
+            message: self.to_string(),
+            hint: self.hint().unwrap_or_default(),
+            ..Default::default()
+        }
     }
 }

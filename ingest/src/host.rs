@@ -39,13 +39,21 @@ impl Options {
     /// Records up to 8 MiB, and as many threads as the machine has cores.
     pub fn new(stores: Stores, session: SessionFactory) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { stores, session, max_record_bytes: 8 << 20, threads }
+        Self {
+            stores,
+            session,
+            max_record_bytes: 8 << 20,
+            threads,
+        }
     }
 }
 
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options").field("max_record_bytes", &self.max_record_bytes).field("threads", &self.threads).finish_non_exhaustive()
+        f.debug_struct("Options")
+            .field("max_record_bytes", &self.max_record_bytes)
+            .field("threads", &self.threads)
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,7 +87,9 @@ struct Running {
 
 impl std::fmt::Debug for StreamHost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StreamHost").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("StreamHost")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -95,33 +105,73 @@ impl StreamHost {
             .build()
             .inspect_err(|error| tracing::error!(%error, "no threads for streams"))
             .ok();
-        (Self { options, runtime, streams: Mutex::default(), tasks: TaskTracker::new(), events }, receiver)
+        (
+            Self {
+                options,
+                runtime,
+                streams: Mutex::default(),
+                tasks: TaskTracker::new(),
+                events,
+            },
+            receiver,
+        )
     }
 
     /// Starts a stream, in place of whatever this host had of it. An assignment of an epoch that is
     /// not newer than the running one is ignored.
     pub fn assign(&self, assign: v1::Assign) {
-        let stream = assign.definition.as_ref().map(|definition| definition.name.clone()).unwrap_or_default();
+        let stream = assign
+            .definition
+            .as_ref()
+            .map(|definition| definition.name.clone())
+            .unwrap_or_default();
         let epoch = assign.epoch;
         let revoked = CancellationToken::new();
         let (answers, inbox) = mpsc::channel(ANSWERS);
         let Some(runtime) = &self.runtime else {
-            let failure = Error::Bug { context: "no threads for streams".to_owned() }.failure();
-            let _ = self.events.try_send(HostEvent::AssignmentFailed(v1::AssignmentFailed { stream, epoch, failure: Some(failure) }));
+            let failure = Error::Bug {
+                context: "no threads for streams".to_owned(),
+            }
+            .failure();
+            let _ = self
+                .events
+                .try_send(HostEvent::AssignmentFailed(v1::AssignmentFailed {
+                    stream,
+                    epoch,
+                    failure: Some(failure),
+                }));
             return;
         };
         {
             let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(running) = streams.get(&stream) {
                 if running.epoch >= epoch && !running.revoked.is_cancelled() {
-                    tracing::warn!(stream, epoch, running = running.epoch, "an old assignment is ignored");
+                    tracing::warn!(
+                        stream,
+                        epoch,
+                        running = running.epoch,
+                        "an old assignment is ignored"
+                    );
                     return;
                 }
                 running.revoked.cancel();
             }
-            streams.insert(stream, Running { epoch, revoked: revoked.clone(), answers });
+            streams.insert(
+                stream,
+                Running {
+                    epoch,
+                    revoked: revoked.clone(),
+                    answers,
+                },
+            );
         }
-        let run = assignment::run(self.options.clone(), assign, inbox, self.events.clone(), revoked);
+        let run = assignment::run(
+            self.options.clone(),
+            assign,
+            inbox,
+            self.events.clone(),
+            revoked,
+        );
         self.tasks.spawn_on(run, runtime.handle());
     }
 
@@ -129,7 +179,9 @@ impl StreamHost {
     /// offer of it is made; its open files are given up in the background.
     pub fn revoke(&self, stream: &str, epoch: u64) {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        if streams.get(stream).is_some_and(|running| running.epoch <= epoch)
+        if streams
+            .get(stream)
+            .is_some_and(|running| running.epoch <= epoch)
             && let Some(running) = streams.remove(stream)
         {
             running.revoked.cancel();
@@ -139,10 +191,15 @@ impl StreamHost {
     /// Hands an answer to the stream that offered. One of another epoch is dropped.
     pub fn offer_answer(&self, answer: v1::OfferAnswer) {
         let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = streams.get(&answer.stream).filter(|running| running.epoch == answer.epoch)
+        if let Some(running) = streams
+            .get(&answer.stream)
+            .filter(|running| running.epoch == answer.epoch)
             && running.answers.try_send(answer).is_err()
         {
-            tracing::debug!(epoch = running.epoch, "an answer came after its stream ended");
+            tracing::debug!(
+                epoch = running.epoch,
+                "an answer came after its stream ended"
+            );
         }
     }
 
@@ -154,7 +211,12 @@ impl StreamHost {
 
     /// Revokes every stream and waits until their files are given up and their threads have ended.
     pub async fn shutdown(&self) {
-        for (_, running) in self.streams.lock().unwrap_or_else(PoisonError::into_inner).drain() {
+        for (_, running) in self
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain()
+        {
             running.revoked.cancel();
         }
         self.tasks.close();
@@ -164,7 +226,12 @@ impl StreamHost {
 
 impl Drop for StreamHost {
     fn drop(&mut self) {
-        for (_, running) in self.streams.get_mut().unwrap_or_else(PoisonError::into_inner).drain() {
+        for (_, running) in self
+            .streams
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain()
+        {
             running.revoked.cancel();
         }
         // A runtime may not block where it is dropped: that can be inside another one.

@@ -1,8 +1,8 @@
 //! Kafka → staged files: the standing consumers of a worker, and the project's Kafka clients.
 //!
-//! One topic's way: [`source`] reads records in batches on a thread of its own and decodes them
-//! ([`decode`]) → [`pipeline`] transforms ([`transform`]) and writes them to the lake ([`roll`]) →
-//! [`assignment`] offers closed files with their offset ranges, as [`machine`] decides. Nothing here
+//! One topic's way: `source` reads records in batches on a thread of its own and decodes them
+//! (`decode`) → `pipeline` transforms (`transform`) and writes them to the lake (`roll`) →
+//! `assignment` offers closed files with their offset ranges, as `machine` decides. Nothing here
 //! commits: the master does, and a table is the only truth about what it holds.
 //!
 //! Must never: see DataFusion's distributed execution, or hand out an offer of a revoked epoch. No

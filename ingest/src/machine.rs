@@ -24,9 +24,16 @@ pub(crate) struct Range {
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     /// Reading begins; `tables` says where each table of the topic goes on.
-    Started { topic: usize, tables: Vec<Positions> },
+    Started {
+        topic: usize,
+        tables: Vec<Positions>,
+    },
     /// Everything below `next` is with the writers, which hold `buffered` bytes in memory.
-    Advanced { topic: usize, next: Positions, buffered: u64 },
+    Advanced {
+        topic: usize,
+        next: Positions,
+        buffered: u64,
+    },
     /// Files with everything below `next` are closed, and durable.
     Closed { topic: usize, next: Positions },
     /// The master's word on an offer.
@@ -45,7 +52,11 @@ pub(crate) enum Action {
     /// Close the topic's files, and say how far they reach.
     CloseFiles { topic: usize },
     /// Offer the files that were closed last: ranges by table.
-    Offer { topic: usize, id: u64, tables: Vec<Vec<Range>> },
+    Offer {
+        topic: usize,
+        id: u64,
+        tables: Vec<Vec<Range>>,
+    },
     /// Closed files of a topic hold nothing and belong to nothing.
     DiscardClosed { topic: usize },
     /// Stop taking records of a topic: memory is full and its last offer is unanswered.
@@ -74,7 +85,10 @@ enum Sealed {
     #[default]
     Nothing,
     Closing,
-    Offered { id: u64, next: Positions },
+    Offered {
+        id: u64,
+        next: Positions,
+    },
 }
 
 /// The state of one assignment.
@@ -89,14 +103,30 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new(topics: usize, flush_interval: Duration, target_bytes: u64) -> Self {
-        let topics = std::iter::repeat_with(Topic::default).take(topics).collect();
-        Self { flush_interval, target_bytes, topics, last_offer: 0, ended: false }
+        let topics = std::iter::repeat_with(Topic::default)
+            .take(topics)
+            .collect();
+        Self {
+            flush_interval,
+            target_bytes,
+            topics,
+            last_offer: 0,
+            ended: false,
+        }
     }
 
     /// When [`Event::Ticked`] is wanted next.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
-        let waiting = |topic: &Topic| topic.waiting_since.filter(|_| topic.sealed == Sealed::Nothing);
-        self.topics.iter().filter_map(waiting).min().map(|since| since + self.flush_interval)
+        let waiting = |topic: &Topic| {
+            topic
+                .waiting_since
+                .filter(|_| topic.sealed == Sealed::Nothing)
+        };
+        self.topics
+            .iter()
+            .filter_map(waiting)
+            .min()
+            .map(|since| since + self.flush_interval)
     }
 
     pub(crate) fn step(&mut self, now: Instant, event: Event) -> Vec<Action> {
@@ -110,11 +140,25 @@ impl Machine {
                     topic.tables = tables;
                 }
             }
-            Event::Advanced { topic, next, buffered } => self.advanced(now, topic, next, buffered),
+            Event::Advanced {
+                topic,
+                next,
+                buffered,
+            } => self.advanced(now, topic, next, buffered),
             Event::Closed { topic, next } => self.closed(topic, next, &mut actions),
-            Event::Answered { id, committed: true } => self.committed(id, &mut actions),
-            Event::Answered { id, committed: false } if !self.is_open(id) => {}
-            Event::Answered { committed: false, .. } | Event::Revoked | Event::Failed => {
+            Event::Answered {
+                id,
+                committed: true,
+            } => self.committed(id, &mut actions),
+            Event::Answered {
+                id,
+                committed: false,
+            } if !self.is_open(id) => {}
+            Event::Answered {
+                committed: false, ..
+            }
+            | Event::Revoked
+            | Event::Failed => {
                 self.ended = true;
                 return vec![Action::Stop];
             }
@@ -137,10 +181,18 @@ impl Machine {
     }
 
     fn closed(&mut self, at: usize, next: Positions, actions: &mut Vec<Action>) {
-        let Some(topic) = self.topics.get_mut(at).filter(|topic| topic.sealed == Sealed::Closing) else {
+        let Some(topic) = self
+            .topics
+            .get_mut(at)
+            .filter(|topic| topic.sealed == Sealed::Closing)
+        else {
             return;
         };
-        let tables: Vec<Vec<Range>> = topic.tables.iter().map(|table| ranges(table, &next)).collect();
+        let tables: Vec<Vec<Range>> = topic
+            .tables
+            .iter()
+            .map(|table| ranges(table, &next))
+            .collect();
         if next == topic.next {
             topic.waiting_since = None;
         }
@@ -151,17 +203,28 @@ impl Machine {
             return;
         }
         self.last_offer += 1;
-        topic.sealed = Sealed::Offered { id: self.last_offer, next };
-        actions.push(Action::Offer { topic: at, id: self.last_offer, tables });
+        topic.sealed = Sealed::Offered {
+            id: self.last_offer,
+            next,
+        };
+        actions.push(Action::Offer {
+            topic: at,
+            id: self.last_offer,
+            tables,
+        });
     }
 
     fn is_open(&self, answered: u64) -> bool {
-        self.topics.iter().any(|topic| matches!(topic.sealed, Sealed::Offered { id, .. } if id == answered))
+        self.topics
+            .iter()
+            .any(|topic| matches!(topic.sealed, Sealed::Offered { id, .. } if id == answered))
     }
 
     fn committed(&mut self, answered: u64, actions: &mut Vec<Action>) {
         for (at, topic) in self.topics.iter_mut().enumerate() {
-            let Sealed::Offered { id, next } = &topic.sealed else { continue };
+            let Sealed::Offered { id, next } = &topic.sealed else {
+                continue;
+            };
             if *id != answered {
                 continue;
             }
@@ -171,7 +234,10 @@ impl Machine {
                     *position = (*to).max(*position);
                 }
             }
-            actions.push(Action::Acknowledge { topic: at, next: next.clone() });
+            actions.push(Action::Acknowledge {
+                topic: at,
+                next: next.clone(),
+            });
             topic.sealed = Sealed::Nothing;
             topic.resume(at, actions);
         }
@@ -179,7 +245,9 @@ impl Machine {
 
     fn close_what_is_due(&mut self, now: Instant, actions: &mut Vec<Action>) {
         for (at, topic) in self.topics.iter_mut().enumerate() {
-            let Some(since) = topic.waiting_since else { continue };
+            let Some(since) = topic.waiting_since else {
+                continue;
+            };
             if topic.sealed == Sealed::Nothing {
                 if topic.full || now.saturating_duration_since(since) >= self.flush_interval {
                     topic.sealed = Sealed::Closing;
@@ -208,7 +276,11 @@ impl Topic {
 fn ranges(table: &Positions, next: &Positions) -> Vec<Range> {
     let range = |(partition, to): (&i32, &i64)| {
         let from = *table.get(partition)?;
-        (from < *to).then_some(Range { partition: *partition, from, to: *to })
+        (from < *to).then_some(Range {
+            partition: *partition,
+            from,
+            to: *to,
+        })
     };
     next.iter().filter_map(range).collect()
 }

@@ -1,7 +1,6 @@
 //! One topic of an assignment: takes batches from its source, transforms and writes them, and closes
 //! files when told to. It goes on writing into new files while the old ones are being closed.
 
-use arrow::array::Array;
 use arrow::datatypes::SchemaRef;
 use drumline_lake::Stores;
 use tokio::sync::mpsc;
@@ -25,9 +24,18 @@ pub(crate) enum Command {
 
 /// What a pipeline tells its assignment.
 pub(crate) enum Report {
-    Started { tables: Vec<Positions>, next: Positions },
-    Advanced { next: Positions, buffered: u64 },
-    Closed { next: Positions, tables: Vec<Rolled> },
+    Started {
+        tables: Vec<Positions>,
+        next: Positions,
+    },
+    Advanced {
+        next: Positions,
+        buffered: u64,
+    },
+    Closed {
+        next: Positions,
+        tables: Vec<Rolled>,
+    },
     Ends(Positions),
     Failed(Error),
 }
@@ -47,8 +55,21 @@ pub(crate) struct Pipeline {
 impl Pipeline {
     /// Runs until `revoked`, or until something fails. Open files are given up at the end, always:
     /// what was closed and reported belongs to the assignment.
-    pub(crate) async fn run(self, mut reads: mpsc::Receiver<Read>, mut commands: mpsc::Receiver<Command>, revoked: CancellationToken) {
-        let Self { at, topic, stores, transform, table_schema, targets: [rows, letters], reports } = self;
+    pub(crate) async fn run(
+        self,
+        mut reads: mpsc::Receiver<Read>,
+        mut commands: mpsc::Receiver<Command>,
+        revoked: CancellationToken,
+    ) {
+        let Self {
+            at,
+            topic,
+            stores,
+            transform,
+            table_schema,
+            targets: [rows, letters],
+            reports,
+        } = self;
         let mut open = Open {
             topic,
             stores,
@@ -126,9 +147,16 @@ impl Open {
                 self.next = next.clone();
                 // A table without an offset of its own begins where reading begins.
                 let tables = self.starts.iter().map(|own| {
-                    next.iter().map(|(partition, start)| (*partition, *own.get(partition).unwrap_or(start))).collect()
+                    next.iter()
+                        .map(|(partition, start)| {
+                            (*partition, *own.get(partition).unwrap_or(start))
+                        })
+                        .collect()
                 });
-                Ok(Report::Started { tables: tables.collect(), next })
+                Ok(Report::Started {
+                    tables: tables.collect(),
+                    next,
+                })
             }
             Read::Batch(batch) => self.write(*batch).await,
             Read::Ends(ends) => Ok(Report::Ends(ends)),
@@ -137,7 +165,12 @@ impl Open {
     }
 
     async fn write(&mut self, batch: Batch) -> Result<Report> {
-        let Batch { rows, origins, mut dead, next } = batch;
+        let Batch {
+            rows,
+            origins,
+            mut dead,
+            next,
+        } = batch;
         if rows.num_rows() > 0 {
             let transformed = self.transform.apply(&rows, &origins, &self.table_schema)?;
             for (row, reason) in &transformed.refused {
@@ -146,20 +179,35 @@ impl Open {
                 }
             }
             let sources = transformed.sources.values();
-            let positions: Vec<_> = sources.iter().filter_map(|row| origins.position(*row as usize)).collect();
-            debug_assert_eq!(positions.len(), transformed.sources.len(), "topic {}", self.topic);
-            self.rows.write(&self.stores, transformed.rows, &positions).await?;
+            let positions: Vec<_> = sources
+                .iter()
+                .filter_map(|row| origins.position(*row as usize))
+                .collect();
+            debug_assert_eq!(
+                positions.len(),
+                transformed.sources.len(),
+                "topic {}",
+                self.topic
+            );
+            self.rows
+                .write(&self.stores, transformed.rows, &positions)
+                .await?;
         }
         if dead.len() > 0 {
             self.write_letters(dead).await?;
         }
         self.next.extend(next);
         let buffered = self.rows.buffered_bytes() + self.letters.buffered_bytes();
-        Ok(Report::Advanced { next: self.next.clone(), buffered })
+        Ok(Report::Advanced {
+            next: self.next.clone(),
+            buffered,
+        })
     }
 
     async fn write_letters(&mut self, dead: Letters) -> Result<()> {
-        let positions: Vec<_> = (0..dead.len()).filter_map(|row| dead.position(row)).collect();
+        let positions: Vec<_> = (0..dead.len())
+            .filter_map(|row| dead.position(row))
+            .collect();
         let rows = dead.finish(chrono::Utc::now().timestamp_micros())?;
         self.letters.write(&self.stores, rows, &positions).await
     }

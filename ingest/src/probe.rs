@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::Schema;
-use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
+use arrow::error::ArrowError;
+use arrow::ipc::writer::StreamWriter;
 use drumline_proto::v1;
 
 use crate::host::Options;
@@ -18,7 +19,10 @@ struct Failed {
 }
 
 pub(crate) async fn probe(options: &Options, probe: &v1::Probe) -> v1::ProbeResult {
-    let mut result = v1::ProbeResult { id: probe.id, ..Default::default() };
+    let mut result = v1::ProbeResult {
+        id: probe.id,
+        ..Default::default()
+    };
     let definition = probe.definition.clone().unwrap_or_default();
     if let Err(Failed { key, error }) = look(options, &definition, &mut result).await {
         result.key = key;
@@ -27,38 +31,88 @@ pub(crate) async fn probe(options: &Options, probe: &v1::Probe) -> v1::ProbeResu
     result
 }
 
-async fn look(options: &Options, definition: &v1::StreamDefinition, result: &mut v1::ProbeResult) -> std::result::Result<(), Failed> {
+async fn look(
+    options: &Options,
+    definition: &v1::StreamDefinition,
+    result: &mut v1::ProbeResult,
+) -> std::result::Result<(), Failed> {
     // What needs no network first: it is wrong wherever it runs.
     for (index, topic) in definition.topics.iter().enumerate() {
         let table = table_schema(options, index, topic).await?;
-        result.table_schemas.insert(topic.topic.clone(), ipc(&table).into());
+        let schema = ipc(&table).map_err(|error| Failed {
+            key: String::new(),
+            error,
+        })?;
+        result.table_schemas.insert(topic.topic.clone(), schema);
     }
-    result.dead_letter_schema = ipc(&schema::dead_letters()).into();
-    let present = topics(definition).await.map_err(|error| Failed { key: kafka_key(&error), error })?;
+    result.dead_letter_schema = ipc(&schema::dead_letters()).map_err(|error| Failed {
+        key: String::new(),
+        error,
+    })?;
+    let present = topics(definition).await.map_err(|error| Failed {
+        key: kafka_key(&error),
+        error,
+    })?;
     for (index, topic) in definition.topics.iter().enumerate() {
         let partitions = present.get(&topic.topic).ok_or_else(|| Failed {
             key: format!("topic[{index}].topic"),
-            error: Error::UnknownTopic { topic: topic.topic.clone(), candidates: similar(&topic.topic, &present) },
+            error: Error::UnknownTopic {
+                topic: topic.topic.clone(),
+                candidates: similar(&topic.topic, &present),
+            },
         })?;
         result.partitions.insert(topic.topic.clone(), *partitions);
     }
     Ok(())
 }
 
-async fn table_schema(options: &Options, index: usize, topic: &v1::TopicDefinition) -> std::result::Result<arrow::datatypes::SchemaRef, Failed> {
+async fn table_schema(
+    options: &Options,
+    index: usize,
+    topic: &v1::TopicDefinition,
+) -> std::result::Result<arrow::datatypes::SchemaRef, Failed> {
     let at = |part: &str| format!("topic[{index}].{part}");
-    let fields = schema::declared(index, topic).map_err(|error| Failed { key: declared_key(&error, index), error })?;
-    let session = (options.session)()
-        .map_err(|error| Failed { key: at("transform"), error: Error::Bug { context: format!("no session for transforms: {error}") } })?;
-    let transform = Transform::plan(&session, &topic.topic, &topic.transform, schema::input(&fields))
-        .await
-        .map_err(|error| Failed { key: at("transform"), error })?;
+    let fields = schema::declared(index, topic).map_err(|error| Failed {
+        key: declared_key(&error, index),
+        error,
+    })?;
+    let session = (options.session)().map_err(|error| Failed {
+        key: at("transform"),
+        error: Error::Bug {
+            context: format!("no session for transforms: {error}"),
+        },
+    })?;
+    let transform = Transform::plan(
+        &session,
+        &topic.topic,
+        &topic.transform,
+        schema::input(&fields),
+    )
+    .await
+    .map_err(|error| Failed {
+        key: at("transform"),
+        error,
+    })?;
     let table = schema::table(transform.schema(), topic.metadata_columns);
     for column in &topic.partition_by {
         if table.column_with_name(column).is_none() {
-            let columns: Vec<_> = table.fields().iter().map(|field| field.name().as_str()).collect();
-            let reason = format!("topic {} is partitioned by {column}, which is no column of its rows ({})", topic.topic, columns.join(", "));
-            return Err(Failed { key: at("partition_by"), error: Error::Definition { key: at("partition_by"), reason } });
+            let columns: Vec<_> = table
+                .fields()
+                .iter()
+                .map(|field| field.name().as_str())
+                .collect();
+            let reason = format!(
+                "topic {} is partitioned by {column}, which is no column of its rows ({})",
+                topic.topic,
+                columns.join(", ")
+            );
+            return Err(Failed {
+                key: at("partition_by"),
+                error: Error::Definition {
+                    key: at("partition_by"),
+                    reason,
+                },
+            });
         }
     }
     Ok(table)
@@ -69,7 +123,9 @@ async fn topics(definition: &v1::StreamDefinition) -> Result<BTreeMap<String, u3
     let brokers = definition.brokers.clone();
     tokio::task::spawn_blocking(move || partition_counts(&brokers, &config))
         .await
-        .map_err(|error| Error::Bug { context: format!("listing topics did not finish: {error}") })?
+        .map_err(|error| Error::Bug {
+            context: format!("listing topics did not finish: {error}"),
+        })?
 }
 
 fn kafka_key(error: &Error) -> String {
@@ -89,18 +145,31 @@ fn declared_key(error: &Error, index: usize) -> String {
 
 /// Topics whose names hold the wanted one, or lie in it, or differ in case or separators.
 fn similar(wanted: &str, present: &BTreeMap<String, u32>) -> Vec<String> {
-    let plain = |name: &str| name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect::<String>();
+    let plain = |name: &str| {
+        name.chars()
+            .filter(char::is_ascii_alphanumeric)
+            .map(|letter| letter.to_ascii_lowercase())
+            .collect::<String>()
+    };
     let wanted = plain(wanted);
     let like = |name: &&String| {
         let name = plain(name);
-        let shared = name.bytes().zip(wanted.bytes()).take_while(|(one, other)| one == other).count();
+        let shared = name
+            .bytes()
+            .zip(wanted.bytes())
+            .take_while(|(one, other)| one == other)
+            .count();
         name.contains(&wanted) || wanted.contains(&name) || shared * 3 >= wanted.len() * 2
     };
     present.keys().filter(like).take(3).cloned().collect()
 }
 
-/// A schema as an Arrow IPC message.
-fn ipc(schema: &Schema) -> Vec<u8> {
-    let mut dictionaries = DictionaryTracker::new(false);
-    IpcDataGenerator::default().schema_to_bytes_with_dictionary_tracker(schema, &mut dictionaries, &IpcWriteOptions::default()).ipc_message
+/// A schema as an Arrow IPC stream without batches.
+fn ipc(schema: &Schema) -> Result<Vec<u8>> {
+    let bug = |error: ArrowError| Error::Bug {
+        context: format!("writing a schema: {error}"),
+    };
+    let mut writer = StreamWriter::try_new(Vec::new(), schema).map_err(bug)?;
+    writer.finish().map_err(bug)?;
+    writer.into_inner().map_err(bug)
 }

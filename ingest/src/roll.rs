@@ -35,15 +35,34 @@ pub(crate) struct Rolled {
 
 impl Roll {
     pub(crate) fn new(target: Target) -> Self {
-        Self { target, writer: None, rows: 0 }
+        Self {
+            target,
+            writer: None,
+            rows: 0,
+        }
     }
 
     /// Writes those rows that the table does not hold yet. `positions` has one entry per row.
-    pub(crate) async fn write(&mut self, stores: &Stores, rows: RecordBatch, positions: &[(i32, i64)]) -> Result<()> {
-        let below = |(partition, offset): &(i32, i64)| self.target.start.get(partition).is_some_and(|start| offset < start);
+    pub(crate) async fn write(
+        &mut self,
+        stores: &Stores,
+        rows: RecordBatch,
+        positions: &[(i32, i64)],
+    ) -> Result<()> {
+        let below = |(partition, offset): &(i32, i64)| {
+            self.target
+                .start
+                .get(partition)
+                .is_some_and(|start| offset < start)
+        };
         let rows = if positions.iter().any(below) {
-            let keep: BooleanArray = positions.iter().map(|position| Some(!below(position))).collect();
-            filter_record_batch(&rows, &keep).map_err(|error| Error::Bug { context: format!("dropping written rows: {error}") })?
+            let keep: BooleanArray = positions
+                .iter()
+                .map(|position| Some(!below(position)))
+                .collect();
+            filter_record_batch(&rows, &keep).map_err(|error| Error::Bug {
+                context: format!("dropping written rows: {error}"),
+            })?
         } else {
             rows
         };
@@ -52,7 +71,9 @@ impl Roll {
         }
         let mut writer = match self.writer.take() {
             Some(writer) => writer,
-            None => Writer::new(stores, &self.target.write).map_err(|source| self.failed(source))?,
+            None => {
+                Writer::new(stores, &self.target.write).map_err(|source| self.failed(source))?
+            }
         };
         let written = writer.write(&rows).await;
         self.writer = Some(writer);
@@ -66,16 +87,27 @@ impl Roll {
 
     /// Takes the open files away; what is written next goes to new ones.
     pub(crate) fn take(&mut self) -> Self {
-        Self { target: self.target.clone(), writer: self.writer.take(), rows: std::mem::take(&mut self.rows) }
+        Self {
+            target: self.target.clone(),
+            writer: self.writer.take(),
+            rows: std::mem::take(&mut self.rows),
+        }
     }
 
     /// Closes the files; they are durable when this returns.
     pub(crate) async fn finish(mut self) -> Result<Rolled> {
         let files = match self.writer.take() {
-            Some(writer) => writer.finish().await.map_err(|source| self.failed(source))?,
+            Some(writer) => writer
+                .finish()
+                .await
+                .map_err(|source| self.failed(source))?,
             None => Vec::new(),
         };
-        Ok(Rolled { table: self.target.table, files, rows: self.rows })
+        Ok(Rolled {
+            table: self.target.table,
+            files,
+            rows: self.rows,
+        })
     }
 
     pub(crate) async fn abort(self) {
@@ -85,7 +117,10 @@ impl Roll {
     }
 
     fn failed(&self, source: drumline_lake::Error) -> Error {
-        Error::Stage { table: self.target.table.clone(), source }
+        Error::Stage {
+            table: self.target.table.clone(),
+            source,
+        }
     }
 }
 

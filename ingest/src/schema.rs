@@ -23,21 +23,49 @@ pub(crate) struct Declared {
 /// The fields of `topic`, which stands at `index` of its stream.
 pub(crate) fn declared(index: usize, topic: &TopicDefinition) -> Result<Vec<Declared>> {
     if topic.schema.is_empty() {
-        return Err(definition(format!("topic[{index}].schema"), format!("topic {} declares no fields", topic.topic)));
+        return Err(definition(
+            format!("topic[{index}].schema"),
+            format!("topic {} declares no fields", topic.topic),
+        ));
     }
     let mut fields: Vec<Declared> = Vec::with_capacity(topic.schema.len());
-    for (at, FieldDefinition { name, r#type, required }) in topic.schema.iter().enumerate() {
+    for (
+        at,
+        FieldDefinition {
+            name,
+            r#type,
+            required,
+        },
+    ) in topic.schema.iter().enumerate()
+    {
         let key = |part: &str| format!("topic[{index}].schema[{at}].{part}");
         if name.is_empty() {
-            return Err(definition(key("name"), format!("a field of topic {} has no name", topic.topic)));
+            return Err(definition(
+                key("name"),
+                format!("a field of topic {} has no name", topic.topic),
+            ));
         }
         if fields.iter().any(|field| field.name == *name) {
-            return Err(definition(key("name"), format!("topic {} declares the field {name} twice", topic.topic)));
+            return Err(definition(
+                key("name"),
+                format!("topic {} declares the field {name} twice", topic.topic),
+            ));
         }
         let data_type = sql_type(r#type).ok_or_else(|| {
-            definition(key("type"), format!("field {name} of topic {} has the type {type:?}; {ACCEPTED}", topic.topic))
+            definition(
+                key("type"),
+                format!(
+                    "field {name} of topic {} has the type {type:?}; {ACCEPTED}",
+                    topic.topic
+                ),
+            )
         })?;
-        fields.push(Declared { name: name.clone(), sql_type: r#type.clone(), data_type, required: *required });
+        fields.push(Declared {
+            name: name.clone(),
+            sql_type: r#type.clone(),
+            data_type,
+            required: *required,
+        });
     }
     Ok(fields)
 }
@@ -54,7 +82,11 @@ fn sql_type(name: &str) -> Option<DataType> {
         None => (words.as_str(), None),
     };
     Some(match (base, arguments) {
-        ("varchar" | "char" | "character varying", Some(length)) if length.trim().parse::<u32>().is_ok() => DataType::Utf8,
+        ("varchar" | "char" | "character varying", Some(length))
+            if length.trim().parse::<u32>().is_ok() =>
+        {
+            DataType::Utf8
+        }
         ("varchar" | "char" | "character varying" | "text" | "string", None) => DataType::Utf8,
         ("boolean" | "bool", None) => DataType::Boolean,
         ("tinyint", None) => DataType::Int8,
@@ -65,14 +97,19 @@ fn sql_type(name: &str) -> Option<DataType> {
         ("double" | "double precision" | "float8", None) => DataType::Float64,
         ("decimal" | "numeric", Some(arguments)) => {
             let (precision, scale) = arguments.split_once(',').unwrap_or((arguments, "0"));
-            let (precision, scale) = (precision.trim().parse::<u8>().ok()?, scale.trim().parse::<u8>().ok()?);
+            let (precision, scale) = (
+                precision.trim().parse::<u8>().ok()?,
+                scale.trim().parse::<u8>().ok()?,
+            );
             if precision == 0 || precision > 38 || scale > precision {
                 return None;
             }
             DataType::Decimal128(precision, i8::try_from(scale).ok()?)
         }
         ("date", None) => DataType::Date32,
-        ("timestamp" | "datetime" | "timestamp without time zone", None) => DataType::Timestamp(TimeUnit::Microsecond, None),
+        ("timestamp" | "datetime" | "timestamp without time zone", None) => {
+            DataType::Timestamp(TimeUnit::Microsecond, None)
+        }
         ("timestamptz" | "timestamp with time zone", None) => utc(),
         _ => return None,
     })
@@ -85,16 +122,28 @@ pub(crate) fn utc() -> DataType {
 
 /// The relation `input` of a topic. Every column can be null: what is required was checked before.
 pub(crate) fn input(fields: &[Declared]) -> SchemaRef {
-    Arc::new(Schema::new(fields.iter().map(|field| Field::new(&field.name, field.data_type.clone(), true)).collect::<Vec<_>>()))
+    Arc::new(Schema::new(
+        fields
+            .iter()
+            .map(|field| Field::new(&field.name, field.data_type.clone(), true))
+            .collect::<Vec<_>>(),
+    ))
 }
 
 /// The table that rows of `result` go to: types that every table format knows, and the columns that
 /// say where a row came from, where they are wanted and not there already.
 pub(crate) fn table(result: &Schema, metadata_columns: bool) -> SchemaRef {
-    let mut fields: Vec<Field> =
-        result.fields().iter().map(|field| Field::new(field.name(), storable(field.data_type()), true)).collect();
+    let mut fields: Vec<Field> = result
+        .fields()
+        .iter()
+        .map(|field| Field::new(field.name(), storable(field.data_type()), true))
+        .collect();
     if metadata_columns {
-        for (name, data_type) in METADATA.into_iter().zip([DataType::Utf8, DataType::Int32, DataType::Int64]) {
+        for (name, data_type) in
+            METADATA
+                .into_iter()
+                .zip([DataType::Utf8, DataType::Int32, DataType::Int64])
+        {
             if result.column_with_name(name).is_none() {
                 fields.push(Field::new(name, data_type, true));
             }
@@ -107,14 +156,18 @@ pub(crate) fn table(result: &Schema, metadata_columns: bool) -> SchemaRef {
 fn storable(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Null | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
-        DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
+        DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            DataType::Binary
+        }
         DataType::Dictionary(_, value) => storable(value),
         DataType::UInt8 => DataType::Int16,
         DataType::UInt16 => DataType::Int32,
         DataType::UInt32 | DataType::UInt64 => DataType::Int64,
         DataType::Float16 => DataType::Float32,
         DataType::Date64 => DataType::Date32,
-        DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.as_ref().map(|_| "UTC".into())),
+        DataType::Timestamp(_, zone) => {
+            DataType::Timestamp(TimeUnit::Microsecond, zone.as_ref().map(|_| "UTC".into()))
+        }
         other => other.clone(),
     }
 }
@@ -150,7 +203,10 @@ mod tests {
             ("BigInt", Some(DataType::Int64)),
             ("decimal(10, 2)", Some(DataType::Decimal128(10, 2))),
             ("numeric(5)", Some(DataType::Decimal128(5, 0))),
-            ("timestamp", Some(DataType::Timestamp(TimeUnit::Microsecond, None))),
+            (
+                "timestamp",
+                Some(DataType::Timestamp(TimeUnit::Microsecond, None)),
+            ),
             ("timestamp with time zone", Some(utc())),
             ("decimal(2, 5)", None),
             ("decimal(39, 1)", None),
@@ -165,22 +221,43 @@ mod tests {
 
     #[test]
     fn a_wrong_type_is_refused_with_its_key() {
-        let field = |name: &str, r#type: &str| FieldDefinition { name: name.into(), r#type: r#type.into(), required: false };
-        let topic = TopicDefinition { topic: "t".into(), schema: vec![field("a", "bigint"), field("b", "jsonb")], ..Default::default() };
-        let Err(Error::Definition { key, reason }) = declared(1, &topic) else { panic!("accepted") };
+        let field = |name: &str, r#type: &str| FieldDefinition {
+            name: name.into(),
+            r#type: r#type.into(),
+            required: false,
+        };
+        let topic = TopicDefinition {
+            topic: "t".into(),
+            schema: vec![field("a", "bigint"), field("b", "jsonb")],
+            ..Default::default()
+        };
+        let Err(Error::Definition { key, reason }) = declared(1, &topic) else {
+            panic!("accepted")
+        };
         assert_eq!(key, "topic[1].schema[1].type");
-        assert!(reason.starts_with("field b of topic t has the type \"jsonb\"; accepted are varchar"), "{reason}");
+        assert!(
+            reason.starts_with("field b of topic t has the type \"jsonb\"; accepted are varchar"),
+            "{reason}"
+        );
     }
 
     #[test]
     fn tables_get_types_every_reader_knows_and_metadata_once() {
         let result = Schema::new(vec![
             Field::new("_offset", DataType::Int64, false),
-            Field::new("at", DataType::Timestamp(TimeUnit::Millisecond, None), false),
+            Field::new(
+                "at",
+                DataType::Timestamp(TimeUnit::Millisecond, None),
+                false,
+            ),
             Field::new("name", DataType::Utf8View, false),
         ]);
         let table = table(&result, true);
-        let columns: Vec<_> = table.fields().iter().map(|field| (field.name().as_str(), field.data_type().clone())).collect();
+        let columns: Vec<_> = table
+            .fields()
+            .iter()
+            .map(|field| (field.name().as_str(), field.data_type().clone()))
+            .collect();
         assert_eq!(
             columns,
             [

@@ -76,14 +76,30 @@ fn read(
     acknowledge: &mpsc::Receiver<Positions>,
     stop: &CancellationToken,
 ) -> Result<()> {
-    let Reading { topic, config, partitions, start_from, mut decoder } = reading;
-    let consumer: BaseConsumer<Watch> = settings::create(&config, Watch { topic: topic.clone(), seen: Mutex::default() })?;
+    let Reading {
+        topic,
+        config,
+        partitions,
+        start_from,
+        mut decoder,
+    } = reading;
+    let consumer: BaseConsumer<Watch> = settings::create(
+        &config,
+        Watch {
+            topic: topic.clone(),
+            seen: Mutex::default(),
+        },
+    )?;
     let starts = starts(&consumer, &topic, &partitions, start_from)?;
     let mut assignment = TopicPartitionList::new();
     for (partition, start) in &starts {
-        assignment.add_partition_offset(&topic, *partition, Offset::Offset(*start)).map_err(|error| failed(&topic, &error))?;
+        assignment
+            .add_partition_offset(&topic, *partition, Offset::Offset(*start))
+            .map_err(|error| failed(&topic, &error))?;
     }
-    consumer.assign(&assignment).map_err(|error| failed(&topic, &error))?;
+    consumer
+        .assign(&assignment)
+        .map_err(|error| failed(&topic, &error))?;
     let mut positions = starts.clone();
     if reads.blocking_send(Read::Started(starts)).is_err() {
         return Ok(());
@@ -109,7 +125,10 @@ fn read(
         }
         if let Some(seen) = consumer.context().take() {
             for (partition, next) in seen.next {
-                if positions.get(&partition).is_some_and(|position| *position < next) {
+                if positions
+                    .get(&partition)
+                    .is_some_and(|position| *position < next)
+                {
                     positions.insert(partition, next);
                     decoder.advance(partition, next);
                 }
@@ -141,11 +160,19 @@ fn starts(
 ) -> Result<Positions> {
     let mut starts = Positions::new();
     for (partition, wanted) in partitions {
-        let (low, high) = consumer.fetch_watermarks(topic, *partition, WATERMARKS_WITHIN).map_err(|error| failed(topic, &error))?;
+        let (low, high) = consumer
+            .fetch_watermarks(topic, *partition, WATERMARKS_WITHIN)
+            .map_err(|error| failed(topic, &error))?;
         let start = match *wanted {
             Some(wanted) if (low..=high).contains(&wanted) => wanted,
             Some(wanted) => {
-                return Err(Error::OffsetGone { topic: topic.to_owned(), partition: *partition, wanted, low, high });
+                return Err(Error::OffsetGone {
+                    topic: topic.to_owned(),
+                    partition: *partition,
+                    wanted,
+                    low,
+                    high,
+                });
             }
             None if start_from == StartFrom::Latest => high,
             None => low,
@@ -198,7 +225,11 @@ fn failed(topic: &str, error: &KafkaError) -> Error {
         )
     );
     let reason = code.map_or_else(|| error.to_string(), |code| code.to_string());
-    Error::Read { topic: topic.to_owned(), reason, passing: !user }
+    Error::Read {
+        topic: topic.to_owned(),
+        reason,
+        passing: !user,
+    }
 }
 
 /// What statistics said last.
@@ -215,7 +246,10 @@ struct Watch {
 
 impl Watch {
     fn take(&self) -> Option<Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 }
 
@@ -235,7 +269,12 @@ impl ClientContext for Watch {
             return;
         };
         let mut seen = Seen::default();
-        for partition in statistics.topics.get(&self.topic).into_iter().flat_map(|topic| topic.partitions.values()) {
+        for partition in statistics
+            .topics
+            .get(&self.topic)
+            .into_iter()
+            .flat_map(|topic| topic.partitions.values())
+        {
             if partition.ls_offset >= 0 {
                 seen.ends.insert(partition.partition, partition.ls_offset);
             }

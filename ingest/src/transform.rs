@@ -8,12 +8,16 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
+    UInt32Array,
+};
 use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::DataFusionError;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::prelude::SessionContext;
@@ -22,7 +26,13 @@ use crate::decode::Origins;
 use crate::{Error, Result};
 
 /// Functions that planning would freeze at the moment the stream starts.
-const FROZEN: [&str; 5] = ["now", "current_timestamp", "current_date", "current_time", "today"];
+const FROZEN: [&str; 5] = [
+    "now",
+    "current_timestamp",
+    "current_date",
+    "current_time",
+    "today",
+];
 
 /// A planned transform. Shapes: `input` in, [`Transform::schema`] out.
 #[derive(Debug)]
@@ -35,7 +45,10 @@ pub(crate) struct Transform {
 #[derive(Debug)]
 enum Step {
     Select(Vec<usize>),
-    Project { expressions: Vec<Arc<dyn PhysicalExpr>>, names: Vec<String> },
+    Project {
+        expressions: Vec<Arc<dyn PhysicalExpr>>,
+        names: Vec<String>,
+    },
     Filter(Arc<dyn PhysicalExpr>),
     Nothing,
 }
@@ -51,26 +64,50 @@ pub(crate) struct Transformed {
 
 impl Transform {
     /// Plans `sql` over `input`; empty SQL keeps every field as it is.
-    pub(crate) async fn plan(session: &SessionContext, topic: &str, sql: &str, input: SchemaRef) -> Result<Self> {
-        let failed = |reason: String| Error::Transform { topic: topic.to_owned(), reason };
+    pub(crate) async fn plan(
+        session: &SessionContext,
+        topic: &str,
+        sql: &str,
+        input: SchemaRef,
+    ) -> Result<Self> {
+        let failed = |reason: String| Error::Transform {
+            topic: topic.to_owned(),
+            reason,
+        };
         if sql.trim().is_empty() {
-            return Ok(Self { topic: topic.to_owned(), steps: Vec::new(), schema: input });
+            return Ok(Self {
+                topic: topic.to_owned(),
+                steps: Vec::new(),
+                schema: input,
+            });
         }
         let words = |error: DataFusionError| failed(message(&error));
         let _ = session.deregister_table("input");
-        session.register_table("input", Arc::new(EmptyTable::new(input))).map_err(words)?;
+        session
+            .register_table("input", Arc::new(EmptyTable::new(input)))
+            .map_err(words)?;
         let state = session.state();
         let plan = state.create_logical_plan(sql).await.map_err(words)?;
         row_by_row(&plan).map_err(failed)?;
         let plan = state.optimize(&plan).map_err(words)?;
-        let names = plan.schema().fields().iter().map(|field| field.name().clone());
+        let names = plan
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| field.name().clone());
         if let Some(twice) = first_repeated(names) {
-            return Err(failed(format!("two columns of the result are named {twice}")));
+            return Err(failed(format!(
+                "two columns of the result are named {twice}"
+            )));
         }
         let schema = Arc::new(plan.schema().as_arrow().clone());
         let mut steps = Vec::new();
         take_apart(&plan, &mut steps, state.execution_props()).map_err(words)?;
-        Ok(Self { topic: topic.to_owned(), steps, schema })
+        Ok(Self {
+            topic: topic.to_owned(),
+            steps,
+            schema,
+        })
     }
 
     /// What the SQL results in, before it is fitted to a table.
@@ -79,15 +116,31 @@ impl Transform {
     }
 
     /// Runs the batch and fits the result to `table`; metadata columns are added where it has them.
-    pub(crate) fn apply(&self, batch: &RecordBatch, origins: &Origins, table: &SchemaRef) -> Result<Transformed> {
-        let count = u32::try_from(batch.num_rows()).map_err(|_| Error::Bug { context: "a batch of too many rows".to_owned() })?;
-        let numbered = with_column(batch, Arc::new(UInt32Array::from_iter_values(0..count))).map_err(|error| self.bug(&error))?;
+    pub(crate) fn apply(
+        &self,
+        batch: &RecordBatch,
+        origins: &Origins,
+        table: &SchemaRef,
+    ) -> Result<Transformed> {
+        let count = u32::try_from(batch.num_rows()).map_err(|_| Error::Bug {
+            context: "a batch of too many rows".to_owned(),
+        })?;
+        let numbered = with_column(batch, Arc::new(UInt32Array::from_iter_values(0..count)))
+            .map_err(|error| self.bug(&error))?;
         let mut refused = Vec::new();
         let mut parts = Vec::new();
         self.run(numbered, origins, table, &mut parts, &mut refused)?;
-        let rows = arrow::compute::concat_batches(table, parts.iter().map(|(rows, _)| rows)).map_err(|error| self.bug(&error))?;
-        let sources = parts.iter().flat_map(|(_, sources)| sources.values().iter().copied()).collect();
-        Ok(Transformed { rows, sources, refused })
+        let rows = arrow::compute::concat_batches(table, parts.iter().map(|(rows, _)| rows))
+            .map_err(|error| self.bug(&error))?;
+        let sources = parts
+            .iter()
+            .flat_map(|(_, sources)| sources.values().iter().copied())
+            .collect();
+        Ok(Transformed {
+            rows,
+            sources,
+            refused,
+        })
     }
 
     /// Halves a failing batch until the rows that fail stand alone.
@@ -99,16 +152,29 @@ impl Transform {
         parts: &mut Vec<(RecordBatch, UInt32Array)>,
         refused: &mut Vec<(usize, String)>,
     ) -> Result<()> {
-        match self.evaluate(numbered.clone()).and_then(|result| self.fit(&result, origins, table)) {
+        match self
+            .evaluate(numbered.clone())
+            .and_then(|result| self.fit(&result, origins, table))
+        {
             Ok(part) => parts.push(part),
             Err(error) if numbered.num_rows() <= 1 => {
-                let row = numbering(&numbered)?.values().first().copied().unwrap_or_default();
+                let row = numbering(&numbered)?
+                    .values()
+                    .first()
+                    .copied()
+                    .unwrap_or_default();
                 refused.push((row as usize, format!("transform: {}", message(&error))));
             }
             Err(_) => {
                 let half = numbered.num_rows() / 2;
                 self.run(numbered.slice(0, half), origins, table, parts, refused)?;
-                self.run(numbered.slice(half, numbered.num_rows() - half), origins, table, parts, refused)?;
+                self.run(
+                    numbered.slice(half, numbered.num_rows() - half),
+                    origins,
+                    table,
+                    parts,
+                    refused,
+                )?;
             }
         }
         Ok(())
@@ -144,28 +210,59 @@ impl Transform {
         Ok(batch)
     }
 
-    fn fit(&self, result: &RecordBatch, origins: &Origins, table: &SchemaRef) -> datafusion::error::Result<(RecordBatch, UInt32Array)> {
-        let rows = numbering(result).map_err(|error| DataFusionError::Internal(error.to_string()))?;
-        let positions = || rows.values().iter().filter_map(|row| origins.position(*row as usize));
-        let strict = CastOptions { safe: false, ..Default::default() };
+    fn fit(
+        &self,
+        result: &RecordBatch,
+        origins: &Origins,
+        table: &SchemaRef,
+    ) -> datafusion::error::Result<(RecordBatch, UInt32Array)> {
+        let rows =
+            numbering(result).map_err(|error| DataFusionError::Internal(error.to_string()))?;
+        let positions = || {
+            rows.values()
+                .iter()
+                .filter_map(|row| origins.position(*row as usize))
+        };
+        let strict = CastOptions {
+            safe: false,
+            ..Default::default()
+        };
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(table.fields().len());
         for field in table.fields() {
             // The hidden column has no name; the result's columns come before it.
-            let column: ArrayRef = match (self.schema.index_of(field.name()), field.name().as_str()) {
-                (Ok(index), _) => cast_with_options(result.column(index), field.data_type(), &strict)?,
-                (Err(_), "_topic") => Arc::new(StringArray::from(vec![self.topic.as_str(); rows.len()])),
-                (Err(_), "_partition") => Arc::new(positions().map(|(partition, _)| partition).collect::<Int32Array>()),
-                (Err(_), "_offset") => Arc::new(positions().map(|(_, offset)| offset).collect::<Int64Array>()),
+            let column: ArrayRef = match (self.schema.index_of(field.name()), field.name().as_str())
+            {
+                (Ok(index), _) => {
+                    cast_with_options(result.column(index), field.data_type(), &strict)?
+                }
+                (Err(_), "_topic") => {
+                    Arc::new(StringArray::from(vec![self.topic.as_str(); rows.len()]))
+                }
+                (Err(_), "_partition") => Arc::new(
+                    positions()
+                        .map(|(partition, _)| partition)
+                        .collect::<Int32Array>(),
+                ),
+                (Err(_), "_offset") => Arc::new(
+                    positions()
+                        .map(|(_, offset)| offset)
+                        .collect::<Int64Array>(),
+                ),
                 (Err(_), _) => arrow::array::new_null_array(field.data_type(), rows.len()),
             };
             columns.push(column);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        Ok((RecordBatch::try_new_with_options(Arc::clone(table), columns, &options)?, rows))
+        Ok((
+            RecordBatch::try_new_with_options(Arc::clone(table), columns, &options)?,
+            rows,
+        ))
     }
 
     fn bug(&self, error: &dyn std::fmt::Display) -> Error {
-        Error::Bug { context: format!("transform of topic {}: {error}", self.topic) }
+        Error::Bug {
+            context: format!("transform of topic {}: {error}", self.topic),
+        }
     }
 }
 
@@ -178,8 +275,13 @@ fn with_column(batch: &RecordBatch, column: ArrayRef) -> arrow::error::Result<Re
 }
 
 fn numbering(batch: &RecordBatch) -> Result<UInt32Array> {
-    let column = batch.columns().last().and_then(|column| column.as_primitive_opt::<UInt32Type>());
-    column.cloned().ok_or_else(|| Error::Bug { context: "a batch lost its row numbers".to_owned() })
+    let column = batch
+        .columns()
+        .last()
+        .and_then(|column| column.as_primitive_opt::<UInt32Type>());
+    column.cloned().ok_or_else(|| Error::Bug {
+        context: "a batch lost its row numbers".to_owned(),
+    })
 }
 
 /// Refuses what is not one row in, at most one row out.
@@ -187,24 +289,38 @@ fn row_by_row(plan: &LogicalPlan) -> std::result::Result<(), String> {
     let mut refused = None;
     let walked = plan.apply(|node| {
         let what = match node {
-            LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => None,
+            LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {
+                None
+            }
             LogicalPlan::TableScan(scan) if scan.table_name.table() == "input" => None,
-            LogicalPlan::TableScan(scan) => Some(format!("reads {}; only input can be read", scan.table_name)),
+            LogicalPlan::TableScan(scan) => {
+                Some(format!("reads {}; only input can be read", scan.table_name))
+            }
             LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) => Some("groups rows".to_owned()),
             LogicalPlan::Join(_) => Some("joins".to_owned()),
             LogicalPlan::Sort(_) => Some("sorts".to_owned()),
             LogicalPlan::Limit(_) => Some("limits rows".to_owned()),
             LogicalPlan::Window(_) => Some("uses a window function".to_owned()),
             LogicalPlan::Union(_) => Some("unites relations".to_owned()),
-            LogicalPlan::EmptyRelation(_) => Some("reads nothing; it has to read from input".to_owned()),
-            other => Some(format!("has a step that streams do not run: {}", other.display())),
+            LogicalPlan::EmptyRelation(_) => {
+                Some("reads nothing; it has to read from input".to_owned())
+            }
+            other => Some(format!(
+                "has a step that streams do not run: {}",
+                other.display()
+            )),
         };
         for expression in node.expressions() {
             expression.apply(|part| {
                 match part {
-                    Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) => refused = Some("has a subquery".to_owned()),
+                    Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) => {
+                        refused = Some("has a subquery".to_owned())
+                    }
                     Expr::ScalarFunction(call) if FROZEN.contains(&call.name()) => {
-                        refused = Some(format!("calls {}, which would stand still at the stream's start", call.name()));
+                        refused = Some(format!(
+                            "calls {}, which would stand still at the stream's start",
+                            call.name()
+                        ));
                     }
                     _ => {}
                 }
@@ -214,12 +330,20 @@ fn row_by_row(plan: &LogicalPlan) -> std::result::Result<(), String> {
         if what.is_some() {
             refused = what;
         }
-        Ok(if refused.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        Ok(if refused.is_some() {
+            TreeNodeRecursion::Stop
+        } else {
+            TreeNodeRecursion::Continue
+        })
     });
     if let Err(error) = walked {
         return Err(message(&error));
     }
-    refused.map_or(Ok(()), |what| Err(format!("{what}; a stream's transform works row by row (columns and WHERE only)")))
+    refused.map_or(Ok(()), |what| {
+        Err(format!(
+            "{what}; a stream's transform works row by row (columns and WHERE only)"
+        ))
+    })
 }
 
 /// Steps of an optimised plan, from its scan upwards.
@@ -228,6 +352,7 @@ fn take_apart(
     steps: &mut Vec<Step>,
     properties: &datafusion::logical_expr::execution_props::ExecutionProps,
 ) -> datafusion::error::Result<()> {
+    let context = PhysicalPlanningContext::default();
     match plan {
         LogicalPlan::TableScan(scan) if scan.filters.is_empty() && scan.fetch.is_none() => {
             if let Some(columns) = &scan.projection {
@@ -238,25 +363,53 @@ fn take_apart(
         LogicalPlan::EmptyRelation(empty) => {
             steps.push(Step::Nothing);
             steps.push(Step::Project {
-                expressions: empty.schema.fields().iter().map(|field| null_of(field.data_type())).collect::<datafusion::error::Result<_>>()?,
-                names: empty.schema.fields().iter().map(|field| field.name().clone()).collect(),
+                expressions: empty
+                    .schema
+                    .fields()
+                    .iter()
+                    .map(|field| null_of(field.data_type()))
+                    .collect::<datafusion::error::Result<_>>()?,
+                names: empty
+                    .schema
+                    .fields()
+                    .iter()
+                    .map(|field| field.name().clone())
+                    .collect(),
             });
         }
         LogicalPlan::SubqueryAlias(alias) => take_apart(&alias.input, steps, properties)?,
         LogicalPlan::Filter(filter) => {
             take_apart(&filter.input, steps, properties)?;
-            steps.push(Step::Filter(create_physical_expr(&filter.predicate, filter.input.schema(), properties)?));
+            steps.push(Step::Filter(create_physical_expr(
+                &filter.predicate,
+                filter.input.schema(),
+                properties,
+                &context,
+            )?));
         }
         LogicalPlan::Projection(projection) => {
             take_apart(&projection.input, steps, properties)?;
             let input = projection.input.schema();
-            let expressions = projection.expr.iter().map(|expr| create_physical_expr(expr, input, properties));
+            let expressions = projection
+                .expr
+                .iter()
+                .map(|expr| create_physical_expr(expr, input, properties, &context));
             steps.push(Step::Project {
                 expressions: expressions.collect::<datafusion::error::Result<_>>()?,
-                names: projection.schema.fields().iter().map(|field| field.name().clone()).collect(),
+                names: projection
+                    .schema
+                    .fields()
+                    .iter()
+                    .map(|field| field.name().clone())
+                    .collect(),
             });
         }
-        other => return Err(DataFusionError::Plan(format!("the planner made a step that streams do not run: {}", other.display()))),
+        other => {
+            return Err(DataFusionError::Plan(format!(
+                "the planner made a step that streams do not run: {}",
+                other.display()
+            )));
+        }
     }
     Ok(())
 }
@@ -275,13 +428,24 @@ fn first_repeated(names: impl Iterator<Item = String>) -> Option<String> {
 fn message(error: &DataFusionError) -> String {
     let root = error.find_root();
     let mut text = root.strip_backtrace();
-    for prefix in ["Error during planning: ", "Schema error: ", "SQL error: ", "Arrow error: ", "Execution error: "] {
+    for prefix in [
+        "Error during planning: ",
+        "Schema error: ",
+        "SQL error: ",
+        "Arrow error: ",
+        "Execution error: ",
+    ] {
         if let Some(rest) = text.strip_prefix(prefix) {
             text = rest.to_owned();
         }
     }
-    let position = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(|span| span.start);
-    position.map_or(text.clone(), |start| format!("{text} (line {}, column {})", start.line, start.column))
+    let position = error
+        .diagnostic()
+        .and_then(|diagnostic| diagnostic.span)
+        .map(|span| span.start);
+    position.map_or(text.clone(), |start| {
+        format!("{text} (line {}, column {})", start.line, start.column)
+    })
 }
 
 #[cfg(test)]

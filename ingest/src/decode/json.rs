@@ -52,7 +52,10 @@ pub(crate) struct Names {
 
 impl Names {
     pub(crate) fn new(names: impl Iterator<Item = String>) -> Self {
-        Self { names: names.map(String::into_boxed_str).collect(), guesses: Vec::new() }
+        Self {
+            names: names.map(String::into_boxed_str).collect(),
+            guesses: Vec::new(),
+        }
     }
 
     fn find(&mut self, ordinal: usize, key: &str) -> Option<usize> {
@@ -74,15 +77,27 @@ impl Names {
 }
 
 /// Reads one record. `slots` has one entry per name and is overwritten; `scratch` holds unescaped text.
-pub(crate) fn scan(text: &str, names: &mut Names, slots: &mut [Slot], scratch: &mut String) -> Result<(), Malformed> {
+pub(crate) fn scan(
+    text: &str,
+    names: &mut Names,
+    slots: &mut [Slot],
+    scratch: &mut String,
+) -> Result<(), Malformed> {
     slots.fill(Slot::Missing);
     scratch.clear();
-    let mut scanner = Scanner { text, bytes: text.as_bytes(), at: 0 };
+    let mut scanner = Scanner {
+        text,
+        bytes: text.as_bytes(),
+        at: 0,
+    };
     scanner.space();
     if scanner.peek() != Some(b'{') {
         let found = scanner.value(scratch, 0)?;
         scanner.end()?;
-        return Err(Malformed { at: 0, what: not_an_object(found) });
+        return Err(Malformed {
+            at: 0,
+            what: not_an_object(found),
+        });
     }
     scanner.at += 1;
     scanner.members(|scanner, ordinal| {
@@ -124,7 +139,14 @@ impl Scanner<'_> {
     }
 
     fn fail<T>(&self, what: &'static str) -> Result<T, Malformed> {
-        Err(Malformed { at: self.at, what: if self.at >= self.bytes.len() { "the record ends too early" } else { what } })
+        Err(Malformed {
+            at: self.at,
+            what: if self.at >= self.bytes.len() {
+                "the record ends too early"
+            } else {
+                what
+            },
+        })
     }
 
     fn space(&mut self) {
@@ -135,7 +157,11 @@ impl Scanner<'_> {
 
     fn end(&mut self) -> Result<(), Malformed> {
         self.space();
-        if self.at == self.bytes.len() { Ok(()) } else { self.fail("more follows after the object") }
+        if self.at == self.bytes.len() {
+            Ok(())
+        } else {
+            self.fail("more follows after the object")
+        }
     }
 
     fn colon(&mut self) -> Result<(), Malformed> {
@@ -148,7 +174,10 @@ impl Scanner<'_> {
     }
 
     /// The members of an object whose brace is read; `member` reads key, colon and value.
-    fn members(&mut self, mut member: impl FnMut(&mut Self, usize) -> Result<(), Malformed>) -> Result<(), Malformed> {
+    fn members(
+        &mut self,
+        mut member: impl FnMut(&mut Self, usize) -> Result<(), Malformed>,
+    ) -> Result<(), Malformed> {
         self.space();
         if self.peek() == Some(b'}') {
             self.at += 1;
@@ -225,7 +254,10 @@ impl Scanner<'_> {
             self.at += word.len();
             Ok(slot)
         } else {
-            Err(Malformed { at: self.at, what: "expected a value" })
+            Err(Malformed {
+                at: self.at,
+                what: "expected a value",
+            })
         }
     }
 
@@ -234,7 +266,11 @@ impl Scanner<'_> {
         while let Some(b'0'..=b'9') = self.peek() {
             self.at += 1;
         }
-        if self.at == start { self.fail("expected a digit") } else { Ok(()) }
+        if self.at == start {
+            self.fail("expected a digit")
+        } else {
+            Ok(())
+        }
     }
 
     fn number(&mut self) -> Result<Slot, Malformed> {
@@ -258,13 +294,19 @@ impl Scanner<'_> {
             }
             self.digits()?;
         }
-        Ok(Slot::Number(Range { start, end: self.at }))
+        Ok(Slot::Number(Range {
+            start,
+            end: self.at,
+        }))
     }
 
     /// Moves to the next quote, backslash or control character of a string.
     fn run(&mut self) {
         let rest = &self.bytes[self.at..];
-        self.at += rest.iter().position(|byte| *byte == b'"' || *byte == b'\\' || *byte < 0x20).unwrap_or(rest.len());
+        self.at += rest
+            .iter()
+            .position(|byte| *byte == b'"' || *byte == b'\\' || *byte < 0x20)
+            .unwrap_or(rest.len());
     }
 
     fn string(&mut self, scratch: &mut String) -> Result<Slot, Malformed> {
@@ -272,18 +314,30 @@ impl Scanner<'_> {
         let start = self.at;
         self.run();
         if self.peek() == Some(b'"') {
-            let range = Range { start, end: self.at };
+            let range = Range {
+                start,
+                end: self.at,
+            };
             self.at += 1;
             return Ok(Slot::Plain(range));
         }
         let kept = scratch.len();
         let mut from = start;
         loop {
-            scratch.push_str(Range { start: from, end: self.at }.of(self.text));
+            scratch.push_str(
+                Range {
+                    start: from,
+                    end: self.at,
+                }
+                .of(self.text),
+            );
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(Slot::Unescaped(Range { start: kept, end: scratch.len() }));
+                    return Ok(Slot::Unescaped(Range {
+                        start: kept,
+                        end: scratch.len(),
+                    }));
                 }
                 Some(b'\\') => {
                     self.at += 1;

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{BinaryBuilder, Int32Builder, Int64Builder, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondBuilder};
+use arrow::array::{
+    BinaryBuilder, Int32Builder, Int64Builder, RecordBatch, StringArray, StringBuilder,
+    TimestampMicrosecondBuilder,
+};
 
 use super::Record;
 use crate::schema;
@@ -33,7 +36,8 @@ impl Letters {
 
     pub(crate) fn push(&mut self, record: Record<'_>, reason: &str) {
         self.positions.push((record.partition, record.offset));
-        self.timestamps.append_option(record.timestamp.and_then(|millis| millis.checked_mul(1000)));
+        self.timestamps
+            .append_option(record.timestamp.and_then(|millis| millis.checked_mul(1000)));
         self.keys.append_option(record.key);
         self.values.append_option(record.value);
         self.reasons.append_value(reason);
@@ -50,8 +54,12 @@ impl Letters {
     /// The rows of the dead-letter table, as of `now` (microseconds since the epoch).
     pub(crate) fn finish(mut self, now: i64) -> Result<RecordBatch> {
         let count = self.positions.len();
-        let (mut partitions, mut offsets) = (Int32Builder::with_capacity(count), Int64Builder::with_capacity(count));
-        let mut ingested = TimestampMicrosecondBuilder::with_capacity(count).with_data_type(schema::utc());
+        let (mut partitions, mut offsets) = (
+            Int32Builder::with_capacity(count),
+            Int64Builder::with_capacity(count),
+        );
+        let mut ingested =
+            TimestampMicrosecondBuilder::with_capacity(count).with_data_type(schema::utc());
         for (partition, offset) in &self.positions {
             partitions.append_value(*partition);
             offsets.append_value(*offset);
@@ -67,7 +75,8 @@ impl Letters {
             Arc::new(self.reasons.finish()),
             Arc::new(ingested.finish()),
         ];
-        RecordBatch::try_new(schema::dead_letters(), columns)
-            .map_err(|error| Error::Bug { context: format!("dead letters do not fit their schema: {error}") })
+        RecordBatch::try_new(schema::dead_letters(), columns).map_err(|error| Error::Bug {
+            context: format!("dead letters do not fit their schema: {error}"),
+        })
     }
 }

@@ -66,13 +66,30 @@ impl Origins {
             (start, self.bytes.len())
         };
         let (key, value) = (record.key.map(&mut keep), keep(value));
-        let Record { partition, offset, timestamp, .. } = record;
-        self.rows.push(Origin { partition, offset, timestamp, key, value });
+        let Record {
+            partition,
+            offset,
+            timestamp,
+            ..
+        } = record;
+        self.rows.push(Origin {
+            partition,
+            offset,
+            timestamp,
+            key,
+            value,
+        });
     }
 
     /// The record behind a row.
     pub(crate) fn record(&self, row: usize) -> Option<Record<'_>> {
-        let Origin { partition, offset, timestamp, key, value } = self.rows.get(row)?;
+        let Origin {
+            partition,
+            offset,
+            timestamp,
+            key,
+            value,
+        } = self.rows.get(row)?;
         let bytes = |(start, end): (usize, usize)| self.bytes.get(start..end);
         Some(Record {
             partition: *partition,
@@ -85,7 +102,9 @@ impl Origins {
 
     /// Partition and offset of a row.
     pub(crate) fn position(&self, row: usize) -> Option<(i32, i64)> {
-        self.rows.get(row).map(|origin| (origin.partition, origin.offset))
+        self.rows
+            .get(row)
+            .map(|origin| (origin.partition, origin.offset))
     }
 }
 
@@ -117,7 +136,10 @@ impl Decoder {
             names: Names::new(fields.iter().map(|field| field.name.clone())),
             slots: vec![Slot::Missing; fields.len()],
             cells: vec![Cell::Null; fields.len()],
-            columns: fields.iter().map(|field| Column::new(&field.data_type)).collect::<Result<_>>()?,
+            columns: fields
+                .iter()
+                .map(|field| Column::new(&field.data_type))
+                .collect::<Result<_>>()?,
             fields,
             max_record_bytes,
             scratch: String::new(),
@@ -133,7 +155,13 @@ impl Decoder {
         self.bytes += record.value.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len);
         self.advance(record.partition, record.offset + 1);
         if let Err((reason, kept)) = self.decode(record) {
-            self.dead.push(Record { value: kept, ..record }, &reason);
+            self.dead.push(
+                Record {
+                    value: kept,
+                    ..record
+                },
+                &reason,
+            );
         }
     }
 
@@ -160,8 +188,11 @@ impl Decoder {
     /// Everything since the last batch.
     pub(crate) fn finish(&mut self) -> Result<Batch> {
         let columns = self.columns.iter_mut().map(Column::finish).collect();
-        let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)
-            .map_err(|error| Error::Bug { context: format!("decoded columns do not fit: {error}") })?;
+        let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(|error| {
+            Error::Bug {
+                context: format!("decoded columns do not fit: {error}"),
+            }
+        })?;
         self.bytes = 0;
         Ok(Batch {
             rows,
@@ -185,16 +216,28 @@ impl Decoder {
             );
             return Err((reason, value.get(..self.max_record_bytes)));
         }
-        self.decode_value(record, value).map_err(|reason| (reason, Some(value)))
+        self.decode_value(record, value)
+            .map_err(|reason| (reason, Some(value)))
     }
 
     fn decode_value(&mut self, record: Record<'_>, value: &[u8]) -> Result<(), String> {
-        let text = std::str::from_utf8(value).map_err(|error| format!("invalid utf-8 at byte {}", error.valid_up_to()))?;
-        json::scan(text, &mut self.names, &mut self.slots, &mut self.scratch)
-            .map_err(|malformed| format!("malformed json at byte {}: {}", malformed.at, malformed.what))?;
+        let text = std::str::from_utf8(value)
+            .map_err(|error| format!("invalid utf-8 at byte {}", error.valid_up_to()))?;
+        json::scan(text, &mut self.names, &mut self.slots, &mut self.scratch).map_err(
+            |malformed| {
+                format!(
+                    "malformed json at byte {}: {}",
+                    malformed.at, malformed.what
+                )
+            },
+        )?;
         for ((field, slot), cell) in self.fields.iter().zip(&self.slots).zip(&mut self.cells) {
             if field.required && matches!(slot, Slot::Missing | Slot::Null) {
-                let what = if *slot == Slot::Null { "null" } else { "missing" };
+                let what = if *slot == Slot::Null {
+                    "null"
+                } else {
+                    "missing"
+                };
                 return Err(format!("required field {:?} is {what}", field.name));
             }
             *cell = value::cell(*slot, &field.data_type, text, &self.scratch)
@@ -209,5 +252,10 @@ impl Decoder {
 }
 
 fn wrong_type(field: &Declared, slot: Slot) -> String {
-    format!("field {:?}: expected {}, found {}", field.name, field.sql_type, value::found(slot))
+    format!(
+        "field {:?}: expected {}, found {}",
+        field.name,
+        field.sql_type,
+        value::found(slot)
+    )
 }

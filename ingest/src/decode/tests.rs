@@ -6,7 +6,12 @@ use super::json::{Names, Slot, scan};
 use super::*;
 
 fn field(name: &str, sql_type: &str, data_type: DataType, required: bool) -> Declared {
-    Declared { name: name.into(), sql_type: sql_type.into(), data_type, required }
+    Declared {
+        name: name.into(),
+        sql_type: sql_type.into(),
+        data_type,
+        required,
+    }
 }
 
 fn decoder() -> Decoder {
@@ -20,7 +25,13 @@ fn decoder() -> Decoder {
 }
 
 fn record(offset: i64, value: Option<&[u8]>) -> Record<'_> {
-    Record { partition: 3, offset, timestamp: Some(7), key: Some(b"k"), value }
+    Record {
+        partition: 3,
+        offset,
+        timestamp: Some(7),
+        key: Some(b"k"),
+        value,
+    }
 }
 
 fn reason(value: Option<&[u8]>) -> Option<String> {
@@ -29,25 +40,64 @@ fn reason(value: Option<&[u8]>) -> Option<String> {
     let batch = decoder.finish().unwrap();
     assert_eq!(batch.rows.num_rows() + batch.dead.len(), 1);
     let dead = batch.dead.finish(0).unwrap();
-    (dead.num_rows() == 1).then(|| dead.column_by_name("reason").unwrap().as_string::<i32>().value(0).to_owned())
+    (dead.num_rows() == 1).then(|| {
+        dead.column_by_name("reason")
+            .unwrap()
+            .as_string::<i32>()
+            .value(0)
+            .to_owned()
+    })
 }
 
 #[test]
 fn each_bad_record_gets_its_reason() {
     let cases: [(Option<&[u8]>, &str); 13] = [
         (None, "null value"),
-        (Some(b"{\"ts\":1"), "malformed json at byte 7: the record ends too early"),
-        (Some(b"not json"), "malformed json at byte 0: expected a value"),
-        (Some(b""), "malformed json at byte 0: the record ends too early"),
-        (Some(b"[1]"), "malformed json at byte 0: expected an object, found an array"),
-        (Some(b"{\"ts\":1} x"), "malformed json at byte 9: more follows after the object"),
-        (Some(b"{\"song\":\"a\"}"), "required field \"ts\" is missing"),
+        (
+            Some(b"{\"ts\":1"),
+            "malformed json at byte 7: the record ends too early",
+        ),
+        (
+            Some(b"not json"),
+            "malformed json at byte 0: expected a value",
+        ),
+        (
+            Some(b""),
+            "malformed json at byte 0: the record ends too early",
+        ),
+        (
+            Some(b"[1]"),
+            "malformed json at byte 0: expected an object, found an array",
+        ),
+        (
+            Some(b"{\"ts\":1} x"),
+            "malformed json at byte 9: more follows after the object",
+        ),
+        (
+            Some(b"{\"song\":\"a\"}"),
+            "required field \"ts\" is missing",
+        ),
         (Some(b"{\"ts\":null}"), "required field \"ts\" is null"),
-        (Some(b"{\"ts\":\"12\"}"), "field \"ts\": expected bigint, found a string"),
-        (Some(b"{\"ts\":1.5}"), "field \"ts\": expected bigint, found a number"),
-        (Some(b"{\"ts\":1,\"song\":{}}"), "field \"song\": expected varchar, found an object"),
-        (Some(b"{\"ts\":1,\"song\":\"\xff\"}"), "invalid utf-8 at byte 16"),
-        (Some(&[b'x'; 201]), "record of 201 bytes is over the limit of 200 bytes; its first 200 bytes are kept"),
+        (
+            Some(b"{\"ts\":\"12\"}"),
+            "field \"ts\": expected bigint, found a string",
+        ),
+        (
+            Some(b"{\"ts\":1.5}"),
+            "field \"ts\": expected bigint, found a number",
+        ),
+        (
+            Some(b"{\"ts\":1,\"song\":{}}"),
+            "field \"song\": expected varchar, found an object",
+        ),
+        (
+            Some(b"{\"ts\":1,\"song\":\"\xff\"}"),
+            "invalid utf-8 at byte 16",
+        ),
+        (
+            Some(&[b'x'; 201]),
+            "record of 201 bytes is over the limit of 200 bytes; its first 200 bytes are kept",
+        ),
     ];
     for (value, expected) in cases {
         assert_eq!(reason(value).as_deref(), Some(expected), "{value:?}");
@@ -62,14 +112,44 @@ fn bad_records_leave_their_neighbours_whole_and_keep_their_bytes() {
     decoder.push(record(11, Some(br#"{"ts":2,"song":"b","success":"yes"}"#)));
     decoder.push(record(12, Some(br#"{"ts":3,"song":"c","success":true}"#)));
     let batch = decoder.finish().unwrap();
-    assert_eq!(batch.rows.column(0).as_primitive::<Int64Type>().values(), &[1, 3]);
-    assert_eq!(batch.rows.column(1).as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["a", "c"]);
+    assert_eq!(
+        batch.rows.column(0).as_primitive::<Int64Type>().values(),
+        &[1, 3]
+    );
+    assert_eq!(
+        batch
+            .rows
+            .column(1)
+            .as_string::<i32>()
+            .iter()
+            .flatten()
+            .collect::<Vec<_>>(),
+        ["a", "c"]
+    );
     assert_eq!(batch.origins.position(1), Some((3, 12)));
     assert_eq!(batch.next, BTreeMap::from([(3, 13)]));
     let dead = batch.dead.finish(5).unwrap();
-    assert_eq!(dead.column_by_name("value").unwrap().as_binary::<i32>().value(0), br#"{"ts":2,"song":"b","success":"yes"}"#);
-    assert_eq!(dead.column_by_name("key").unwrap().as_binary::<i32>().value(0), b"k");
-    assert_eq!(dead.column_by_name("_offset").unwrap().as_primitive::<Int64Type>().value(0), 11);
+    assert_eq!(
+        dead.column_by_name("value")
+            .unwrap()
+            .as_binary::<i32>()
+            .value(0),
+        br#"{"ts":2,"song":"b","success":"yes"}"#
+    );
+    assert_eq!(
+        dead.column_by_name("key")
+            .unwrap()
+            .as_binary::<i32>()
+            .value(0),
+        b"k"
+    );
+    assert_eq!(
+        dead.column_by_name("_offset")
+            .unwrap()
+            .as_primitive::<Int64Type>()
+            .value(0),
+        11
+    );
 }
 
 #[test]
@@ -83,21 +163,39 @@ fn numbers_fit_where_nothing_is_lost() {
     .iter()
     .enumerate()
     {
-        decoder.push(record(i64::try_from(offset).unwrap(), Some(value.as_bytes())));
+        decoder.push(record(
+            i64::try_from(offset).unwrap(),
+            Some(value.as_bytes()),
+        ));
     }
     let batch = decoder.finish().unwrap();
-    assert_eq!(batch.rows.column(0).as_primitive::<Int64Type>().values(), &[1540919166796, 1540919166796, 9007199254740993]);
+    assert_eq!(
+        batch.rows.column(0).as_primitive::<Int64Type>().values(),
+        &[1540919166796, 1540919166796, 9007199254740993]
+    );
     let songs = batch.rows.column(1).as_string::<i32>();
-    assert_eq!((songs.value(0), songs.value(1), songs.is_null(2)), ("10001", "1.10", true));
-    assert_eq!(batch.rows.column(2).as_primitive::<Float64Type>().value(2), 0.1);
+    assert_eq!(
+        (songs.value(0), songs.value(1), songs.is_null(2)),
+        ("10001", "1.10", true)
+    );
+    assert_eq!(
+        batch.rows.column(2).as_primitive::<Float64Type>().value(2),
+        0.1
+    );
 }
 
 #[test]
 fn escapes_become_text() {
     let mut decoder = decoder();
-    decoder.push(record(0, Some(r#"{"ts":1,"song":"a\"\\\/\n\u00e9\ud83d\ude00ü"}"#.as_bytes())));
+    decoder.push(record(
+        0,
+        Some(r#"{"ts":1,"song":"a\"\\\/\n\u00e9\ud83d\ude00ü"}"#.as_bytes()),
+    ));
     let batch = decoder.finish().unwrap();
-    assert_eq!(batch.rows.column(1).as_string::<i32>().value(0), "a\"\\/\né😀ü");
+    assert_eq!(
+        batch.rows.column(1).as_string::<i32>().value(0),
+        "a\"\\/\né😀ü"
+    );
 }
 
 #[test]

@@ -5,8 +5,9 @@
 //! (`1540919166796.0`). A string is never a number.
 
 use arrow::array::{
-    ArrayRef, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder, Int8Builder, Int16Builder,
-    Int32Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
+    ArrayRef, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder,
+    Int8Builder, Int16Builder, Int32Builder, Int64Builder, StringBuilder,
+    TimestampMicrosecondBuilder,
 };
 use arrow::compute::kernels::cast_utils::{Parser, parse_decimal, string_to_datetime};
 use arrow::datatypes::{DataType, Date32Type, Decimal128Type, TimeUnit};
@@ -55,18 +56,28 @@ pub(super) fn cell(slot: Slot, data_type: &DataType, text: &str, scratch: &str) 
         (DataType::Utf8, Slot::Unescaped(range)) => Some(Cell::Unescaped(range)),
         (DataType::Boolean, Slot::Bool(value)) => Some(Cell::Bool(value)),
         (DataType::Float64, Slot::Number(range)) => float(range.of(text)).map(Cell::Float),
-        (DataType::Float32, Slot::Number(range)) => {
-            float(range.of(text)).filter(|value| value.abs() <= f64::from(f32::MAX)).map(Cell::Float)
-        }
+        (DataType::Float32, Slot::Number(range)) => float(range.of(text))
+            .filter(|value| value.abs() <= f64::from(f32::MAX))
+            .map(Cell::Float),
         (DataType::Decimal128(precision, scale), Slot::Number(range)) => {
-            parse_decimal::<Decimal128Type>(range.of(text), *precision, *scale).ok().map(Cell::Decimal)
+            parse_decimal::<Decimal128Type>(range.of(text), *precision, *scale)
+                .ok()
+                .map(Cell::Decimal)
         }
-        (DataType::Date32, _) => string.and_then(Date32Type::parse).map(|day| Cell::Integer(day.into())),
+        (DataType::Date32, _) => string
+            .and_then(Date32Type::parse)
+            .map(|day| Cell::Integer(day.into())),
         (DataType::Timestamp(..), _) => string.and_then(instant).map(Cell::Integer),
         (DataType::Int64, Slot::Number(range)) => integer(range.of(text)).map(Cell::Integer),
-        (DataType::Int32, Slot::Number(range)) => within(range.of(text), i32::MIN.into(), i32::MAX.into()),
-        (DataType::Int16, Slot::Number(range)) => within(range.of(text), i16::MIN.into(), i16::MAX.into()),
-        (DataType::Int8, Slot::Number(range)) => within(range.of(text), i8::MIN.into(), i8::MAX.into()),
+        (DataType::Int32, Slot::Number(range)) => {
+            within(range.of(text), i32::MIN.into(), i32::MAX.into())
+        }
+        (DataType::Int16, Slot::Number(range)) => {
+            within(range.of(text), i16::MIN.into(), i16::MAX.into())
+        }
+        (DataType::Int8, Slot::Number(range)) => {
+            within(range.of(text), i8::MIN.into(), i8::MAX.into())
+        }
         _ => None,
     }
 }
@@ -76,7 +87,9 @@ fn float(text: &str) -> Option<f64> {
 }
 
 fn within(text: &str, low: i64, high: i64) -> Option<Cell> {
-    integer(text).filter(|value| (low..=high).contains(value)).map(Cell::Integer)
+    integer(text)
+        .filter(|value| (low..=high).contains(value))
+        .map(Cell::Integer)
 }
 
 /// An integer, or a number without fraction that a double holds exactly.
@@ -95,7 +108,9 @@ fn integer(text: &str) -> Option<i64> {
 }
 
 fn instant(text: &str) -> Option<i64> {
-    string_to_datetime(&Utc, text).ok().map(|time| time.timestamp_micros())
+    string_to_datetime(&Utc, text)
+        .ok()
+        .map(|time| time.timestamp_micros())
 }
 
 /// The growing column of one field.
@@ -125,12 +140,18 @@ impl Column {
             DataType::Int64 => Self::Int64(Int64Builder::new()),
             DataType::Float32 => Self::Float32(Float32Builder::new()),
             DataType::Float64 => Self::Float64(Float64Builder::new()),
-            DataType::Decimal128(..) => Self::Decimal(Decimal128Builder::new().with_data_type(data_type.clone())),
-            DataType::Date32 => Self::Date(Date32Builder::new()),
-            DataType::Timestamp(TimeUnit::Microsecond, _) => {
-                Self::Timestamp(TimestampMicrosecondBuilder::new().with_data_type(data_type.clone()))
+            DataType::Decimal128(..) => {
+                Self::Decimal(Decimal128Builder::new().with_data_type(data_type.clone()))
             }
-            other => return Err(Error::Bug { context: format!("no decoder for declared type {other}") }),
+            DataType::Date32 => Self::Date(Date32Builder::new()),
+            DataType::Timestamp(TimeUnit::Microsecond, _) => Self::Timestamp(
+                TimestampMicrosecondBuilder::new().with_data_type(data_type.clone()),
+            ),
+            other => {
+                return Err(Error::Bug {
+                    context: format!("no decoder for declared type {other}"),
+                });
+            }
         })
     }
 
@@ -140,16 +161,38 @@ impl Column {
             (Self::Utf8(column), Cell::Text(range)) => column.append_value(range.of(text)),
             (Self::Utf8(column), Cell::Unescaped(range)) => column.append_value(range.of(scratch)),
             (Self::Utf8(column), _) => column.append_null(),
-            (Self::Boolean(column), cell) => column.append_option(if let Cell::Bool(value) = cell { Some(value) } else { None }),
-            (Self::Int8(column), cell) => column.append_option(whole(cell).and_then(|value| value.try_into().ok())),
-            (Self::Int16(column), cell) => column.append_option(whole(cell).and_then(|value| value.try_into().ok())),
-            (Self::Int32(column), cell) => column.append_option(whole(cell).and_then(|value| value.try_into().ok())),
-            (Self::Date(column), cell) => column.append_option(whole(cell).and_then(|value| value.try_into().ok())),
+            (Self::Boolean(column), cell) => {
+                column.append_option(if let Cell::Bool(value) = cell {
+                    Some(value)
+                } else {
+                    None
+                })
+            }
+            (Self::Int8(column), cell) => {
+                column.append_option(whole(cell).and_then(|value| value.try_into().ok()))
+            }
+            (Self::Int16(column), cell) => {
+                column.append_option(whole(cell).and_then(|value| value.try_into().ok()))
+            }
+            (Self::Int32(column), cell) => {
+                column.append_option(whole(cell).and_then(|value| value.try_into().ok()))
+            }
+            (Self::Date(column), cell) => {
+                column.append_option(whole(cell).and_then(|value| value.try_into().ok()))
+            }
             (Self::Int64(column), cell) => column.append_option(whole(cell)),
             (Self::Timestamp(column), cell) => column.append_option(whole(cell)),
-            (Self::Float32(column), cell) => column.append_option(fraction(cell).map(|value| value as f32)),
+            (Self::Float32(column), cell) => {
+                column.append_option(fraction(cell).map(|value| value as f32))
+            }
             (Self::Float64(column), cell) => column.append_option(fraction(cell)),
-            (Self::Decimal(column), cell) => column.append_option(if let Cell::Decimal(value) = cell { Some(value) } else { None }),
+            (Self::Decimal(column), cell) => {
+                column.append_option(if let Cell::Decimal(value) = cell {
+                    Some(value)
+                } else {
+                    None
+                })
+            }
         }
     }
 
@@ -171,9 +214,17 @@ impl Column {
 }
 
 fn whole(cell: Cell) -> Option<i64> {
-    if let Cell::Integer(value) = cell { Some(value) } else { None }
+    if let Cell::Integer(value) = cell {
+        Some(value)
+    } else {
+        None
+    }
 }
 
 fn fraction(cell: Cell) -> Option<f64> {
-    if let Cell::Float(value) = cell { Some(value) } else { None }
+    if let Cell::Float(value) = cell {
+        Some(value)
+    } else {
+        None
+    }
 }

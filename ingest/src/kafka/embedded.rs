@@ -24,8 +24,15 @@ pub struct EmbeddedKafka {
 
 #[derive(Debug)]
 enum Command {
-    CreateTopic { topic: String, partitions: i32, answer: mpsc::Sender<KafkaResult<()>> },
-    SetReachable { reachable: bool, answer: mpsc::Sender<KafkaResult<()>> },
+    CreateTopic {
+        topic: String,
+        partitions: i32,
+        answer: mpsc::Sender<KafkaResult<()>>,
+    },
+    SetReachable {
+        reachable: bool,
+        answer: mpsc::Sender<KafkaResult<()>>,
+    },
 }
 
 impl EmbeddedKafka {
@@ -45,9 +52,20 @@ impl EmbeddedKafka {
                     let _ = started.send(Err(error));
                 }
             })
-            .map_err(|error| Error::Embedded { reason: error.to_string() })?;
-        let brokers = start.recv().map_err(|_| gone())?.map_err(|error| Error::Embedded { reason: error.to_string() })?;
-        Ok(Self { brokers, commands: Some(commands), thread: Some(thread) })
+            .map_err(|error| Error::Embedded {
+                reason: error.to_string(),
+            })?;
+        let brokers = start
+            .recv()
+            .map_err(|_| gone())?
+            .map_err(|error| Error::Embedded {
+                reason: error.to_string(),
+            })?;
+        Ok(Self {
+            brokers,
+            commands: Some(commands),
+            thread: Some(thread),
+        })
     }
 
     /// Where clients connect: `host:port`.
@@ -57,8 +75,14 @@ impl EmbeddedKafka {
 
     /// Makes a topic. One that is there already is an error.
     pub fn create_topic(&self, topic: &str, partitions: u32) -> Result<()> {
-        let partitions = i32::try_from(partitions).map_err(|_| Error::Embedded { reason: "too many partitions".to_owned() })?;
-        self.ask(|answer| Command::CreateTopic { topic: topic.to_owned(), partitions, answer })
+        let partitions = i32::try_from(partitions).map_err(|_| Error::Embedded {
+            reason: "too many partitions".to_owned(),
+        })?;
+        self.ask(|answer| Command::CreateTopic {
+            topic: topic.to_owned(),
+            partitions,
+            answer,
+        })
     }
 
     /// Cuts all connections and refuses new ones, or accepts them again.
@@ -70,23 +94,43 @@ impl EmbeddedKafka {
         let (answer, answered) = mpsc::channel();
         let commands = self.commands.as_ref().ok_or_else(gone)?;
         commands.send(command(answer)).map_err(|_| gone())?;
-        answered.recv().map_err(|_| gone())?.map_err(|error| Error::Embedded { reason: error.to_string() })
+        answered
+            .recv()
+            .map_err(|_| gone())?
+            .map_err(|error| Error::Embedded {
+                reason: error.to_string(),
+            })
     }
 }
 
-fn serve(cluster: &MockCluster<'static, rdkafka::producer::DefaultProducerContext>, inbox: &mpsc::Receiver<Command>) {
+fn serve(
+    cluster: &MockCluster<'static, rdkafka::producer::DefaultProducerContext>,
+    inbox: &mpsc::Receiver<Command>,
+) {
     for command in inbox {
         // An asker that has gone away needs no answer.
         let _ = match command {
-            Command::CreateTopic { topic, partitions, answer } => answer.send(cluster.create_topic(&topic, partitions, 1)),
-            Command::SetReachable { reachable: true, answer } => answer.send(cluster.broker_up(-1)),
-            Command::SetReachable { reachable: false, answer } => answer.send(cluster.broker_down(-1)),
+            Command::CreateTopic {
+                topic,
+                partitions,
+                answer,
+            } => answer.send(cluster.create_topic(&topic, partitions, 1)),
+            Command::SetReachable {
+                reachable: true,
+                answer,
+            } => answer.send(cluster.broker_up(-1)),
+            Command::SetReachable {
+                reachable: false,
+                answer,
+            } => answer.send(cluster.broker_down(-1)),
         };
     }
 }
 
 fn gone() -> Error {
-    Error::Embedded { reason: "its thread has ended".to_owned() }
+    Error::Embedded {
+        reason: "its thread has ended".to_owned(),
+    }
 }
 
 impl Drop for EmbeddedKafka {

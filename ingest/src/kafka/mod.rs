@@ -9,5 +9,5 @@ mod topics;
 
 pub use embedded::EmbeddedKafka;
 pub use producer::Producer;
-pub(crate) use topics::partition_counts;
 pub use topics::ensure_topics;
+pub(crate) use topics::partition_counts;

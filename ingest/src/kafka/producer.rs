@@ -30,7 +30,9 @@ pub struct Producer {
 
 impl std::fmt::Debug for Producer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Producer").field("sent", &self.sent).finish_non_exhaustive()
+        f.debug_struct("Producer")
+            .field("sent", &self.sent)
+            .finish_non_exhaustive()
     }
 }
 
@@ -50,13 +52,22 @@ impl Producer {
         for (key, value) in settings {
             config.set(key, value);
         }
-        Ok(Self { inner: settings::create(&config, Deliveries::default())?, sent: AtomicU64::new(0) })
+        Ok(Self {
+            inner: settings::create(&config, Deliveries::default())?,
+            sent: AtomicU64::new(0),
+        })
     }
 
     /// Queues one record; waits while the queue is full. Without a timestamp the record gets the present.
     ///
     /// Fails with the first delivery that failed, so a broken broker stops the caller early.
-    pub fn send(&self, topic: &str, key: Option<&[u8]>, value: Option<&[u8]>, timestamp_millis: Option<i64>) -> Result<()> {
+    pub fn send(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        timestamp_millis: Option<i64>,
+    ) -> Result<()> {
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
         record.key = key;
         record.payload = value;
@@ -69,7 +80,12 @@ impl Producer {
                     self.inner.poll(Duration::from_millis(20));
                     self.inner.context().failure()?;
                 }
-                Err((error, _)) => return Err(Error::Delivery { topic: topic.to_owned(), reason: reason(&error) }),
+                Err((error, _)) => {
+                    return Err(Error::Delivery {
+                        topic: topic.to_owned(),
+                        reason: reason(&error),
+                    });
+                }
             }
         }
         if self.sent.fetch_add(1, Ordering::Relaxed) % POLL_EVERY == 0 {
@@ -87,7 +103,9 @@ impl Producer {
             self.inner.context().failure()?;
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Error::Undelivered { records: self.inner.in_flight_count().unsigned_abs() });
+                return Err(Error::Undelivered {
+                    records: self.inner.in_flight_count().unsigned_abs(),
+                });
             }
             // A slice at a time, so that a failed delivery is seen at once. Its time-out is no failure.
             let _ = self.inner.flush(left.min(Duration::from_millis(200)));
@@ -105,7 +123,12 @@ struct Deliveries {
 
 impl Deliveries {
     fn failure(&self) -> Result<()> {
-        match self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+        match self
+            .failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+        {
             Some((topic, reason)) => Err(Error::Delivery { topic, reason }),
             None => Ok(()),
         }

@@ -32,7 +32,11 @@ const CONSUMER_DEFAULTS: [(&str, &str); 7] = [
 ];
 
 /// A consumer of `topic` for `stream`; the group only holds positions for lag tools.
-pub(crate) fn consumer(stream: &str, brokers: &str, passed_on: &HashMap<String, String>) -> Result<ClientConfig> {
+pub(crate) fn consumer(
+    stream: &str,
+    brokers: &str,
+    passed_on: &HashMap<String, String>,
+) -> Result<ClientConfig> {
     let mut config = base(brokers);
     for (key, value) in CONSUMER_DEFAULTS {
         config.set(key, value);
@@ -40,7 +44,10 @@ pub(crate) fn consumer(stream: &str, brokers: &str, passed_on: &HashMap<String, 
     config.set("group.id", format!("drumline.{stream}"));
     for (key, value) in passed_on {
         if key == "bootstrap.servers" || FIXED.iter().any(|(fixed, _)| fixed == key) {
-            return Err(Error::KafkaSetting { setting: key.clone(), reason: "is set by drumline itself".to_owned() });
+            return Err(Error::KafkaSetting {
+                setting: key.clone(),
+                reason: "is set by drumline itself".to_owned(),
+            });
         }
         config.set(key, value);
     }
@@ -61,24 +68,41 @@ pub(crate) fn client(brokers: &str, passed_on: &BTreeMap<String, String>) -> Cli
 
 fn base(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", brokers).set_log_level(RDKafkaLogLevel::Error);
+    config
+        .set("bootstrap.servers", brokers)
+        .set_log_level(RDKafkaLogLevel::Error);
     config
 }
 
 /// Makes the client, and names the setting that librdkafka does not take.
-pub(crate) fn create<C, T: FromClientConfigAndContext<C>>(config: &ClientConfig, context: C) -> Result<T>
+pub(crate) fn create<C, T: FromClientConfigAndContext<C>>(
+    config: &ClientConfig,
+    context: C,
+) -> Result<T>
 where
     C: rdkafka::ClientContext,
 {
-    config.create_with_context(context).map_err(|error| match error {
-        KafkaError::ClientConfig(_, reason, setting, _) => Error::KafkaSetting { setting, reason: lower(&reason) },
-        KafkaError::ClientCreation(reason) => Error::KafkaClient { reason: lower(&reason) },
-        other => Error::KafkaClient { reason: other.to_string() },
-    })
+    config
+        .create_with_context(context)
+        .map_err(|error| match error {
+            KafkaError::ClientConfig(_, reason, setting, _) => Error::KafkaSetting {
+                setting,
+                reason: lower(&reason),
+            },
+            KafkaError::ClientCreation(reason) => Error::KafkaClient {
+                reason: lower(&reason),
+            },
+            other => Error::KafkaClient {
+                reason: other.to_string(),
+            },
+        })
 }
 
 /// librdkafka's sentences, in the shape of our messages.
 fn lower(reason: &str) -> String {
     let mut letters = reason.trim().trim_end_matches('.').chars();
-    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+    letters
+        .next()
+        .map(|first| first.to_lowercase().chain(letters).collect())
+        .unwrap_or_default()
 }

@@ -17,50 +17,88 @@ const REACHABLE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Partitions of every topic that `config` can see. Asks for the whole list, because asking for a
 /// topic by name makes some brokers create it. Blocks.
-pub(crate) fn partition_counts(brokers: &str, config: &ClientConfig) -> Result<BTreeMap<String, u32>> {
-    let client: BaseConsumer<DefaultConsumerContext> = settings::create(config, DefaultConsumerContext)?;
+pub(crate) fn partition_counts(
+    brokers: &str,
+    config: &ClientConfig,
+) -> Result<BTreeMap<String, u32>> {
+    let client: BaseConsumer<DefaultConsumerContext> =
+        settings::create(config, DefaultConsumerContext)?;
     let metadata = client
         .fetch_metadata(None, REACHABLE_WITHIN)
-        .map_err(|error| Error::Brokers { brokers: brokers.to_owned(), reason: unreachable_reason(&error) })?;
+        .map_err(|error| Error::Brokers {
+            brokers: brokers.to_owned(),
+            reason: unreachable_reason(&error),
+        })?;
     Ok(metadata
         .topics()
         .iter()
         .filter(|topic| topic.error().is_none())
-        .map(|topic| (topic.name().to_owned(), u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX)))
+        .map(|topic| {
+            (
+                topic.name().to_owned(),
+                u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX),
+            )
+        })
         .collect())
 }
 
 /// Creates those of `topics` that do not exist, each with its number of partitions and the broker's
 /// default replication. Topics that are there stay as they are. `settings` go to librdkafka.
-pub async fn ensure_topics(brokers: &str, settings: &BTreeMap<String, String>, topics: &[(&str, u32)]) -> Result<()> {
+pub async fn ensure_topics(
+    brokers: &str,
+    settings: &BTreeMap<String, String>,
+    topics: &[(&str, u32)],
+) -> Result<()> {
     let config = settings::client(brokers, settings);
     let (asked, at) = (config.clone(), brokers.to_owned());
     let present = tokio::task::spawn_blocking(move || partition_counts(&at, &asked))
         .await
-        .map_err(|error| Error::Bug { context: format!("listing topics did not finish: {error}") })??;
+        .map_err(|error| Error::Bug {
+            context: format!("listing topics did not finish: {error}"),
+        })??;
     let missing: Vec<_> = topics
         .iter()
         .filter(|(topic, _)| !present.contains_key(*topic))
-        .map(|(topic, partitions)| NewTopic::new(topic, i32::try_from(*partitions).unwrap_or(i32::MAX), TopicReplication::Fixed(-1)))
+        .map(|(topic, partitions)| {
+            NewTopic::new(
+                topic,
+                i32::try_from(*partitions).unwrap_or(i32::MAX),
+                TopicReplication::Fixed(-1),
+            )
+        })
         .collect();
     if missing.is_empty() {
         return Ok(());
     }
     let admin: AdminClient<DefaultClientContext> = settings::create(&config, DefaultClientContext)?;
-    let options = AdminOptions::new().request_timeout(Some(REACHABLE_WITHIN)).operation_timeout(Some(REACHABLE_WITHIN));
+    let options = AdminOptions::new()
+        .request_timeout(Some(REACHABLE_WITHIN))
+        .operation_timeout(Some(REACHABLE_WITHIN));
     let created = admin.create_topics(&missing, &options).await;
-    let created = created.map_err(|error| Error::CreateTopic { topic: names(&missing), reason: error.to_string() })?;
+    let created = created.map_err(|error| Error::CreateTopic {
+        topic: names(&missing),
+        reason: error.to_string(),
+    })?;
     for outcome in created {
         match outcome {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((topic, code)) => return Err(Error::CreateTopic { topic, reason: code.to_string() }),
+            Err((topic, code)) => {
+                return Err(Error::CreateTopic {
+                    topic,
+                    reason: code.to_string(),
+                });
+            }
         }
     }
     Ok(())
 }
 
 fn names(topics: &[NewTopic<'_>]) -> String {
-    topics.iter().map(|topic| topic.name).collect::<Vec<_>>().join(", ")
+    topics
+        .iter()
+        .map(|topic| topic.name)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn unreachable_reason(error: &KafkaError) -> String {

@@ -16,11 +16,19 @@ fn at(next: i64) -> Positions {
 }
 
 fn advanced(next: i64, buffered: u64) -> Event {
-    Event::Advanced { topic: 0, next: at(next), buffered }
+    Event::Advanced {
+        topic: 0,
+        next: at(next),
+        buffered,
+    }
 }
 
 fn range(from: i64, to: i64) -> Vec<Range> {
-    vec![Range { partition: 0, from, to }]
+    vec![Range {
+        partition: 0,
+        from,
+        to,
+    }]
 }
 
 #[test]
@@ -31,15 +39,56 @@ fn an_interval_closes_offers_and_goes_on_from_what_was_committed() {
     assert_eq!(machine.step(now, advanced(120, 10)), []);
     assert_eq!(machine.wake_at(), Some(now + INTERVAL));
     let due = now + INTERVAL;
-    assert_eq!(machine.step(due, Event::Ticked), [Action::CloseFiles { topic: 0 }]);
-    let offer = Action::Offer { topic: 0, id: 1, tables: vec![range(100, 120), range(80, 120)] };
-    assert_eq!(machine.step(due, Event::Closed { topic: 0, next: at(120) }), [offer]);
+    assert_eq!(
+        machine.step(due, Event::Ticked),
+        [Action::CloseFiles { topic: 0 }]
+    );
+    let offer = Action::Offer {
+        topic: 0,
+        id: 1,
+        tables: vec![range(100, 120), range(80, 120)],
+    };
+    assert_eq!(
+        machine.step(
+            due,
+            Event::Closed {
+                topic: 0,
+                next: at(120)
+            }
+        ),
+        [offer]
+    );
     assert_eq!(machine.wake_at(), None);
-    let answered = Event::Answered { id: 1, committed: true };
-    assert_eq!(machine.step(due, answered), [Action::Acknowledge { topic: 0, next: at(120) }]);
-    assert_eq!(machine.step(due, advanced(130, 5000)), [Action::CloseFiles { topic: 0 }]);
-    let offer = Action::Offer { topic: 0, id: 2, tables: vec![range(120, 130), range(120, 130)] };
-    assert_eq!(machine.step(due, Event::Closed { topic: 0, next: at(130) }), [offer]);
+    let answered = Event::Answered {
+        id: 1,
+        committed: true,
+    };
+    assert_eq!(
+        machine.step(due, answered),
+        [Action::Acknowledge {
+            topic: 0,
+            next: at(120)
+        }]
+    );
+    assert_eq!(
+        machine.step(due, advanced(130, 5000)),
+        [Action::CloseFiles { topic: 0 }]
+    );
+    let offer = Action::Offer {
+        topic: 0,
+        id: 2,
+        tables: vec![range(120, 130), range(120, 130)],
+    };
+    assert_eq!(
+        machine.step(
+            due,
+            Event::Closed {
+                topic: 0,
+                next: at(130)
+            }
+        ),
+        [offer]
+    );
 }
 
 #[test]
@@ -47,12 +96,44 @@ fn a_table_that_is_ahead_is_left_out_until_it_is_reached() {
     let now = Instant::now();
     let mut machine = started(now);
     machine.step(now, advanced(90, 5000));
-    let offer = Action::Offer { topic: 0, id: 1, tables: vec![vec![], range(80, 90)] };
-    assert_eq!(machine.step(now, Event::Closed { topic: 0, next: at(90) }), [offer]);
-    machine.step(now, Event::Answered { id: 1, committed: true });
+    let offer = Action::Offer {
+        topic: 0,
+        id: 1,
+        tables: vec![vec![], range(80, 90)],
+    };
+    assert_eq!(
+        machine.step(
+            now,
+            Event::Closed {
+                topic: 0,
+                next: at(90)
+            }
+        ),
+        [offer]
+    );
+    machine.step(
+        now,
+        Event::Answered {
+            id: 1,
+            committed: true,
+        },
+    );
     machine.step(now, advanced(110, 5000));
-    let offer = Action::Offer { topic: 0, id: 2, tables: vec![range(100, 110), range(90, 110)] };
-    assert_eq!(machine.step(now, Event::Closed { topic: 0, next: at(110) }), [offer]);
+    let offer = Action::Offer {
+        topic: 0,
+        id: 2,
+        tables: vec![range(100, 110), range(90, 110)],
+    };
+    assert_eq!(
+        machine.step(
+            now,
+            Event::Closed {
+                topic: 0,
+                next: at(110)
+            }
+        ),
+        [offer]
+    );
 }
 
 #[test]
@@ -60,25 +141,69 @@ fn full_memory_with_an_unanswered_offer_pauses_until_the_answer() {
     let now = Instant::now();
     let mut machine = started(now);
     machine.step(now, advanced(120, 5000));
-    machine.step(now, Event::Closed { topic: 0, next: at(120) });
+    machine.step(
+        now,
+        Event::Closed {
+            topic: 0,
+            next: at(120),
+        },
+    );
     assert_eq!(machine.step(now, advanced(140, 500)), []);
-    assert_eq!(machine.step(now, advanced(150, 1000)), [Action::Pause { topic: 0 }]);
     assert_eq!(
-        machine.step(now, Event::Answered { id: 1, committed: true }),
-        [Action::Acknowledge { topic: 0, next: at(120) }, Action::Resume { topic: 0 }, Action::CloseFiles { topic: 0 }]
+        machine.step(now, advanced(150, 1000)),
+        [Action::Pause { topic: 0 }]
+    );
+    assert_eq!(
+        machine.step(
+            now,
+            Event::Answered {
+                id: 1,
+                committed: true
+            }
+        ),
+        [
+            Action::Acknowledge {
+                topic: 0,
+                next: at(120)
+            },
+            Action::Resume { topic: 0 },
+            Action::CloseFiles { topic: 0 }
+        ]
     );
 }
 
 #[test]
 fn rejection_and_revocation_and_failure_end_everything() {
     let now = Instant::now();
-    for end in [Event::Answered { id: 1, committed: false }, Event::Revoked, Event::Failed] {
+    for end in [
+        Event::Answered {
+            id: 1,
+            committed: false,
+        },
+        Event::Revoked,
+        Event::Failed,
+    ] {
         let mut machine = started(now);
         machine.step(now, advanced(120, 5000));
-        machine.step(now, Event::Closed { topic: 0, next: at(120) });
+        machine.step(
+            now,
+            Event::Closed {
+                topic: 0,
+                next: at(120),
+            },
+        );
         assert_eq!(machine.step(now, end), [Action::Stop]);
         assert_eq!(machine.step(now, advanced(150, 5000)), []);
-        assert_eq!(machine.step(now, Event::Closed { topic: 0, next: at(150) }), []);
+        assert_eq!(
+            machine.step(
+                now,
+                Event::Closed {
+                    topic: 0,
+                    next: at(150)
+                }
+            ),
+            []
+        );
     }
 }
 
@@ -87,8 +212,20 @@ fn files_closed_with_nothing_new_are_not_offered() {
     let now = Instant::now();
     let mut machine = started(now);
     machine.step(now, advanced(80, 0));
-    assert_eq!(machine.step(now + INTERVAL, Event::Ticked), [Action::CloseFiles { topic: 0 }]);
-    assert_eq!(machine.step(now + INTERVAL, Event::Closed { topic: 0, next: at(80) }), [Action::DiscardClosed { topic: 0 }]);
+    assert_eq!(
+        machine.step(now + INTERVAL, Event::Ticked),
+        [Action::CloseFiles { topic: 0 }]
+    );
+    assert_eq!(
+        machine.step(
+            now + INTERVAL,
+            Event::Closed {
+                topic: 0,
+                next: at(80)
+            }
+        ),
+        [Action::DiscardClosed { topic: 0 }]
+    );
     assert_eq!(machine.wake_at(), None);
 }
 
