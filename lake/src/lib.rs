@@ -12,6 +12,8 @@
 
 mod catalog;
 mod columns;
+#[doc(hidden)]
+pub mod conformance;
 mod error;
 mod hive;
 mod name;

@@ -85,10 +85,14 @@ impl RecordLog {
         let mut batch = 1;
         let mut next = first;
         loop {
-            let found: Vec<Option<Bytes>> = stream::iter((next..next + batch).map(|version| self.read(version).boxed()).collect::<Vec<_>>())
-                .buffered(batch as usize)
-                .try_collect()
-                .await?;
+            let found: Vec<Option<Bytes>> = stream::iter(
+                (next..next + batch)
+                    .map(|version| self.read(version).boxed())
+                    .collect::<Vec<_>>(),
+            )
+            .buffered(batch as usize)
+            .try_collect()
+            .await?;
             let present = found.iter().take_while(|record| record.is_some()).count();
             records.extend(found.into_iter().map_while(|record| record));
             if (present as u64) < batch {

@@ -28,7 +28,7 @@ const TABLE_ID: &str = "drumline.table";
 /// What a record does, as far as it can be told from the record.
 #[derive(Debug)]
 pub(super) enum Decoded {
-    Step(Step),
+    Step(Box<Step>),
     /// Only a whole load will tell.
     Reload,
 }
@@ -224,7 +224,7 @@ pub(super) fn decode_record(
         };
         (id.application, done)
     });
-    Ok(Decoded::Step(step))
+    Ok(Decoded::Step(Box::new(step)))
 }
 
 /// What record 0 says of itself: the table it made, and the statement that made it.

@@ -114,7 +114,7 @@ impl TableLog {
         let mut state = known.state.as_ref().clone();
         for bytes in records {
             match self.decode(&state, state.version + 1, &bytes)? {
-                Decoded::Step(step) => state = state.apply(step),
+                Decoded::Step(step) => state = state.apply(*step),
                 Decoded::Reload => return self.load().await,
             }
         }
@@ -124,7 +124,8 @@ impl TableLog {
     fn decode(&self, state: &State, version: u64, bytes: &[u8]) -> Result<Decoded> {
         match self.format {
             Format::Parquet => {
-                plain::decode_record(&self.records, &self.path, version, bytes).map(Decoded::Step)
+                let step = plain::decode_record(&self.records, &self.path, version, bytes)?;
+                Ok(Decoded::Step(Box::new(step)))
             }
             Format::Delta => delta::decode_record(&self.records, &state.definition, version, bytes),
         }

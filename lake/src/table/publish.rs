@@ -20,14 +20,15 @@ const MOVING: usize = 16;
 
 const TRIES: u32 = 3;
 
-/// Moves files just committed.
+/// Moves files just committed; one that cannot be moved does not hold up the others.
 pub(super) async fn publish(store: &Arc<dyn ObjectStore>, files: &[Unpublished]) -> Result<()> {
     // Boxed before they meet the stream: a closure over borrowed files would make callers' futures lose `Send`.
-    let moves: Vec<_> = files.iter().map(|file| publish_one(store, file).boxed()).collect();
-    stream::iter(moves)
-        .buffer_unordered(MOVING)
-        .try_collect()
-        .await
+    let moves: Vec<_> = files
+        .iter()
+        .map(|file| publish_one(store, file).boxed())
+        .collect();
+    let moved: Vec<Result<()>> = stream::iter(moves).buffer_unordered(MOVING).collect().await;
+    moved.into_iter().collect()
 }
 
 /// Completes what another process may have begun: lists the staging folders, and moves what is still there.
@@ -69,7 +70,10 @@ async fn publish_one(store: &Arc<dyn ObjectStore>, file: &Unpublished) -> Result
             return Ok(());
         }
         // A crash between copy and delete; some stores then refuse to copy once more.
-        let copied = matches!(error, StoreError::AlreadyExists { .. } | StoreError::Precondition { .. });
+        let copied = matches!(
+            error,
+            StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }
+        );
         if copied && store.head(&target).await.is_ok() {
             return store
                 .delete(&source)

@@ -1,0 +1,111 @@
+use drumline_lake::conformance::{new_table, number, offer, stage};
+use drumline_lake::{Catalog, Error, Format, Table};
+
+use crate::faults::{faulty_lake, reopened};
+
+#[tokio::test]
+async fn of_two_masters_that_commit_the_same_offsets_one_wins() {
+    for format in [Format::Delta, Format::Parquet] {
+        let (lake, _) = faulty_lake().await;
+        let catalog = Catalog::open(lake.clone()).await.unwrap();
+        let first = Table::create(&catalog, new_table("t", format, None), false)
+            .await
+            .unwrap();
+        let second = Table::open(&reopened(&lake).await, first.name(), first.object())
+            .await
+            .unwrap();
+        let target = first.write_target("w").await.unwrap();
+        for n in 0..10 {
+            let (from, to) = (n * 3, n * 3 + 3);
+            let a = stage(&lake, &target, from..to).await;
+            let b = stage(&lake, &target, from..to).await;
+            let (a, b) = tokio::join!(
+                first.commit(offer(from, to, a)),
+                second.commit(offer(from, to, b))
+            );
+            let lost: Vec<Error> = [a, b].into_iter().filter_map(Result::err).collect();
+            assert!(matches!(lost[..], [Error::OffsetsMoved { .. }]), "{lost:?}");
+        }
+        let snapshot = second.snapshot().await.unwrap();
+        assert_eq!(snapshot.rows(), 30);
+        let sql = "select count(distinct id) from t";
+        assert_eq!(number(&lake, &snapshot, sql).await, 30);
+    }
+}
+
+#[tokio::test]
+async fn commits_of_different_partitions_do_not_stop_each_other() {
+    let (lake, _) = faulty_lake().await;
+    let catalog = Catalog::open(lake.clone()).await.unwrap();
+    let first = Table::create(&catalog, new_table("t", Format::Delta, None), false)
+        .await
+        .unwrap();
+    let second = Table::open(&reopened(&lake).await, first.name(), first.object())
+        .await
+        .unwrap();
+    let commit = |partition: i32, n: i64| {
+        let mut commit = offer(n, n + 1, Vec::new());
+        if let drumline_lake::MadeBy::Stream { ranges, .. } = &mut commit.made_by {
+            ranges[0].partition = partition;
+        }
+        commit
+    };
+    for n in 0..10 {
+        let (a, b) = tokio::join!(first.commit(commit(0, n)), second.commit(commit(1, n)));
+        a.unwrap();
+        b.unwrap();
+    }
+    let offsets = first.snapshot().await.unwrap().offsets;
+    assert_eq!(offsets.values().copied().collect::<Vec<_>>(), [10, 10]);
+}
+
+#[tokio::test]
+async fn a_table_of_many_commits_opens_from_its_checkpoint() {
+    for format in [Format::Delta, Format::Parquet] {
+        let (lake, store) = faulty_lake().await;
+        let catalog = Catalog::open(lake.clone()).await.unwrap();
+        let table = Table::create(&catalog, new_table("t", format, None), false)
+            .await
+            .unwrap();
+        let target = table.write_target("w").await.unwrap();
+        for n in 0..105 {
+            let files = match n % 50 {
+                0 => stage(&lake, &target, n..n + 1).await,
+                _ => Vec::new(),
+            };
+            table.commit(offer(n, n + 1, files)).await.unwrap();
+        }
+        store.calls();
+        let other = Table::open(&reopened(&lake).await, table.name(), table.object())
+            .await
+            .unwrap();
+        let snapshot = other.snapshot().await.unwrap();
+        let calls = store.calls();
+        assert!(calls.len() < 60, "{format:?}: {} calls", calls.len());
+        assert_eq!((snapshot.version, snapshot.rows()), (105, 3));
+        assert_eq!(snapshot.offsets[&("events".to_owned(), 0)], 105);
+        let sql = "select sum(id) from t";
+        assert_eq!(number(&lake, &snapshot, sql).await, 150);
+    }
+}
+
+#[tokio::test]
+async fn a_user_given_location_in_use_is_refused() {
+    let (lake, _) = faulty_lake().await;
+    let catalog = Catalog::open(lake.clone()).await.unwrap();
+    let mut new = new_table("t", Format::Parquet, None);
+    new.location = Some("listen_events/".to_owned());
+    let table = Table::create(&catalog, new, false).await.unwrap();
+    assert_eq!(
+        table.object().location.as_str(),
+        "memory:///lake/listen_events/"
+    );
+    let mut inside = new_table("u", Format::Delta, None);
+    inside.location = Some("listen_events/month=1".to_owned());
+    let error = Table::create(&catalog, inside, false).await.unwrap_err();
+    assert!(matches!(error, Error::LocationTaken { .. }), "{error}");
+    let mut outside = new_table("v", Format::Delta, None);
+    outside.location = Some("memory:///elsewhere".to_owned());
+    let error = Table::create(&catalog, outside, false).await.unwrap_err();
+    assert!(matches!(error, Error::LocationRefused { .. }), "{error}");
+}

@@ -1,0 +1,10 @@
+//! Lakes on real stores, and on stores that fail where it hurts.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod catalogs;
+mod commits;
+mod delta;
+mod faults;
+mod scans;
+mod stores;
+mod writers;
