@@ -1,1 +1,19 @@
-//! drumline-worker
+//! A worker: the process on each machine that runs tasks and consumes streams.
+//!
+//! It owns no truth. It runs the tasks that the master's jobs send it (`engine::server`), consumes
+//! the partitions that the master assigns (`ingest::StreamHost`), and keeps one call open to the
+//! master (`membership.rs`). When that call ends, everything it was assigned is void: it drops its
+//! open files and asks again. It never commits.
+//!
+//! Read `run.rs` for how the parts are put together.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod error;
+mod membership;
+mod options;
+mod run;
+
+pub use error::Error;
+pub use options::Options;
+pub use membership::State;
+pub use run::{Handle, start};
