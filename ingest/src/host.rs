@@ -188,6 +188,13 @@ impl StreamHost {
         }
     }
 
+    /// Ends every stream's right to publish: the call to the master is over, and so is what it assigned.
+    pub fn revoke_all(&self) {
+        for (_, running) in self.streams.lock().unwrap_or_else(PoisonError::into_inner).drain() {
+            running.revoked.cancel();
+        }
+    }
+
     /// Hands an answer to the stream that offered. One of another epoch is dropped.
     pub fn offer_answer(&self, answer: v1::OfferAnswer) {
         let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
@@ -211,14 +218,7 @@ impl StreamHost {
 
     /// Revokes every stream and waits until their files are given up and their threads have ended.
     pub async fn shutdown(&self) {
-        for (_, running) in self
-            .streams
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .drain()
-        {
-            running.revoked.cancel();
-        }
+        self.revoke_all();
         self.tasks.close();
         self.tasks.wait().await;
     }

@@ -14,6 +14,6 @@ mod options;
 mod run;
 
 pub use error::Error;
-pub use options::Options;
 pub use membership::State;
+pub use options::Options;
 pub use run::{Handle, start};

@@ -1,0 +1,227 @@
+//! The worker's one call to its master: joins, says that it lives, takes orders about streams, and
+//! joins again when the call ends.
+//!
+//! It runs on a thread of its own, so that busy tasks never silence the heartbeat.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use drumline_ingest::{HostEvent, StreamHost};
+use drumline_proto::BUILD;
+use drumline_proto::v1::{
+    Heartbeat, Hello, Leaving, MasterMessage, WorkerMessage, cluster_client::ClusterClient, master_message,
+    worker_message,
+};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+use tonic::transport::{Channel, Endpoint};
+use tracing::{info, warn};
+use url::Url;
+
+use crate::Error;
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const LAST_RETRY: Duration = Duration::from_secs(2);
+/// Messages to the master that may wait before it counts as not reading.
+const OUTGOING: usize = 1024;
+
+/// Where a worker stands with its master.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Not joined; tries again by itself.
+    Waiting {
+        /// Why it is not joined yet, or no longer.
+        reason: String,
+    },
+    /// A member of the cluster.
+    Joined {
+        /// Root of the cluster's lake.
+        lake: String,
+    },
+}
+
+pub(crate) struct Membership {
+    pub(crate) master: Url,
+    pub(crate) hello: Hello,
+    pub(crate) streams: Arc<StreamHost>,
+    pub(crate) stream_events: mpsc::Receiver<HostEvent>,
+    pub(crate) running_tasks: watch::Receiver<u32>,
+    pub(crate) state: watch::Sender<State>,
+}
+
+/// Why one call came to its end.
+enum Ended {
+    Shutdown,
+    Lost(String),
+    Refused(String),
+}
+
+impl Membership {
+    /// Until `shutdown`, or until the master says that it will never have this worker.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
+        let mut wait = FIRST_RETRY;
+        loop {
+            let ended = tokio::select! {
+                () = shutdown.cancelled() => Ended::Shutdown,
+                opened = self.open() => match opened {
+                    Err(reason) => Ended::Lost(reason),
+                    Ok((outgoing, incoming)) => {
+                        wait = FIRST_RETRY;
+                        let ended = self.serve(outgoing, incoming, &shutdown).await;
+                        // Whatever was assigned over this call is void.
+                        self.streams.revoke_all();
+                        ended
+                    }
+                }
+            };
+            match ended {
+                Ended::Shutdown => return Ok(()),
+                Ended::Refused(reason) => {
+                    return Err(Error::Refused { master: self.master.to_string(), reason });
+                }
+                Ended::Lost(reason) => self.wait_for_master(reason),
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                () = tokio::time::sleep(wait) => {}
+            }
+            wait = (wait * 2).min(LAST_RETRY);
+        }
+    }
+
+    /// Says why it waits, once per reason.
+    fn wait_for_master(&self, reason: String) {
+        let waiting = State::Waiting { reason };
+        self.state.send_if_modified(|state| {
+            let is_new = *state != waiting;
+            if let (true, State::Waiting { reason }) = (is_new, &waiting) {
+                warn!(master = %self.master, reason, "waiting for the master");
+            }
+            *state = waiting;
+            is_new
+        });
+    }
+
+    async fn open(&self) -> Result<(mpsc::Sender<WorkerMessage>, Streaming<MasterMessage>), String> {
+        let channel = connect(&self.master).await?;
+        let (outgoing, receiver) = mpsc::channel(OUTGOING);
+        let _ = outgoing.try_send(message(worker_message::Message::Hello(self.hello.clone())));
+        let incoming = ClusterClient::new(channel)
+            .max_decoding_message_size(usize::MAX)
+            .join(ReceiverStream::new(receiver))
+            .await
+            .map_err(|status| format!("{} does not take workers: {}", self.master, status.message()))?;
+        Ok((outgoing, incoming.into_inner()))
+    }
+
+    async fn serve(
+        &mut self,
+        outgoing: mpsc::Sender<WorkerMessage>,
+        mut incoming: Streaming<MasterMessage>,
+        shutdown: &CancellationToken,
+    ) -> Ended {
+        let mut beats = tokio::time::interval(Duration::from_secs(1));
+        beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (probed, mut probes) = mpsc::channel::<WorkerMessage>(16);
+        let unread = || Ended::Lost("the master does not read what this worker says".to_owned());
+        loop {
+            let say = tokio::select! {
+                () = shutdown.cancelled() => {
+                    let _ = outgoing.try_send(message(worker_message::Message::Leaving(Leaving {})));
+                    // Lets the farewell go out before the call is dropped.
+                    let _ = tokio::time::timeout(Duration::from_millis(500), incoming.message()).await;
+                    return Ended::Shutdown;
+                }
+                next = incoming.message() => match next {
+                    Ok(Some(next)) => {
+                        if let Some(ended) = self.obey(next, &probed, &mut beats) {
+                            return ended;
+                        }
+                        continue;
+                    }
+                    Ok(None) => return Ended::Lost("the master closed the call".to_owned()),
+                    Err(status) => return Ended::Lost(format!("the call broke: {}", status.message())),
+                },
+                Some(event) = self.stream_events.recv() => stream_message(event),
+                Some(result) = probes.recv() => result,
+                _ = beats.tick() => message(worker_message::Message::Heartbeat(Heartbeat {
+                    running_tasks: *self.running_tasks.borrow(),
+                    memory_bytes: 0,
+                })),
+            };
+            if outgoing.try_send(say).is_err() {
+                return unread();
+            }
+        }
+    }
+
+    fn obey(
+        &self,
+        order: MasterMessage,
+        probed: &mpsc::Sender<WorkerMessage>,
+        beats: &mut tokio::time::Interval,
+    ) -> Option<Ended> {
+        match order.message? {
+            master_message::Message::Welcome(welcome) => {
+                let period = Duration::from_millis(welcome.heartbeat_millis.clamp(100, 60_000));
+                *beats = tokio::time::interval(period);
+                beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+                info!(master = %self.master, lake = welcome.lake, "joined the cluster");
+                self.state.send_replace(State::Joined { lake: welcome.lake });
+            }
+            master_message::Message::Refused(refused) => return Some(Ended::Refused(refused.reason)),
+            master_message::Message::Assign(assign) => self.streams.assign(assign),
+            master_message::Message::Revoke(revoke) => self.streams.revoke(&revoke.stream, revoke.epoch),
+            master_message::Message::OfferAnswer(answer) => self.streams.offer_answer(answer),
+            master_message::Message::Probe(probe) => {
+                let (streams, probed) = (Arc::clone(&self.streams), probed.clone());
+                // Ends by its own time limits; its answer goes nowhere once the call is over.
+                tokio::spawn(async move {
+                    let result = streams.probe(&probe).await;
+                    let _ = probed.send(message(worker_message::Message::ProbeResult(result))).await;
+                });
+            }
+        }
+        None
+    }
+}
+
+async fn connect(master: &Url) -> Result<Channel, String> {
+    Endpoint::from_shared(master.to_string())
+        .map_err(|error| format!("{master} is no address: {error}"))?
+        .connect_timeout(CONNECT_LIMIT)
+        .http2_keep_alive_interval(Duration::from_secs(2))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true)
+        .connect()
+        .await
+        .map_err(|_| format!("nothing answers at {master}"))
+}
+
+fn stream_message(event: HostEvent) -> WorkerMessage {
+    message(match event {
+        HostEvent::Offer(offer) => worker_message::Message::Offer(offer),
+        HostEvent::AssignmentFailed(failed) => worker_message::Message::AssignmentFailed(failed),
+        HostEvent::Positions(positions) => worker_message::Message::Positions(positions),
+    })
+}
+
+fn message(message: worker_message::Message) -> WorkerMessage {
+    WorkerMessage { message: Some(message) }
+}
+
+/// What the worker says of itself when it joins.
+pub(crate) fn hello(id: String, url: &Url, cores: u32, memory: Option<u64>) -> Hello {
+    Hello {
+        worker_id: id,
+        url: url.to_string(),
+        cores,
+        memory_bytes: memory.unwrap_or_default(),
+        build: BUILD.to_owned(),
+        pid: std::process::id(),
+    }
+}
