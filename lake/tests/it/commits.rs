@@ -109,3 +109,26 @@ async fn a_user_given_location_in_use_is_refused() {
     let error = Table::create(&catalog, outside, false).await.unwrap_err();
     assert!(matches!(error, Error::LocationRefused { .. }), "{error}");
 }
+
+/// Callers spawn these: a future that loses `Send` breaks them far from here.
+#[tokio::test]
+async fn commits_and_writes_can_be_spawned() {
+    let (lake, _) = faulty_lake().await;
+    let catalog = Catalog::open(lake.clone()).await.unwrap();
+    let rows = tokio::spawn(async move {
+        let new = new_table("t", Format::Parquet, None);
+        let table = Table::create(&catalog, new.clone(), false).await.unwrap();
+        let target = table.write_target("w").await.unwrap();
+        let mut writer = drumline_lake::Writer::new(lake.stores(), &target).unwrap();
+        writer
+            .write(&drumline_lake::conformance::rows(0..9))
+            .await
+            .unwrap();
+        let files = writer.finish().await.unwrap();
+        table.commit(offer(0, 9, files)).await.unwrap();
+        let rows = table.snapshot().await.unwrap().rows();
+        Table::drop(&catalog, &new.name, false).await.unwrap();
+        rows
+    });
+    assert_eq!(rows.await.unwrap(), 9);
+}

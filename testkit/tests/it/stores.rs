@@ -186,3 +186,12 @@ async fn the_gcs_client_still_swaps_the_copy_modes() {
     copy(CopyMode::Create).await.unwrap();
     assert_eq!(gcs.bytes("bucket", "to").unwrap(), "new");
 }
+
+#[tokio::test]
+async fn a_lake_on_the_gcs_stand_in_conforms() {
+    let gcs = Gcs::start(&["bucket"]).unwrap();
+    let stores = drumline_lake::Stores::default();
+    let root = url::Url::parse("gs://bucket/some/lake").unwrap();
+    stores.insert(&root, std::sync::Arc::new(gcs.store("bucket").unwrap()));
+    drumline_lake::conformance::check_lake(root.as_str(), stores).await;
+}
