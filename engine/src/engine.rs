@@ -6,6 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::LogicalPlan;
+use drumline_lake::Stores;
 
 use crate::route::RouteFn;
 use crate::transport::network::Network;
@@ -20,6 +21,7 @@ pub struct Engine {
 pub(crate) struct Inner {
     pub(crate) runtime: Arc<RuntimeEnv>,
     pub(crate) network: Arc<Network>,
+    pub(crate) stores: Stores,
 }
 
 /// A statement that yields rows, bound to the tables it reads.
@@ -44,6 +46,7 @@ impl Engine {
         let inner = Inner {
             runtime: crate::runtime(&options)?,
             network: Arc::new(Network::new(&options)?),
+            stores: options.stores,
         };
         Ok(Self {
             inner: Arc::new(inner),

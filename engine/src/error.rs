@@ -61,6 +61,9 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A statement cannot be planned as it is written.
+    #[error(transparent)]
+    Sql(#[from] crate::sql::Error),
     /// The lake answered with an error.
     #[error(transparent)]
     Lake(#[from] drumline_lake::Error),
@@ -89,8 +92,17 @@ impl Error {
             | Self::Setting { .. }
             | Self::DeadlineExceeded { .. } => ErrorKind::User,
             Self::Failed { kind, .. } => *kind,
+            Self::Sql(error) => error.kind(),
             Self::Lake(error) => error.kind(),
             Self::Bug { .. } => ErrorKind::Bug,
+        }
+    }
+
+    /// Where in the submitted text, when that is known.
+    pub fn position(&self) -> Option<crate::sql::Position> {
+        match self {
+            Self::Sql(error) => error.position(),
+            _ => None,
         }
     }
 
@@ -104,6 +116,7 @@ impl Error {
                 Some("raise drumline.job_deadline (seconds; 0: none)".to_owned())
             }
             Self::Failed { hint, .. } => hint.clone(),
+            Self::Sql(error) => error.hint(),
             Self::Lake(error) => error.hint(),
             _ => None,
         }

@@ -43,6 +43,7 @@ pub(crate) async fn launch(
             workers: workers.iter().map(|worker| worker.url.clone()).collect(),
             channels: Channels::new(Arc::clone(&inner.network), Some(Arc::clone(&board))),
             routes: routes.clone(),
+            stores: inner.stores.clone(),
         },
     )?;
     if let LogicalPlan::Explain(explained) = &query.plan

@@ -52,7 +52,11 @@ impl TaskHost {
             Handle::try_current().map_err(|_| Error::bug("a task host needs a tokio runtime"))?;
         let runtime = crate::runtime(&options)?;
         let tasks = Tasks::new();
-        let sessions = WorkerSessions::new(Arc::new(Network::new(&options)?), tasks.clone());
+        let sessions = WorkerSessions::new(
+            Arc::new(Network::new(&options)?),
+            tasks.clone(),
+            options.stores.clone(),
+        );
         let worker = Worker::from_session_builder(sessions)
             .with_runtime_env(Arc::clone(&runtime))
             .with_version(drumline_proto::BUILD);

@@ -14,9 +14,12 @@ use datafusion_distributed::{
     WorkerPlanRewriteEvent, WorkerPlanRewriteEventResponse, WorkerQueryContext, WorkerResolver,
     WorkerSessionBuilder,
 };
+use drumline_lake::Stores;
 use http::HeaderMap;
 use url::Url;
 
+use crate::functions;
+use crate::lake_write::{LakePlanner, LakeWriteCodec};
 use crate::settings::{self, Settings};
 use crate::tasks::{TASK_HEADER, Task, Tasks};
 use crate::transport::client::Channels;
@@ -47,11 +50,11 @@ pub fn runtime(options: &Options) -> Result<Arc<RuntimeEnv>> {
 pub fn local_session(runtime: &Arc<RuntimeEnv>, settings: &Settings) -> Result<SessionContext> {
     let mut config = settings::set_defaults(SessionConfig::new());
     settings::apply(&mut config, settings)?;
-    let state = SessionStateBuilder::new()
+    let builder = SessionStateBuilder::new()
         .with_default_features()
         .with_config(config)
-        .with_runtime_env(Arc::clone(runtime))
-        .build();
+        .with_runtime_env(Arc::clone(runtime));
+    let state = with_functions(builder).build();
     Ok(SessionContext::new_with_state(state))
 }
 
@@ -60,6 +63,7 @@ pub(crate) struct Distribution<R> {
     pub(crate) workers: Vec<Url>,
     pub(crate) channels: Channels,
     pub(crate) routes: R,
+    pub(crate) stores: Stores,
 }
 
 /// The session that plans one job and runs its head.
@@ -71,18 +75,28 @@ pub(crate) fn job_session(
     let mut config = settings::set_defaults(SessionConfig::new())
         .with_distributed_option_extension(DistributedConfig::default());
     settings::apply(&mut config, settings)?;
-    let state = SessionStateBuilder::new()
+    let builder = SessionStateBuilder::new()
         .with_default_features()
         .with_config(config)
         .with_runtime_env(Arc::clone(runtime))
+        .with_query_planner(Arc::new(LakePlanner::new(distribution.stores.clone())))
+        .with_distributed_user_codec(LakeWriteCodec::new(distribution.stores))
         .with_distributed_worker_resolver(Workers(distribution.workers))
         .with_distributed_channel_resolver(distribution.channels)
         .with_distributed_desired_task_count_handler(crate::scan::desired_tasks)
         .with_distributed_route_tasks_handler(distribution.routes)
         .with_distributed_passthrough_headers(settings::to_headers(settings)?)?
-        .with_distributed_planner()
-        .build();
-    Ok(state)
+        .with_distributed_planner();
+    Ok(with_functions(builder).build())
+}
+
+/// Adds our functions to those that a builder has.
+fn with_functions(mut builder: SessionStateBuilder) -> SessionStateBuilder {
+    builder
+        .scalar_functions()
+        .get_or_insert_default()
+        .extend(functions::all());
+    builder
 }
 
 struct Workers(Vec<Url>);
@@ -97,11 +111,16 @@ impl WorkerResolver for Workers {
 pub(crate) struct WorkerSessions {
     network: Arc<Network>,
     tasks: Tasks,
+    stores: Stores,
 }
 
 impl WorkerSessions {
-    pub(crate) fn new(network: Arc<Network>, tasks: Tasks) -> Self {
-        Self { network, tasks }
+    pub(crate) fn new(network: Arc<Network>, tasks: Tasks, stores: Stores) -> Self {
+        Self {
+            network,
+            tasks,
+            stores,
+        }
     }
 }
 
@@ -125,8 +144,9 @@ impl WorkerSessionBuilder for WorkerSessions {
         if let Some(task) = task_of(&headers, &self.tasks) {
             config.set_extension(task);
         }
-        let state = builder
+        let state = with_functions(builder)
             .with_config(config)
+            .with_distributed_user_codec(LakeWriteCodec::new(self.stores.clone()))
             .with_distributed_channel_resolver(Channels::new(Arc::clone(&self.network), None))
             .with_distributed_worker_plan_rewrite_handler(remember_plan)
             .build();
@@ -193,6 +213,7 @@ mod tests {
             workers: Vec::new(),
             channels: Channels::new(Arc::clone(&network), None),
             routes: Routes::default(),
+            stores: Stores::from_env(),
         };
         let job = job_session(&runtime, &given, distribution).unwrap();
         let config = SessionConfig::default()
@@ -204,7 +225,7 @@ mod tests {
                 .with_runtime_env(Arc::clone(&runtime)),
             headers: settings::to_headers(&given).unwrap(),
         };
-        let task = WorkerSessions::new(network, Tasks::new())
+        let task = WorkerSessions::new(network, Tasks::new(), Stores::from_env())
             .build_session_state(context)
             .await
             .unwrap();

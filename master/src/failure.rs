@@ -62,8 +62,11 @@ impl From<drumline_lake::Error> for Failure {
 
 impl From<drumline_engine::Error> for Failure {
     fn from(error: drumline_engine::Error) -> Self {
+        let position = error.position();
         Failure {
             hint: error.hint().unwrap_or_default(),
+            line: position.map_or(0, |position| position.line),
+            column: position.map_or(0, |position| position.column),
             ..Failure::new(error.kind(), error.to_string())
         }
     }

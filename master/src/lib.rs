@@ -21,7 +21,6 @@ mod error;
 mod failure;
 mod lock;
 mod options;
-mod planning;
 mod routing;
 mod server;
 mod streams;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use drumline_engine::{Engine, Query};
-use crate::planning::{Planned, Planner, Statement};
+use drumline_engine::{Planned, Statement};
 use drumline_lake::StatementId;
 use drumline_proto::v1::application_event::Event as Told;
 use drumline_proto::v1::{ResultReady, ResultTicket};
@@ -196,7 +196,7 @@ impl Attempt {
     }
 
     /// Runs a write up to its staged files.
-    async fn write(&self, write: crate::planning::Write, tables: &PinnedTables) -> Result<Ended, Ended> {
+    async fn write(&self, write: drumline_engine::Write, tables: &PinnedTables) -> Result<Ended, Ended> {
         let statement = self.statement_id();
         // Plain, and not used by another attempt of anybody.
         let attempt = format!("{}-{}-{}", statement.application, self.id.ordinal, self.id.attempt);
@@ -212,7 +212,7 @@ impl Attempt {
             () = job.told.follow() => return Err(Ended::failed(Failure::bug("the job's reports ended"))),
         };
         let rows = collected.map_err(drumline_engine::Error::from)?;
-        let files = crate::planning::staged_files(&rows)?;
+        let files = drumline_engine::staged_files(&rows)?;
         job.told.finished().await;
         Ok(Ended {
             staged: Some(Staged {

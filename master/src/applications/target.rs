@@ -1,6 +1,6 @@
 //! Where a statement's rows are written to, and whether they have been already.
 
-use crate::planning::{TableRef, Write, WriteMode};
+use drumline_engine::{TableRef, Write, WriteMode};
 use drumline_lake::{Error, NewTable, Result, StatementId, Table, TableName, WriteTarget};
 
 use super::commit::{Summary, Target};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::planning::Definition;
+use drumline_engine::Definition;
 use drumline_lake::{Catalog, CatalogSnapshot, Change, Error, NewTable, Object, ObjectKind, Result, StatementId, Table, TableName};
 
 /// Applies a definition; answers with a line for people.

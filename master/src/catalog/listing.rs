@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::writer::StreamWriter;
 use drumline_engine::Engine;
-use crate::planning::{Planned, Planner};
+use drumline_engine::Planned;
 use drumline_lake::{Format, Object, ObjectKind, TableName};
 use drumline_proto::v1::TableEntry;
 

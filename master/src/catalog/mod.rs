@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use drumline_lake::{Catalog, CatalogSnapshot, Object, ObjectKind, Table, TableName, TableSnapshot};
-use crate::planning::{Resolved, TableRef, Tables};
+use drumline_engine::{Resolved, TableRef, Tables};
 use uuid::Uuid;
 
 pub(crate) use definitions::define;

@@ -1,0 +1,102 @@
+//! Staged files as rows, on their way from workers to the master.
+
+use crate::{Error, Result};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt64Array};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use datafusion::common::Result as PlanResult;
+use drumline_lake::StagedFile;
+use std::sync::{Arc, LazyLock};
+
+/// `path`, `size`, `rows`, `partition_values` and `statistics` (both JSON).
+pub(super) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    Arc::new(Schema::new(vec![
+        Field::new("path", DataType::Utf8, false),
+        Field::new("size", DataType::UInt64, false),
+        Field::new("rows", DataType::UInt64, false),
+        Field::new("partition_values", DataType::Utf8, false),
+        Field::new("statistics", DataType::Utf8, true),
+    ]))
+});
+
+pub(super) fn to_rows(files: &[StagedFile]) -> PlanResult<RecordBatch> {
+    let json = |value: serde_json::Result<String>| {
+        value.map_err(|error| {
+            Error::bug(format!("a staged file cannot be written as JSON: {error}"))
+        })
+    };
+    let mut values = Vec::with_capacity(files.len());
+    let mut statistics = Vec::with_capacity(files.len());
+    for file in files {
+        values.push(json(serde_json::to_string(&file.partition_values))?);
+        statistics.push(match &file.statistics {
+            Some(found) => Some(json(serde_json::to_string(found))?),
+            None => None,
+        });
+    }
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(
+            files.iter().map(|file| &file.path),
+        )),
+        Arc::new(UInt64Array::from_iter_values(
+            files.iter().map(|file| file.size),
+        )),
+        Arc::new(UInt64Array::from_iter_values(
+            files.iter().map(|file| file.rows),
+        )),
+        Arc::new(StringArray::from(values)),
+        Arc::new(StringArray::from(statistics)),
+    ];
+    Ok(RecordBatch::try_new(Arc::clone(&SCHEMA), columns)?)
+}
+
+/// The staged files that a finished write's rows describe.
+///
+/// # Errors
+/// A bug, if the rows are not those of a [`super::LakeWriteExec`].
+pub fn staged_files(rows: &[RecordBatch]) -> Result<Vec<StagedFile>> {
+    let mut files = Vec::new();
+    for batch in rows {
+        let text = |name: &str| -> Result<ArrayRef> {
+            Ok(cast(column(batch, name)?, &DataType::Utf8).map_err(broken)?)
+        };
+        let number = |name: &str| -> Result<ArrayRef> {
+            Ok(cast(column(batch, name)?, &DataType::UInt64).map_err(broken)?)
+        };
+        let (path, values, statistics) = (
+            text("path")?,
+            text("partition_values")?,
+            text("statistics")?,
+        );
+        let (size, count) = (number("size")?, number("rows")?);
+        let (path, values) = (path.as_string::<i32>(), values.as_string::<i32>());
+        let statistics = statistics.as_string::<i32>();
+        let (size, count) = (
+            size.as_primitive::<UInt64Type>(),
+            count.as_primitive::<UInt64Type>(),
+        );
+        for row in 0..batch.num_rows() {
+            files.push(StagedFile {
+                path: path.value(row).to_owned(),
+                size: size.value(row),
+                rows: count.value(row),
+                partition_values: serde_json::from_str(values.value(row)).map_err(broken)?,
+                statistics: match statistics.is_valid(row) {
+                    true => Some(serde_json::from_str(statistics.value(row)).map_err(broken)?),
+                    false => None,
+                },
+            });
+        }
+    }
+    Ok(files)
+}
+
+fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
+    batch
+        .column_by_name(name)
+        .ok_or_else(|| Error::bug(format!("a write answered without `{name}`")))
+}
+
+fn broken(error: impl std::fmt::Display) -> Error {
+    Error::bug(format!("a write's answer cannot be read: {error}"))
+}

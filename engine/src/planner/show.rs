@@ -1,0 +1,95 @@
+//! `SHOW` and `DESCRIBE`: answers that need no cluster, as queries over rows in memory.
+
+use super::{Planner, Scope, names};
+use crate::sql::{self, Show};
+use crate::{Error, Result};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use drumline_lake::TableName;
+use std::sync::Arc;
+
+impl Planner<'_> {
+    pub(super) async fn show(&self, show: &Show) -> Result<LogicalPlan> {
+        match show {
+            Show::Tables { schema } => {
+                let only = schema
+                    .as_ref()
+                    .map(|name| self.schema_name(name))
+                    .transpose()?;
+                let mut names = self.tables.names();
+                names.retain(|(schema, _)| only.as_ref().is_none_or(|only| only == schema));
+                names.sort();
+                let (schemas, names) = names.into_iter().unzip();
+                rows(&[("table_schema", schemas), ("table_name", names)])
+            }
+            Show::Schemas => rows(&[("schema_name", self.tables.schemas())]),
+            Show::Columns { table } => self.columns(&self.name(table)?).await,
+            Show::Settings { prefix } => self.setting_rows(prefix.as_deref()),
+        }
+    }
+
+    async fn columns(&self, name: &TableName) -> Result<LogicalPlan> {
+        let scope = Scope::new(Arc::clone(&self.tables));
+        let Some(provider) = names::provider(&self.base, &scope, name).await? else {
+            return Err(self.no_such_table(name));
+        };
+        let schema = provider.schema();
+        let column = |of: fn(&datafusion::arrow::datatypes::Field) -> String| {
+            schema
+                .fields()
+                .iter()
+                .map(|field| of(field))
+                .collect::<Vec<_>>()
+        };
+        rows(&[
+            ("column_name", column(|field| field.name().clone())),
+            ("data_type", column(|field| field.data_type().to_string())),
+            (
+                "is_nullable",
+                column(|field| if field.is_nullable() { "YES" } else { "NO" }.to_owned()),
+            ),
+        ])
+    }
+
+    fn setting_rows(&self, prefix: Option<&str>) -> Result<LogicalPlan> {
+        let state = self.base.state();
+        let mut entries = state.config_options().entries();
+        entries.retain(|entry| prefix.is_none_or(|prefix| entry.key.starts_with(prefix)));
+        entries.sort_by(|a, b| a.key.cmp(&b.key));
+        if let (Some(prefix), true) = (prefix, entries.is_empty()) {
+            let known: Vec<String> = state
+                .config_options()
+                .entries()
+                .into_iter()
+                .map(|entry| entry.key)
+                .collect();
+            return Err(sql::Error::Unknown {
+                kind: "setting",
+                name: prefix.to_owned(),
+                position: Some(self.statement.position),
+                candidates: sql::candidates(prefix, known.iter().map(String::as_str)),
+            }
+            .into());
+        }
+        let (keys, values) = entries
+            .into_iter()
+            .map(|entry| (entry.key, entry.value.unwrap_or_default()))
+            .unzip();
+        rows(&[("name", keys), ("value", values)])
+    }
+
+    pub(super) fn no_such_table(&self, name: &TableName) -> Error {
+        let text = format!("table '{name}' not found");
+        self.explain(datafusion::common::DataFusionError::Plan(text))
+    }
+}
+
+fn rows(columns: &[(&str, Vec<String>)]) -> Result<LogicalPlan> {
+    let array = |values: &[String]| Arc::new(StringArray::from_iter_values(values)) as ArrayRef;
+    let batch =
+        RecordBatch::try_from_iter(columns.iter().map(|(name, values)| (*name, array(values))))
+            .map_err(|error| Error::bug(format!("rows of SHOW: {error}")))?;
+    let table = MemTable::try_new(batch.schema(), vec![vec![batch]])?;
+    Ok(LogicalPlanBuilder::scan("show", provider_as_source(Arc::new(table)), None)?.build()?)
+}

@@ -1,0 +1,30 @@
+//! From a text to statements: splitting, positions, the statements Drumline knows.
+//!
+//! Everything here is synchronous and looks at text alone: no table is looked up (that is
+//! [`crate::planner`]'s) and nothing runs. A text is read whole before its first statement runs, so a
+//! mistake in the last statement stops a script before it has written anything.
+//!
+//! DataFusion's parser is used for queries and expressions only. Which statements exist is decided
+//! here, by an allow-list: whatever is not in [`Body`](statement::Body) answers [`Error::NotYet`] or
+//! [`Error::Syntax`] and can never reach DataFusion's own `CREATE TABLE`, `COPY` or `DELETE`, which
+//! would run on the master, in memory, past the lake's commits.
+//!
+//! Read next: `script.rs` (text to statements), `statement.rs` (what a statement can be), `parse.rs`
+//! (one statement), `ddl.rs` (the clauses DataFusion's parser refuses), `error.rs`.
+
+mod ddl;
+mod error;
+mod locate;
+mod not_yet;
+mod parse;
+mod script;
+mod statement;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+pub use error::{Error, Position};
+pub(crate) use locate::{Names, candidates, explain};
+pub use script::{MAX_DEPTH, MAX_SQL_BYTES, parse};
+pub use statement::Statement;
+pub(crate) use statement::{Body, CreateExternal, CreateTable, DropObject, Show};
