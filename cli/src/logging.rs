@@ -26,7 +26,9 @@ pub(crate) fn start(format: LogFormat, default: &str) -> Result {
     let color = crate::terminal::Terminal::new(false).color();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // It would say so on stderr, which is what failed, and panic.
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => builder.with_ansi(color).with_target(false).try_init(),
         LogFormat::Json => builder

@@ -12,6 +12,7 @@ mod caret;
 mod commands;
 mod config;
 mod connect;
+mod demo;
 mod failure;
 mod local;
 mod logging;

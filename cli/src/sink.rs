@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use drumline_events::Topic;
+use drumline_ingest::kafka::{Producer, ensure_topics};
 
 use crate::failure::{Failure, OrFail as _, Result};
 use crate::output::{Written, written};
@@ -183,21 +184,13 @@ impl Sink {
     }
 }
 
-/// Stands in until the Kafka producer is there.
-pub(crate) struct Producer;
-
-impl Producer {
-    fn connect(_: &str, _: &BTreeMap<String, String>) -> Result<Self> {
-        Err(Failure::failed("sending to kafka is not here yet"))
+impl From<drumline_ingest::Error> for Failure {
+    fn from(error: drumline_ingest::Error) -> Self {
+        let code = match error.kind() {
+            drumline_lake::ErrorKind::User => crate::failure::Code::Usage,
+            drumline_lake::ErrorKind::Retryable => crate::failure::Code::Unreachable,
+            drumline_lake::ErrorKind::Bug => crate::failure::Code::Failed,
+        };
+        Failure::new(code, error.to_string()).hint(error.hint().unwrap_or_default())
     }
-    fn send(&self, _: &str, _: Option<&[u8]>, _: Option<&[u8]>, _: Option<i64>) -> Result {
-        Ok(())
-    }
-    fn flush(&self, _: Duration) -> Result {
-        Ok(())
-    }
-}
-
-async fn ensure_topics(_: &str, _: &BTreeMap<String, String>, _: &[(&str, u32)]) -> Result {
-    Ok(())
 }

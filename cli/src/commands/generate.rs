@@ -26,10 +26,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "R", value_parser = positive)]
     rate: Option<f64>,
     /// The same seed gives the same events
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = Options::default().seed)]
     seed: u64,
     /// Listeners who come back, session after session
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = Options::default().users, value_parser = clap::value_parser!(u32).range(1..))]
     users: u32,
     #[command(flatten)]
     sink: SinkArg,
@@ -42,9 +42,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
     let options = Options {
         seed: arguments.seed,
         users: arguments.users,
-        start_millis: 1_541_030_400_000,
-        late_per_mille: 10,
-        max_lateness_millis: 600_000,
+        ..Options::default()
     };
     let stop = signals::stop_token(false)?;
     let pump = Pump {

@@ -17,14 +17,12 @@ use crate::failure::Failure;
 /// A port that cannot be had, said the same way wherever it is noticed.
 pub(crate) fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
     match error.kind() {
-        std::io::ErrorKind::AddrInUse => Failure::failed(format!(
-            "port {} on {} is in use",
-            address.port(),
-            address.ip()
-        ))
-        .hint("stop what listens there, or take another port (0 picks a free one)"),
+        std::io::ErrorKind::AddrInUse => {
+            Failure::failed(format!("cannot listen on {address}: the port is in use"))
+                .hint("stop what listens there, or take another port (0 picks a free one)")
+        }
         std::io::ErrorKind::PermissionDenied => {
-            Failure::failed(format!("no right to listen on {address}"))
+            Failure::failed(format!("cannot listen on {address}: no right to"))
                 .hint("ports below 1024 need privileges: take 7077")
         }
         _ => Failure::failed(format!("cannot listen on {address}: {error}")),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::commands::cannot_listen;
 use crate::config::MasterArg;
 use crate::failure::{Failure, Result};
 use crate::logging::{self, LogFormat};
@@ -47,6 +48,34 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
     logging::start(arguments.log_format, "info")?;
     let stop = signals::stop_token(arguments.exit_with_parent)?;
     let master = arguments.master.resolve()?;
-    let _ = (stop, master, output::print);
-    Err(Failure::failed("the worker is not here yet"))
+    let mut options = drumline_worker::Options::new(master.clone(), &arguments.work_dir);
+    options.listen = arguments.listen;
+    options.cores = arguments.cores.unwrap_or(options.cores);
+    let worker = tokio::select! {
+        worker = drumline_worker::start(options) => worker.map_err(|error| explain(error, arguments.listen))?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let (url, master) = (
+        worker.url().as_str().trim_end_matches('/'),
+        master.as_str().trim_end_matches('/'),
+    );
+    output::print(&format!("worker is at {url}, master {master}\n"))?;
+    let stopper = worker.stopper();
+    let mut ended = std::pin::pin!(worker.wait());
+    let result = tokio::select! {
+        result = &mut ended => result,
+        () = stop.cancelled() => {
+            tracing::info!("stopping");
+            stopper.cancel();
+            ended.await
+        }
+    };
+    result.map_err(|error| explain(error, arguments.listen))
+}
+
+fn explain(error: drumline_worker::Error, listen: SocketAddr) -> Failure {
+    match error {
+        drumline_worker::Error::Listen { source, .. } => cannot_listen(listen, &source),
+        other => Failure::failed(other.to_string()).hint(other.hint().unwrap_or_default()),
+    }
 }
