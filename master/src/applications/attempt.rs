@@ -121,7 +121,20 @@ impl From<drumline_lake::Error> for Ended {
 
 impl Attempt {
     pub(super) async fn run(self) -> Ended {
-        self.try_run().await.unwrap_or_else(|failed| failed)
+        let mut ended = self.try_run().await.unwrap_or_else(|failed| failed);
+        if let Outcome::WorkerLost { worker: Some(worker), .. } = &mut ended.outcome {
+            self.name_worker(worker);
+        }
+        ended
+    }
+
+    /// A connection knows its worker by URL; everybody else by id.
+    fn name_worker(&self, worker: &mut String) {
+        let Ok(url) = worker.parse::<url::Url>() else { return };
+        let workers = self.services.workers.borrow();
+        if let Some(target) = workers.iter().find(|target| target.url == url) {
+            worker.clone_from(&target.id);
+        }
     }
 
     async fn try_run(&self) -> Result<Ended, Ended> {

@@ -179,12 +179,25 @@ impl Cluster {
 
     /// Runs a script to its end, and reads every result.
     pub async fn run(&self, sql: &str) -> Outcome {
-        let mut watched = self.submit(sql).await;
+        let watched = self.submit(sql).await;
+        self.finish(watched).await
+    }
+
+    /// Reads events and results to the end.
+    pub async fn finish(&self, mut watched: Watched) -> Outcome {
         let mut rows = vec![];
-        while let Some(event) = watched.next().await {
-            if let Event::ResultReady(ready) = event {
-                let fetched = self.fetch(&ready).await.unwrap();
-                rows.push(fetched.try_collect().await.unwrap_or_default());
+        let mut read = 0;
+        loop {
+            // Events that were seen before count too: a result that nobody fetches holds its job up.
+            while let Some(event) = watched.seen.get(read).cloned() {
+                read += 1;
+                if let Event::ResultReady(ready) = event {
+                    let fetched = self.fetch(&ready).await.unwrap();
+                    rows.push(fetched.try_collect().await.unwrap_or_default());
+                }
+            }
+            if watched.next().await.is_none() {
+                break;
             }
         }
         let Some(Event::ApplicationFinished(finished)) = watched.seen.last().cloned() else {
@@ -215,7 +228,9 @@ impl Cluster {
 
 impl Watched {
     pub async fn next(&mut self) -> Option<Event> {
-        let next = tokio::time::timeout(DEADLINE, self.events.next()).await.expect("an event comes in time");
+        let Ok(next) = tokio::time::timeout(DEADLINE, self.events.next()).await else {
+            panic!("no event came in time after {:#?}", self.seen);
+        };
         let event = next?.unwrap().event.unwrap();
         self.seen.push(event.clone());
         Some(event)

@@ -4,6 +4,7 @@
 mod cluster;
 mod definitions;
 mod failures;
+mod lost_workers;
 mod queries;
 mod serving;
 mod writes;
