@@ -58,10 +58,10 @@ pub fn staged_files(rows: &[RecordBatch]) -> Result<Vec<StagedFile>> {
     let mut files = Vec::new();
     for batch in rows {
         let text = |name: &str| -> Result<ArrayRef> {
-            Ok(cast(column(batch, name)?, &DataType::Utf8).map_err(broken)?)
+            cast(column(batch, name)?, &DataType::Utf8).map_err(broken)
         };
         let number = |name: &str| -> Result<ArrayRef> {
-            Ok(cast(column(batch, name)?, &DataType::UInt64).map_err(broken)?)
+            cast(column(batch, name)?, &DataType::UInt64).map_err(broken)
         };
         let (path, values, statistics) = (
             text("path")?,

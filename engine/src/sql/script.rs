@@ -67,10 +67,8 @@ fn check_depth(part: &[TokenWithSpan]) -> Result<(), Error> {
                 open.push(1);
                 depth += 1;
             }
-            Token::RParen | Token::RBracket | Token::RBrace => {
-                if open.len() > 1 {
-                    depth -= open.pop().unwrap_or(0);
-                }
+            Token::RParen | Token::RBracket | Token::RBrace if open.len() > 1 => {
+                depth -= open.pop().unwrap_or(0);
             }
             Token::Comma => {
                 if let Some(operators) = open.last_mut() {

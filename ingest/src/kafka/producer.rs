@@ -88,7 +88,7 @@ impl Producer {
                 }
             }
         }
-        if self.sent.fetch_add(1, Ordering::Relaxed) % POLL_EVERY == 0 {
+        if self.sent.fetch_add(1, Ordering::Relaxed).is_multiple_of(POLL_EVERY) {
             self.inner.poll(Duration::ZERO);
             self.inner.context().failure()?;
         }
