@@ -25,6 +25,8 @@ extensions_options! {
     pub struct DrumlineSettings {
         /// Bytes of files for which a scan gets one more task: a scan of less runs in place.
         pub bytes_per_task: usize, default = 32 * 1024 * 1024
+        /// Cores that a job asks the master for; 0: an equal share, on every worker.
+        pub cores: u32, default = 0
         /// Seconds after which a job is given up; 0: never.
         pub job_deadline: u64, default = 0
     }

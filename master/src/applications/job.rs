@@ -65,14 +65,23 @@ pub(super) async fn start(
     query: &Query,
     avoid: &BTreeSet<String>,
 ) -> Result<RunningJob, drumline_engine::Error> {
-    let mut place = services.admitter.request(None, avoid.clone());
+    let mut place = services
+        .admitter
+        .request(wished_cores(query), avoid.clone());
+    if let Some(before) = place.position() {
+        tracing::info!(ordinal = id.ordinal, before, "job waits for its turn");
+    }
     let granted = tokio::select! {
         granted = place.granted() => granted,
         () = no_worker(services.workers.clone()) => BTreeSet::new(),
     };
     // Without any worker it runs here, if it can.
     let alive = services.workers.borrow().clone();
-    let workers: Vec<WorkerTarget> = alive.iter().filter(|worker| granted.contains(&worker.id)).cloned().collect();
+    let workers: Vec<WorkerTarget> = alive
+        .iter()
+        .filter(|worker| granted.contains(&worker.id))
+        .cloned()
+        .collect();
     let (placement, route) = services.placements.of_job();
     let started = Instant::now();
     let Job {
@@ -83,7 +92,10 @@ pub(super) async fn start(
         watch,
     } = services.engine.start(query, workers, route).await?;
     let job_id = job_id.to_string();
-    log.append(SystemTime::now(), Told::JobPlanned(planned(id, &job_id, &stages)));
+    log.append(
+        SystemTime::now(),
+        Told::JobPlanned(planned(id, &job_id, &stages)),
+    );
     let elapsed = Arc::new(OnceLock::new());
     Ok(RunningJob {
         rows: JobRows {
@@ -106,6 +118,12 @@ pub(super) async fn start(
     })
 }
 
+/// The engine has checked the setting's value.
+fn wished_cores(query: &Query) -> Option<u32> {
+    let cores = query.settings.get("drumline.cores")?.parse().ok()?;
+    (cores > 0).then_some(cores)
+}
+
 /// Resolves once there has been no worker for a while.
 async fn no_worker(mut workers: watch::Receiver<Arc<[WorkerTarget]>>) {
     loop {
@@ -114,7 +132,11 @@ async fn no_worker(mut workers: watch::Receiver<Arc<[WorkerTarget]>>) {
             return;
         }
         // An error means that the master is stopping, and this with it.
-        if workers.wait_for(|workers| workers.is_empty()).await.is_err() {
+        if workers
+            .wait_for(|workers| workers.is_empty())
+            .await
+            .is_err()
+        {
             std::future::pending::<()>().await;
         }
     }
@@ -177,7 +199,10 @@ impl JobTold {
         }));
     }
 
-    fn tell_tasks(&mut self, tasks: &mut watch::Receiver<BTreeMap<TaskId, drumline_engine::job::TaskStatus>>) {
+    fn tell_tasks(
+        &mut self,
+        tasks: &mut watch::Receiver<BTreeMap<TaskId, drumline_engine::job::TaskStatus>>,
+    ) {
         let tasks = tasks.borrow_and_update().clone();
         for (id, task) in tasks {
             if self.seen.insert(id) {
