@@ -85,7 +85,10 @@ impl Admission {
             return None;
         }
         let mut free = self.free_cores(&request.avoid);
-        let total: u32 = free.keys().filter_map(|worker| self.workers.get(worker)).sum();
+        let total: u32 = free
+            .keys()
+            .filter_map(|worker| self.workers.get(worker))
+            .sum();
         let share = (total / u32::try_from(self.concurrent_jobs).unwrap_or(u32::MAX)).max(1);
         let wanted = request.cores.unwrap_or(share).clamp(1, total.max(1));
         // A worker that left may have made its jobs' cores overcommitted: with nothing running, the first goes.
@@ -107,7 +110,11 @@ impl Admission {
     /// Free cores of the workers that may be used. With every worker to be avoided, all may be.
     fn free_cores(&self, avoid: &BTreeSet<String>) -> BTreeMap<String, u32> {
         let free = |worker: &String, cores: &u32| {
-            let taken: u32 = self.running.values().filter_map(|job| job.get(worker)).sum();
+            let taken: u32 = self
+                .running
+                .values()
+                .filter_map(|job| job.get(worker))
+                .sum();
             (worker.clone(), cores.saturating_sub(taken))
         };
         let all_avoided = self.workers.keys().all(|worker| avoid.contains(worker));

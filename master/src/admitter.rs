@@ -42,7 +42,8 @@ impl Admitter {
 
     pub(crate) fn workers_changed(&self, workers: &[WorkerTarget]) {
         let cores = |worker: &WorkerTarget| (worker.id.clone(), worker.cores.max(1));
-        self.lock().step(Event::WorkersChanged(workers.iter().map(cores).collect()));
+        self.lock()
+            .step(Event::WorkersChanged(workers.iter().map(cores).collect()));
     }
 
     /// Joins the line.
@@ -118,7 +119,10 @@ mod tests {
     async fn job_waits_until_the_one_before_is_dropped() {
         let admitter = Admitter::new(1);
         let mut first = admitter.request(None, BTreeSet::new());
-        assert!(first.granted().now_or_never().is_none(), "there is no worker yet");
+        assert!(
+            first.granted().now_or_never().is_none(),
+            "there is no worker yet"
+        );
         drop(first);
 
         admitter.workers_changed(&[worker()]);

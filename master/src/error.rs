@@ -113,7 +113,9 @@ impl Error {
             | Self::StreamDefinition { .. }
             | Self::NothingToRun => ErrorKind::User,
             Self::Bug { .. } => ErrorKind::Bug,
-            Self::TooManyApplications { .. } | Self::Stopping | Self::Runtime { .. } => ErrorKind::Retryable,
+            Self::TooManyApplications { .. } | Self::Stopping | Self::Runtime { .. } => {
+                ErrorKind::Retryable
+            }
             Self::Lake(error) => error.kind(),
             Self::Engine(error) => error.kind(),
         }
@@ -125,7 +127,9 @@ impl Error {
             Self::Listen { .. } => "choose another port, or 0 for any free one",
             Self::StateDir { .. } => "check the folder's rights, or choose another",
             Self::StateDirInUse { .. } => "stop that master, or choose another folder",
-            Self::UnknownApplication { .. } => "the master keeps its newest applications, and forgets all when it restarts",
+            Self::UnknownApplication { .. } => {
+                "the master keeps its newest applications, and forgets all when it restarts"
+            }
             Self::NothingToRun => "send one of `sql` and `logical_plan`",
             Self::TooManyApplications { .. } => "wait for one of them, or cancel it",
             Self::StreamTableMissing { .. } => "apply the stream again: that makes its tables",

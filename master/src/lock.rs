@@ -39,7 +39,8 @@ impl StateLock {
         }
         // A master that is just stopping removes the file: a lock on the removed one holds nobody off.
         let is_current = std::fs::metadata(&path).is_ok_and(|current| {
-            file.metadata().is_ok_and(|locked| (locked.dev(), locked.ino()) == (current.dev(), current.ino()))
+            file.metadata()
+                .is_ok_and(|locked| (locked.dev(), locked.ino()) == (current.dev(), current.ino()))
         });
         if !is_current {
             return Err(Error::StateDirInUse {
@@ -70,7 +71,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
         let first = StateLock::acquire(&state).unwrap();
-        assert!(matches!(StateLock::acquire(&state), Err(Error::StateDirInUse { .. })));
+        assert!(matches!(
+            StateLock::acquire(&state),
+            Err(Error::StateDirInUse { .. })
+        ));
         drop(first);
         assert!(!state.join("master.lock").exists());
         StateLock::acquire(&state).unwrap();

@@ -104,7 +104,11 @@ mod tests {
         cores.iter().zip('a'..).map(worker).collect()
     }
 
-    fn stage<'a>(tasks: usize, workers: &'a [WorkerTarget], inputs: &'a [usize]) -> StageToRoute<'a> {
+    fn stage<'a>(
+        tasks: usize,
+        workers: &'a [WorkerTarget],
+        inputs: &'a [usize],
+    ) -> StageToRoute<'a> {
         StageToRoute {
             stage: 1,
             tasks,

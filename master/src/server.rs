@@ -24,9 +24,9 @@ use tonic::service::Routes;
 use crate::admitter::Admitter;
 use crate::applications::{Applications, ApplicationsService, ResultsService, Services};
 use crate::catalog::Names;
+use crate::cluster::ClusterService;
 use crate::lock::StateLock;
 use crate::routing::Placements;
-use crate::cluster::ClusterService;
 use crate::streams::{StreamTables, StreamsService};
 use crate::{Error, Options, Result, cluster, streams};
 
@@ -75,8 +75,12 @@ pub async fn start(options: Options) -> Result<Handle> {
     let (workers, membership, worker_events) = cluster::start(shutdown.clone());
     background.spawn(membership);
     let tables = StreamTables::new(catalog.clone());
-    let (running_streams, coordination) =
-        streams::start(workers.clone(), worker_events, tables.clone(), shutdown.clone());
+    let (running_streams, coordination) = streams::start(
+        workers.clone(),
+        worker_events,
+        tables.clone(),
+        shutdown.clone(),
+    );
     background.spawn(coordination);
     let stream_service =
         StreamsService::new(catalog.clone(), running_streams, tables, workers.clone());
@@ -98,10 +102,16 @@ pub async fn start(options: Options) -> Result<Handle> {
     };
     let applications = Applications::new(services, options.kept_applications);
 
-    let rpc = Routes::new(limited!(ApplicationsServer, ApplicationsService::new(applications.clone())))
-        .add_service(limited!(FlightServiceServer, ResultsService::new(applications.clone())))
-        .add_service(limited!(StreamsServer, stream_service))
-        .add_service(limited!(ClusterServer, cluster_service));
+    let rpc = Routes::new(limited!(
+        ApplicationsServer,
+        ApplicationsService::new(applications.clone())
+    ))
+    .add_service(limited!(
+        FlightServiceServer,
+        ResultsService::new(applications.clone())
+    ))
+    .add_service(limited!(StreamsServer, stream_service))
+    .add_service(limited!(ClusterServer, cluster_service));
     let serving = tokio::spawn(serve(listener, one_port(rpc), shutdown.clone()));
     tracing::info!(%address, lake = %lake.root(), "master listens");
     Ok(Handle {
@@ -166,7 +176,9 @@ async fn watch_workers(
 /// gRPC and pages together. Tonic's own fallback would answer a browser, and axum's a gRPC client:
 /// there is one, which looks at who asks.
 fn one_port(rpc: Routes) -> Routes {
-    let pages = Router::new().route("/healthz", get(|| async { "ok\n" })).route("/", get(root));
+    let pages = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/", get(root));
     let rpc = rpc.prepare().into_axum_router().reset_fallback();
     Routes::from(rpc.merge(pages).fallback(unknown))
 }
@@ -177,7 +189,8 @@ async fn root() -> impl IntoResponse {
 
 async fn unknown(request: Request) -> Response {
     let content_type = request.headers().get(http::header::CONTENT_TYPE);
-    let is_rpc = content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    let is_rpc =
+        content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
     match is_rpc {
         true => {
             let message = format!("this master has no method {}", request.uri().path());

@@ -3,7 +3,13 @@ use proptest::prelude::*;
 use super::*;
 
 fn workers(cores: &[u32]) -> Event {
-    Event::WorkersChanged(cores.iter().zip('a'..).map(|(cores, id)| (id.to_string(), *cores)).collect())
+    Event::WorkersChanged(
+        cores
+            .iter()
+            .zip('a'..)
+            .map(|(cores, id)| (id.to_string(), *cores))
+            .collect(),
+    )
 }
 
 fn request(job: u64, cores: Option<u32>) -> Event {
@@ -22,14 +28,24 @@ fn request_avoiding(job: u64, cores: Option<u32>, avoid: &[&str]) -> Event {
 fn shown(grants: &[Grant]) -> Vec<String> {
     grants
         .iter()
-        .map(|grant| format!("{}:{}", grant.job.0, grant.workers.iter().cloned().collect::<String>()))
+        .map(|grant| {
+            format!(
+                "{}:{}",
+                grant.job.0,
+                grant.workers.iter().cloned().collect::<String>()
+            )
+        })
         .collect()
 }
 
 fn check(concurrent_jobs: usize, steps: &[(Event, &[&str])]) {
     let mut admission = Admission::new(concurrent_jobs);
     for (index, (event, expected)) in steps.iter().enumerate() {
-        assert_eq!(shown(&admission.step(event.clone())), *expected, "step {index}: {event:?}");
+        assert_eq!(
+            shown(&admission.step(event.clone())),
+            *expected,
+            "step {index}: {event:?}"
+        );
     }
 }
 
@@ -40,7 +56,14 @@ fn job_without_a_wish_may_use_every_worker() {
 
 #[test]
 fn jobs_wait_for_the_first_worker() {
-    check(4, &[(request(1, None), &[]), (request(2, None), &[]), (workers(&[1, 1]), &["1:ab", "2:ab"])]);
+    check(
+        4,
+        &[
+            (request(1, None), &[]),
+            (request(2, None), &[]),
+            (workers(&[1, 1]), &["1:ab", "2:ab"]),
+        ],
+    );
 }
 
 #[test]
@@ -103,7 +126,14 @@ fn avoided_worker_is_left_out_unless_it_is_the_only_one() {
 
 #[test]
 fn wish_beyond_the_cluster_gets_the_whole_cluster() {
-    check(4, &[(workers(&[1, 1]), &[]), (request(1, Some(64)), &["1:ab"]), (request(2, None), &[])]);
+    check(
+        4,
+        &[
+            (workers(&[1, 1]), &[]),
+            (request(1, Some(64)), &["1:ab"]),
+            (request(2, None), &[]),
+        ],
+    );
 }
 
 #[test]
@@ -113,7 +143,10 @@ fn position_counts_who_waits_before() {
     for job in 1..=3 {
         admission.step(request(job, None));
     }
-    assert_eq!([1, 2, 3].map(|job| admission.position(JobNumber(job))), [None, Some(0), Some(1)]);
+    assert_eq!(
+        [1, 2, 3].map(|job| admission.position(JobNumber(job))),
+        [None, Some(0), Some(1)]
+    );
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {

@@ -122,7 +122,11 @@ impl From<drumline_lake::Error> for Ended {
 impl Attempt {
     pub(super) async fn run(self) -> Ended {
         let mut ended = self.try_run().await.unwrap_or_else(|failed| failed);
-        if let Outcome::WorkerLost { worker: Some(worker), .. } = &mut ended.outcome {
+        if let Outcome::WorkerLost {
+            worker: Some(worker),
+            ..
+        } = &mut ended.outcome
+        {
             self.name_worker(worker);
         }
         ended
@@ -130,7 +134,9 @@ impl Attempt {
 
     /// A connection knows its worker by URL; everybody else by id.
     fn name_worker(&self, worker: &mut String) {
-        let Ok(url) = worker.parse::<url::Url>() else { return };
+        let Ok(url) = worker.parse::<url::Url>() else {
+            return;
+        };
         let workers = self.services.workers.borrow();
         if let Some(target) = workers.iter().find(|target| target.url == url) {
             worker.clone_from(&target.id);
@@ -143,7 +149,12 @@ impl Attempt {
             Planned::Query(query) => self.answer(&query).await,
             Planned::Write(write) => self.write(write, &tables).await,
             Planned::Definition(definition) => {
-                let message = define(self.services.names.catalog(), definition, self.statement_id()).await?;
+                let message = define(
+                    self.services.names.catalog(),
+                    definition,
+                    self.statement_id(),
+                )
+                .await?;
                 Ok(Ended::done(Summary::message(message)))
             }
             Planned::Set { key, value } => Ok(self.set(key, value)),
@@ -209,16 +220,23 @@ impl Attempt {
     }
 
     /// Runs a write up to its staged files.
-    async fn write(&self, write: drumline_engine::Write, tables: &PinnedTables) -> Result<Ended, Ended> {
+    async fn write(
+        &self,
+        write: drumline_engine::Write,
+        tables: &PinnedTables,
+    ) -> Result<Ended, Ended> {
         let statement = self.statement_id();
         // Plain, and not used by another attempt of anybody.
-        let attempt = format!("{}-{}-{}", statement.application, self.id.ordinal, self.id.attempt);
+        let attempt = format!(
+            "{}-{}-{}",
+            statement.application, self.id.ordinal, self.id.attempt
+        );
         let prepared = prepare(&write, &self.services.names, tables, &statement, &attempt).await?;
         let (target, write_target) = match prepared {
             Prepared::Run(target, write_target) => (target, write_target),
             Prepared::Skip(summary) => return Ok(Ended::done(summary)),
         };
-        let query = write.into_query(write_target)?;
+        let query = write.into_query(*write_target)?;
         let mut job = self.start(&query).await?;
         let collected = tokio::select! {
             collected = job.rows.try_collect::<Vec<_>>() => collected,
@@ -238,7 +256,14 @@ impl Attempt {
     }
 
     async fn start(&self, query: &Query) -> Result<job::RunningJob, Ended> {
-        let job = job::start(&self.services, &self.application.log, self.id, query, &self.avoid).await?;
+        let job = job::start(
+            &self.services,
+            &self.application.log,
+            self.id,
+            query,
+            &self.avoid,
+        )
+        .await?;
         let started = Event::Started {
             id: self.id,
             workers: job.workers.clone(),
@@ -262,7 +287,9 @@ impl Attempt {
                 ticket: ticket.encode_to_vec(),
                 schema_ipc: schema_ipc(&job.schema),
             };
-            self.application.log.append(SystemTime::now(), Told::ResultReady(ready));
+            self.application
+                .log
+                .append(SystemTime::now(), Told::ResultReady(ready));
         }
         slot
     }
@@ -270,7 +297,10 @@ impl Attempt {
     /// Waits for the runner's yes to the first row. Without one, this attempt is being stopped.
     async fn may_deliver(&self) {
         let (yes, answer) = oneshot::channel();
-        let _ = self.inbox.send(Message::MayDeliver { id: self.id, yes }).await;
+        let _ = self
+            .inbox
+            .send(Message::MayDeliver { id: self.id, yes })
+            .await;
         if answer.await.is_err() {
             std::future::pending::<()>().await;
         }

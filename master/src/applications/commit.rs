@@ -15,7 +15,7 @@ pub(super) struct Staged {
 pub(super) enum Target {
     /// A table that is made with these rows.
     New(Box<PreparedTable>, String),
-    Existing(Table),
+    Existing(Box<Table>),
 }
 
 /// What there is to tell of a statement that is done.
@@ -51,7 +51,10 @@ pub(super) async fn commit(staged: Staged) -> Result<Summary, Failure> {
         files,
     };
     let committed = match target {
-        Target::New(prepared, _) => prepared.create(commit).await.map(|(_, committed)| committed),
+        Target::New(prepared, _) => prepared
+            .create(commit)
+            .await
+            .map(|(_, committed)| committed),
         Target::Existing(table) => table.commit(commit).await,
     };
     Ok(Summary::committed(table, committed?))

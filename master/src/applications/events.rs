@@ -34,7 +34,9 @@ impl EventLog {
             return;
         }
         let complete = matches!(event, application_event::Event::ApplicationFinished(_));
-        let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = at
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         let mut events = self.lock();
         let sequence = events.len() as u64 + 1;
         events.push(ApplicationEvent {
@@ -57,7 +59,11 @@ impl EventLog {
     /// Resolves when the application has ended.
     pub(crate) async fn completed(&self) {
         // Cannot fail: `self` holds the sender.
-        let _ = self.length.subscribe().wait_for(|length| length.complete).await;
+        let _ = self
+            .length
+            .subscribe()
+            .wait_for(|length| length.complete)
+            .await;
     }
 
     /// Every event from the first; ends after the application's end.
@@ -101,7 +107,10 @@ mod tests {
         log.append(SystemTime::now(), started(0));
         let mut watch = Box::pin(log.watch());
         assert_eq!(watch.next().await.unwrap().sequence, 1);
-        assert!(watch.next().now_or_never().is_none(), "nothing more has happened");
+        assert!(
+            watch.next().now_or_never().is_none(),
+            "nothing more has happened"
+        );
         log.append(SystemTime::now(), started(1));
         assert_eq!(watch.next().await.unwrap().sequence, 2);
         log.append(SystemTime::now(), finished());

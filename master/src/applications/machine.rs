@@ -32,21 +32,40 @@ pub(crate) struct AttemptId {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Event {
     /// The text was read; nothing of it is planned yet.
-    Read { statements: u32 },
+    Read {
+        statements: u32,
+    },
     /// The text could not be read.
     Refused(Failure),
     CancelRequested,
     /// The attempt's job runs on these workers.
-    Started { id: AttemptId, workers: BTreeSet<String> },
+    Started {
+        id: AttemptId,
+        workers: BTreeSet<String>,
+    },
     /// The attempt begins to hand rows to the client: it cannot be repeated unseen any more.
-    Delivered { id: AttemptId },
-    Ended { id: AttemptId, outcome: Outcome },
+    Delivered {
+        id: AttemptId,
+    },
+    Ended {
+        id: AttemptId,
+        outcome: Outcome,
+    },
     /// The attempt was told to stop, and nothing of it runs any more.
-    Stopped { id: AttemptId },
-    Committed { id: AttemptId },
-    CommitFailed { id: AttemptId, failure: Failure },
+    Stopped {
+        id: AttemptId,
+    },
+    Committed {
+        id: AttemptId,
+    },
+    CommitFailed {
+        id: AttemptId,
+        failure: Failure,
+    },
     /// The workers that are there; one that is missing is lost or frozen.
-    WorkersChanged { alive: BTreeSet<String> },
+    WorkersChanged {
+        alive: BTreeSet<String>,
+    },
 }
 
 /// How an attempt came to an end by itself.
@@ -56,7 +75,10 @@ pub(crate) enum Outcome {
     Done,
     /// Files are staged and wait for their commit.
     Staged,
-    WorkerLost { worker: Option<String>, reason: String },
+    WorkerLost {
+        worker: Option<String>,
+        reason: String,
+    },
     Failed(Failure),
     /// Whoever read the result has hung up.
     ClientGone,
@@ -65,15 +87,33 @@ pub(crate) enum Outcome {
 /// What to do next.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Action {
-    AnnounceApplication { statements: u32 },
-    AnnounceStatement { ordinal: u32 },
+    AnnounceApplication {
+        statements: u32,
+    },
+    AnnounceStatement {
+        ordinal: u32,
+    },
     /// `id` is the attempt that comes; `worker` may be empty.
-    AnnounceRetry { id: AttemptId, reason: String, worker: String },
-    RunAttempt { id: AttemptId, avoid: BTreeSet<String> },
+    AnnounceRetry {
+        id: AttemptId,
+        reason: String,
+        worker: String,
+    },
+    RunAttempt {
+        id: AttemptId,
+        avoid: BTreeSet<String>,
+    },
     /// Answered by `Stopped`, also when the attempt has ended meanwhile.
-    StopAttempt { id: AttemptId },
-    CommitStaged { id: AttemptId },
-    FinishStatement { ordinal: u32, elapsed: Duration },
+    StopAttempt {
+        id: AttemptId,
+    },
+    CommitStaged {
+        id: AttemptId,
+    },
+    FinishStatement {
+        ordinal: u32,
+        elapsed: Duration,
+    },
     Finish(End),
 }
 
@@ -96,9 +136,14 @@ pub(crate) struct Illegal {
 #[derive(Debug, Clone, PartialEq)]
 enum State {
     Reading,
-    Attempting { workers: BTreeSet<String>, delivered: bool },
+    Attempting {
+        workers: BTreeSet<String>,
+        delivered: bool,
+    },
     Stopping(Next),
-    Committing { cancelled: bool },
+    Committing {
+        cancelled: bool,
+    },
     Finished,
 }
 
@@ -127,7 +172,10 @@ impl Machine {
         Self {
             state: State::Reading,
             statements: 0,
-            current: AttemptId { ordinal: 0, attempt: 0 },
+            current: AttemptId {
+                ordinal: 0,
+                attempt: 0,
+            },
             avoid: BTreeSet::new(),
             alive: None,
             statement_started: now,
@@ -158,7 +206,12 @@ impl Machine {
             (State::Reading, Event::Refused(failure)) => self.finish(End::Failed(failure)),
             (State::Reading, Event::CancelRequested) => self.finish(End::Cancelled),
 
-            (State::Attempting { workers, .. }, Event::Started { workers: chosen, .. }) => {
+            (
+                State::Attempting { workers, .. },
+                Event::Started {
+                    workers: chosen, ..
+                },
+            ) => {
                 *workers = chosen;
                 self.check_workers()
             }
@@ -166,12 +219,16 @@ impl Machine {
                 *delivered = true;
                 vec![]
             }
-            (State::Attempting { .. }, Event::CancelRequested) => self.stop(Next::Finish(End::Cancelled)),
+            (State::Attempting { .. }, Event::CancelRequested) => {
+                self.stop(Next::Finish(End::Cancelled))
+            }
             (State::Attempting { .. }, Event::WorkersChanged { alive }) => {
                 self.alive = Some(alive);
                 self.check_workers()
             }
-            (State::Attempting { .. }, Event::Ended { outcome, .. }) => self.after_end(now, outcome),
+            (State::Attempting { .. }, Event::Ended { outcome, .. }) => {
+                self.after_end(now, outcome)
+            }
 
             (State::Stopping(next), Event::CancelRequested) => {
                 *next = Next::Finish(End::Cancelled);
@@ -182,21 +239,32 @@ impl Machine {
                 self.go_on(next)
             }
             // The attempt ends on its own while it is told to stop: the decision stands.
-            (State::Stopping(_), Event::Ended { .. } | Event::Started { .. } | Event::Delivered { .. }) => vec![],
+            (
+                State::Stopping(_),
+                Event::Ended { .. } | Event::Started { .. } | Event::Delivered { .. },
+            ) => vec![],
 
             // A commit cannot be called back: its outcome is told, then the cancel takes hold.
             (State::Committing { cancelled }, Event::CancelRequested) => {
                 *cancelled = true;
                 vec![]
             }
-            (State::Committing { cancelled: false }, Event::Committed { .. }) => self.finish_statement(now),
+            (State::Committing { cancelled: false }, Event::Committed { .. }) => {
+                self.finish_statement(now)
+            }
             (State::Committing { cancelled: true }, Event::Committed { .. }) => {
                 let mut actions = vec![self.statement_finished(now)];
                 let is_last = self.current.ordinal == self.statements;
-                actions.extend(self.finish(if is_last { End::Succeeded } else { End::Cancelled }));
+                actions.extend(self.finish(if is_last {
+                    End::Succeeded
+                } else {
+                    End::Cancelled
+                }));
                 actions
             }
-            (State::Committing { .. }, Event::CommitFailed { failure, .. }) => self.finish(End::Failed(failure)),
+            (State::Committing { .. }, Event::CommitFailed { failure, .. }) => {
+                self.finish(End::Failed(failure))
+            }
 
             (_, Event::WorkersChanged { alive }) => {
                 self.alive = Some(alive);
@@ -219,7 +287,10 @@ impl Machine {
             | Event::Stopped { id }
             | Event::Committed { id }
             | Event::CommitFailed { id, .. } => *id != self.current,
-            Event::Read { .. } | Event::Refused(_) | Event::CancelRequested | Event::WorkersChanged { .. } => false,
+            Event::Read { .. }
+            | Event::Refused(_)
+            | Event::CancelRequested
+            | Event::WorkersChanged { .. } => false,
         }
     }
 
@@ -227,7 +298,10 @@ impl Machine {
         if ordinal > self.statements {
             return self.finish(End::Succeeded);
         }
-        self.current = AttemptId { ordinal, attempt: 0 };
+        self.current = AttemptId {
+            ordinal,
+            attempt: 0,
+        };
         self.statement_started = now;
         self.avoid.clear();
         vec![Action::AnnounceStatement { ordinal }, self.run_attempt()]
@@ -285,7 +359,9 @@ impl Machine {
         if self.has_delivered() {
             return Next::Finish(End::Failed(Failure {
                 hint: "run the statement again".into(),
-                ..Failure::retryable(format!("{reason}, after rows of the result had been delivered"))
+                ..Failure::retryable(format!(
+                    "{reason}, after rows of the result had been delivered"
+                ))
             }));
         }
         if self.current.attempt >= MAX_ATTEMPTS {
@@ -298,7 +374,9 @@ impl Machine {
     }
 
     fn after_failure(&self, failure: Failure) -> Next {
-        let again = failure.kind == ErrorKind::Retryable && !self.has_delivered() && self.current.attempt < MAX_ATTEMPTS;
+        let again = failure.kind == ErrorKind::Retryable
+            && !self.has_delivered()
+            && self.current.attempt < MAX_ATTEMPTS;
         match again {
             true => Next::Retry {
                 reason: failure.message,
@@ -309,7 +387,13 @@ impl Machine {
     }
 
     fn has_delivered(&self) -> bool {
-        matches!(self.state, State::Attempting { delivered: true, .. })
+        matches!(
+            self.state,
+            State::Attempting {
+                delivered: true,
+                ..
+            }
+        )
     }
 
     fn stop(&mut self, next: Next) -> Vec<Action> {

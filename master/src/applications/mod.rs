@@ -105,7 +105,12 @@ impl Applications {
     }
 
     /// Takes an application in. It has an id; nothing has run yet.
-    pub(crate) fn submit(&self, name: &str, body: Body, settings: BTreeMap<String, String>) -> Result<String> {
+    pub(crate) fn submit(
+        &self,
+        name: &str,
+        body: Body,
+        settings: BTreeMap<String, String>,
+    ) -> Result<String> {
         if self.inner.runners.is_closed() {
             return Err(Error::Stopping);
         }
@@ -133,7 +138,10 @@ impl Applications {
     pub(crate) async fn cancel(&self, id: &str) -> Result<()> {
         let entry = self.entry(id)?;
         // The inbox is closed once the application is over: then there is nothing to stop.
-        let _ = entry.inbox.send(Message::Event(Event::CancelRequested)).await;
+        let _ = entry
+            .inbox
+            .send(Message::Event(Event::CancelRequested))
+            .await;
         entry.application.log.completed().await;
         Ok(())
     }
@@ -148,7 +156,10 @@ impl Applications {
         self.inner.runners.close();
         let entries: Vec<_> = self.lock().values().cloned().collect();
         for entry in entries {
-            let _ = entry.inbox.send(Message::Event(Event::CancelRequested)).await;
+            let _ = entry
+                .inbox
+                .send(Message::Event(Event::CancelRequested))
+                .await;
         }
         self.inner.runners.wait().await;
     }
@@ -180,7 +191,10 @@ impl Applications {
 
     // A map of handles is whole at every await-free step, so a poisoned lock is still good.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
-        self.inner.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .by_id
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -199,10 +213,16 @@ impl Application {
     }
 
     /// The slot of a statement; `true` if this call made it.
-    pub(crate) fn open_slot(&self, ordinal: u32, schema: arrow::datatypes::SchemaRef) -> (Arc<ResultSlot>, bool) {
+    pub(crate) fn open_slot(
+        &self,
+        ordinal: u32,
+        schema: arrow::datatypes::SchemaRef,
+    ) -> (Arc<ResultSlot>, bool) {
         let mut slots = self.slots();
         let is_new = !slots.contains_key(&ordinal);
-        let slot = slots.entry(ordinal).or_insert_with(|| Arc::new(ResultSlot::new(schema)));
+        let slot = slots
+            .entry(ordinal)
+            .or_insert_with(|| Arc::new(ResultSlot::new(schema)));
         (Arc::clone(slot), is_new)
     }
 

@@ -67,7 +67,9 @@ pub(crate) enum FetchError {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Pumped {
     /// All rows are with the client.
-    Delivered { rows: u64 },
+    Delivered {
+        rows: u64,
+    },
     ClientGone,
     /// Nobody came for the rows.
     Unfetched,
@@ -185,7 +187,9 @@ pub(crate) async fn pump(
             () = client.closed() => return Ok(Pumped::ClientGone),
             next = rows.next() => next,
         };
-        let Some(batch) = next.transpose()? else { break };
+        let Some(batch) = next.transpose()? else {
+            break;
+        };
         count += batch.num_rows() as u64;
         if client.send(Ok(batch)).await.is_err() {
             return Ok(Pumped::ClientGone);

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 use drumline_engine::WorkerTarget;
 use drumline_proto::v1::application_event::Event as Told;
 use drumline_proto::v1::{
-    ApplicationFinished, ApplicationStarted, ApplicationState, JobRetried, StatementFinished, StatementStarted,
+    ApplicationFinished, ApplicationStarted, ApplicationState, JobRetried, StatementFinished,
+    StatementStarted,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
@@ -26,7 +27,10 @@ pub(crate) enum Message {
     Event(Event),
     /// The attempt wants to hand its first row to the client, and waits for a yes. It gets none when it
     /// is to be stopped.
-    MayDeliver { id: AttemptId, yes: oneshot::Sender<()> },
+    MayDeliver {
+        id: AttemptId,
+        yes: oneshot::Sender<()>,
+    },
 }
 
 /// What the runner's one piece of work came to.
@@ -90,7 +94,10 @@ impl Runner {
         let services = Arc::clone(&self.services);
         let mut workers = services.workers.clone();
         let engine = services.engine.clone();
-        self.tasks.spawn_on(async move { Finished::Read(read(&engine, body)) }, &services.jobs);
+        self.tasks.spawn_on(
+            async move { Finished::Read(read(&engine, body)) },
+            &services.jobs,
+        );
         workers.mark_changed();
         while !self.machine.is_finished() {
             tokio::select! {
@@ -162,7 +169,9 @@ impl Runner {
     }
 
     fn after_panic(&self, error: &JoinError) -> Event {
-        let failure = Failure::bug(format!("the master failed while it worked on the statement: {error}"));
+        let failure = Failure::bug(format!(
+            "the master failed while it worked on the statement: {error}"
+        ));
         match self.work {
             Work::Read => Event::Refused(failure),
             Work::Attempt(id) => Event::Ended {
@@ -187,15 +196,20 @@ impl Runner {
             }
             Action::AnnounceStatement { ordinal } => {
                 self.ordinal = ordinal;
-                let sql = self.statement(ordinal).map(|source| source.text().to_owned()).unwrap_or_default();
+                let sql = self
+                    .statement(ordinal)
+                    .map(|source| source.text().to_owned())
+                    .unwrap_or_default();
                 self.tell(Told::StatementStarted(StatementStarted { ordinal, sql }));
             }
-            Action::AnnounceRetry { id, reason, worker } => self.tell(Told::JobRetried(JobRetried {
-                ordinal: id.ordinal,
-                attempt: id.attempt,
-                reason,
-                worker,
-            })),
+            Action::AnnounceRetry { id, reason, worker } => {
+                self.tell(Told::JobRetried(JobRetried {
+                    ordinal: id.ordinal,
+                    attempt: id.attempt,
+                    reason,
+                    worker,
+                }))
+            }
             Action::RunAttempt { id, avoid } => self.run_attempt(id, avoid),
             Action::StopAttempt { id } => {
                 self.stopping = Some(id);
@@ -281,7 +295,8 @@ impl Runner {
 
     /// Statements count from 1.
     fn statement(&self, ordinal: u32) -> Option<&Arc<Source>> {
-        self.statements.get(usize::try_from(ordinal).ok()?.checked_sub(1)?)
+        self.statements
+            .get(usize::try_from(ordinal).ok()?.checked_sub(1)?)
     }
 
     fn tell(&self, event: Told) {

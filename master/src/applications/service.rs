@@ -5,8 +5,8 @@ use std::pin::Pin;
 use drumline_proto::v1::applications_server::Applications as Service;
 use drumline_proto::v1::submit_request::Body as SubmittedBody;
 use drumline_proto::v1::{
-    ApplicationEvent, CancelRequest, CancelResponse, ListTablesRequest, ListTablesResponse, SubmitRequest,
-    SubmitResponse, WatchRequest,
+    ApplicationEvent, CancelRequest, CancelResponse, ListTablesRequest, ListTablesResponse,
+    SubmitRequest, SubmitResponse, WatchRequest,
 };
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
@@ -27,7 +27,10 @@ impl ApplicationsService {
 
 #[tonic::async_trait]
 impl Service for ApplicationsService {
-    async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitResponse>, Status> {
+    async fn submit(
+        &self,
+        request: Request<SubmitRequest>,
+    ) -> Result<Response<SubmitResponse>, Status> {
         let request = request.into_inner();
         let body = match request.body {
             Some(SubmittedBody::Sql(sql)) => Body::Sql(sql),
@@ -41,17 +44,30 @@ impl Service for ApplicationsService {
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<ApplicationEvent, Status>> + Send>>;
 
-    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let log = self.applications.log(&request.into_inner().application_id)?;
+    async fn watch(
+        &self,
+        request: Request<WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let log = self
+            .applications
+            .log(&request.into_inner().application_id)?;
         Ok(Response::new(Box::pin(log.watch().map(Ok))))
     }
 
-    async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {
-        self.applications.cancel(&request.into_inner().application_id).await?;
+    async fn cancel(
+        &self,
+        request: Request<CancelRequest>,
+    ) -> Result<Response<CancelResponse>, Status> {
+        self.applications
+            .cancel(&request.into_inner().application_id)
+            .await?;
         Ok(Response::new(CancelResponse {}))
     }
 
-    async fn list_tables(&self, _: Request<ListTablesRequest>) -> Result<Response<ListTablesResponse>, Status> {
+    async fn list_tables(
+        &self,
+        _: Request<ListTablesRequest>,
+    ) -> Result<Response<ListTablesResponse>, Status> {
         let services = self.applications.services();
         let tables = services.names.entries(&services.engine).await?;
         Ok(Response::new(ListTablesResponse { tables }))

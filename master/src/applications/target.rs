@@ -9,7 +9,7 @@ use crate::catalog::{Names, PinnedTables};
 /// What to do about a write.
 pub(super) enum Prepared {
     /// Run it; its tasks stage files as the `WriteTarget` says.
-    Run(Target, WriteTarget),
+    Run(Target, Box<WriteTarget>),
     /// There is nothing to run.
     Skip(Summary),
 }
@@ -44,10 +44,16 @@ async fn append(
     };
     let table = names.open(&name, object).await?;
     if let Some(committed) = table.find_statement(statement).await? {
-        return Ok(Prepared::Skip(Summary::committed(name.to_string(), committed)));
+        return Ok(Prepared::Skip(Summary::committed(
+            name.to_string(),
+            committed,
+        )));
     }
     let write_target = table.write_target(attempt).await?;
-    Ok(Prepared::Run(Target::Existing(table), write_target))
+    Ok(Prepared::Run(
+        Target::Existing(Box::new(table)),
+        Box::new(write_target),
+    ))
 }
 
 async fn create(
@@ -58,13 +64,17 @@ async fn create(
     attempt: &str,
 ) -> Result<Prepared> {
     let WriteMode::Create(create) = &write.mode else {
-        return Err(Error::Bug { context: "a write that makes no table".to_owned() });
+        return Err(Error::Bug {
+            context: "a write that makes no table".to_owned(),
+        });
     };
     let name = TableName::new(&write.table.schema, &write.table.name);
     let existing = tables.catalog().get(&name);
     let is_ours = existing.is_some_and(|object| object.created_by.as_ref() == Some(statement));
     if existing.is_some() && create.if_not_exists && !is_ours {
-        return Ok(Prepared::Skip(Summary::message(format!("{name} exists: nothing was done"))));
+        return Ok(Prepared::Skip(Summary::message(format!(
+            "{name} exists: nothing was done"
+        ))));
     }
     let new = NewTable {
         name: name.clone(),
@@ -77,8 +87,14 @@ async fn create(
     };
     let prepared = Table::prepare(names.catalog(), new).await?;
     if let Some(committed) = prepared.already() {
-        return Ok(Prepared::Skip(Summary::committed(name.to_string(), committed)));
+        return Ok(Prepared::Skip(Summary::committed(
+            name.to_string(),
+            committed,
+        )));
     }
     let write_target = prepared.write_target(attempt)?;
-    Ok(Prepared::Run(Target::New(Box::new(prepared), name.to_string()), write_target))
+    Ok(Prepared::Run(
+        Target::New(Box::new(prepared), name.to_string()),
+        Box::new(write_target),
+    ))
 }

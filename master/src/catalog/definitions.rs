@@ -3,14 +3,30 @@
 use std::sync::Arc;
 
 use drumline_engine::Definition;
-use drumline_lake::{Catalog, CatalogSnapshot, Change, Error, NewTable, Object, ObjectKind, Result, StatementId, Table, TableName};
+use drumline_lake::{
+    Catalog, CatalogSnapshot, Change, Error, NewTable, Object, ObjectKind, Result, StatementId,
+    Table, TableName,
+};
 
 /// Applies a definition; answers with a line for people.
-pub(crate) async fn define(catalog: &Catalog, definition: Definition, statement: StatementId) -> Result<String> {
+pub(crate) async fn define(
+    catalog: &Catalog,
+    definition: Definition,
+    statement: StatementId,
+) -> Result<String> {
     match definition {
-        Definition::CreateSchema { schema, if_not_exists } => create_schema(catalog, schema, if_not_exists).await,
-        Definition::DropSchema { schema, if_exists } => drop_schema(catalog, schema, if_exists).await,
-        Definition::CreateTable { table, schema, create } => {
+        Definition::CreateSchema {
+            schema,
+            if_not_exists,
+        } => create_schema(catalog, schema, if_not_exists).await,
+        Definition::DropSchema { schema, if_exists } => {
+            drop_schema(catalog, schema, if_exists).await
+        }
+        Definition::CreateTable {
+            table,
+            schema,
+            create,
+        } => {
             let name = TableName::new(table.schema, table.name);
             let new = NewTable {
                 name: name.clone(),
@@ -24,12 +40,21 @@ pub(crate) async fn define(catalog: &Catalog, definition: Definition, statement:
             Table::create(catalog, new, create.if_not_exists).await?;
             Ok(format!("created table {name}"))
         }
-        Definition::CreateView { view, sql, or_replace, if_not_exists } => {
+        Definition::CreateView {
+            view,
+            sql,
+            or_replace,
+            if_not_exists,
+        } => {
             let name = TableName::new(view.schema, view.name);
             let object = Object::view(catalog.lake(), sql, Some(statement));
             put(catalog, name, object, or_replace, if_not_exists).await
         }
-        Definition::CreateExternal { table, location, if_not_exists } => {
+        Definition::CreateExternal {
+            table,
+            location,
+            if_not_exists,
+        } => {
             let name = TableName::new(table.schema, table.name);
             let object = Object::external(location, Some(statement));
             put(catalog, name, object, false, if_not_exists).await
@@ -41,7 +66,9 @@ pub(crate) async fn define(catalog: &Catalog, definition: Definition, statement:
                 false => Ok(format!("there is no table {name}: nothing was done")),
             }
         }
-        Definition::DropView { view, if_exists } => drop_view(catalog, TableName::new(view.schema, view.name), if_exists).await,
+        Definition::DropView { view, if_exists } => {
+            drop_view(catalog, TableName::new(view.schema, view.name), if_exists).await
+        }
     }
 }
 
@@ -98,7 +125,9 @@ async fn put(
         .change(|snapshot| match stands(snapshot) {
             // Made by this very statement, whose answer was lost.
             Some(other) if is_mine(&other) => Ok(vec![]),
-            Some(other) if or_replace && other.kind == object.kind => Ok(put_change(&name, &object)),
+            Some(other) if or_replace && other.kind == object.kind => {
+                Ok(put_change(&name, &object))
+            }
             Some(_) if if_not_exists => Ok(vec![]),
             Some(other) => Err(already(kind_name(other.kind), &name)),
             None => Ok(put_change(&name, &object)),
@@ -115,7 +144,11 @@ fn put_change(name: &TableName, object: &Object) -> Vec<Change> {
 }
 
 async fn drop_view(catalog: &Catalog, name: TableName, if_exists: bool) -> Result<String> {
-    let is_view = |snapshot: &CatalogSnapshot| snapshot.get(&name).is_some_and(|object| object.kind == ObjectKind::View);
+    let is_view = |snapshot: &CatalogSnapshot| {
+        snapshot
+            .get(&name)
+            .is_some_and(|object| object.kind == ObjectKind::View)
+    };
     if if_exists && catalog.refresh().await?.get(&name).is_none() {
         return Ok(format!("there is no view {name}: nothing was done"));
     }

@@ -42,10 +42,16 @@ async fn describe(
         return Ok((Some(snapshot.schema), snapshot.partition_columns));
     }
     let quoted = |part: &str| format!("\"{}\"", part.replace('"', "\"\""));
-    let sql = format!("SELECT * FROM {}.{}", quoted(&name.schema), quoted(&name.name));
+    let sql = format!(
+        "SELECT * FROM {}.{}",
+        quoted(&name.schema),
+        quoted(&name.name)
+    );
     let mut schema = None;
     for statement in engine.parse(&sql)? {
-        let planned = engine.plan(&statement, pinned.clone(), &BTreeMap::new()).await?;
+        let planned = engine
+            .plan(&statement, pinned.clone(), &BTreeMap::new())
+            .await?;
         if let Planned::Query(query) = planned {
             schema = Some(query.schema());
         }
@@ -53,11 +59,24 @@ async fn describe(
     Ok((schema, vec![]))
 }
 
-fn entry(name: TableName, object: &Object, schema: Option<SchemaRef>, partition_columns: Vec<String>) -> TableEntry {
+fn entry(
+    name: TableName,
+    object: &Object,
+    schema: Option<SchemaRef>,
+    partition_columns: Vec<String>,
+) -> TableEntry {
     let (kind, format, location) = match object.kind {
         ObjectKind::View => ("view", "", ""),
-        ObjectKind::External => ("external", format_name(object.format), object.location.as_str()),
-        ObjectKind::Table => ("table", format_name(object.format), object.location.as_str()),
+        ObjectKind::External => (
+            "external",
+            format_name(object.format),
+            object.location.as_str(),
+        ),
+        ObjectKind::Table => (
+            "table",
+            format_name(object.format),
+            object.location.as_str(),
+        ),
     };
     TableEntry {
         schema: name.schema,

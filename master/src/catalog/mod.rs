@@ -10,8 +10,10 @@ mod listing;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use drumline_lake::{Catalog, CatalogSnapshot, Object, ObjectKind, Table, TableName, TableSnapshot};
 use drumline_engine::{Resolved, TableRef, Tables};
+use drumline_lake::{
+    Catalog, CatalogSnapshot, Object, ObjectKind, Table, TableName, TableSnapshot,
+};
 use uuid::Uuid;
 
 pub(crate) use definitions::define;
@@ -55,7 +57,11 @@ impl Names {
     }
 
     /// A table, opened once for all statements.
-    pub(crate) async fn open(&self, name: &TableName, object: &Object) -> drumline_lake::Result<Table> {
+    pub(crate) async fn open(
+        &self,
+        name: &TableName,
+        object: &Object,
+    ) -> drumline_lake::Result<Table> {
         let known = self.lock().get(&object.id).cloned();
         if let Some(table) = known.filter(|table| table.name() == name) {
             return Ok(table);
@@ -64,7 +70,8 @@ impl Names {
         let current = self.catalog.current();
         let mut open = self.lock();
         // Tables that are gone are let go of when another comes.
-        let ids: std::collections::BTreeSet<Uuid> = current.objects().map(|(_, object)| object.id).collect();
+        let ids: std::collections::BTreeSet<Uuid> =
+            current.objects().map(|(_, object)| object.id).collect();
         open.retain(|id, _| ids.contains(id));
         open.insert(object.id, table.clone());
         Ok(table)
@@ -81,7 +88,11 @@ impl PinnedTables {
         &self.catalog
     }
 
-    async fn snapshot(&self, name: &TableName, object: &Object) -> drumline_lake::Result<TableSnapshot> {
+    async fn snapshot(
+        &self,
+        name: &TableName,
+        object: &Object,
+    ) -> drumline_lake::Result<TableSnapshot> {
         let mut snapshots = self.snapshots.lock().await;
         if let Some(snapshot) = snapshots.get(name) {
             return Ok(snapshot.clone());

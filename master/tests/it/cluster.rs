@@ -16,8 +16,9 @@ use drumline_proto::v1::applications_client::ApplicationsClient;
 use drumline_proto::v1::cluster_client::ClusterClient;
 use drumline_proto::v1::worker_message::Message;
 use drumline_proto::v1::{
-    ApplicationFinished, ApplicationState, CancelRequest, ClusterStatusRequest, Failure, Heartbeat, Hello,
-    ResultReady, StatementFinished, SubmitRequest, WatchRequest, WorkerMessage, submit_request,
+    ApplicationFinished, ApplicationState, CancelRequest, ClusterStatusRequest, Failure, Heartbeat,
+    Hello, ResultReady, StatementFinished, SubmitRequest, WatchRequest, WorkerMessage,
+    submit_request,
 };
 use futures::{StreamExt, TryStreamExt};
 use tempfile::TempDir;
@@ -61,14 +62,22 @@ pub struct Outcome {
 
 pub fn options(folder: &TempDir) -> Options {
     let lake = format!("file://{}/lake", folder.path().display());
-    Options::new("127.0.0.1:0".parse().unwrap(), lake, folder.path().join("state"))
+    Options::new(
+        "127.0.0.1:0".parse().unwrap(),
+        lake,
+        folder.path().join("state"),
+    )
 }
 
 impl Cluster {
     pub async fn start(workers: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let master = drumline_master::start(options(&folder)).await.unwrap();
-        let channel = Channel::from_shared(format!("http://{}", master.address)).unwrap().connect().await.unwrap();
+        let channel = Channel::from_shared(format!("http://{}", master.address))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
         let mut cluster = Self {
             master,
             channel,
@@ -89,7 +98,8 @@ impl Cluster {
         let host = TaskHost::new(drumline_engine::Options::new(Stores::from_env(), work)).unwrap();
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        let serving = tokio::spawn(async move { host.serve(listener, None, stopped).await.unwrap() });
+        let serving =
+            tokio::spawn(async move { host.serve(listener, None, stopped).await.unwrap() });
 
         let (sender, receiver) = mpsc::channel(4);
         let hello = Hello {
@@ -102,7 +112,11 @@ impl Cluster {
         };
         sender.send(message(Message::Hello(hello))).await.unwrap();
         let mut client = ClusterClient::new(self.channel.clone());
-        let mut answers = client.join(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+        let mut answers = client
+            .join(ReceiverStream::new(receiver))
+            .await
+            .unwrap()
+            .into_inner();
         let joined = tokio::spawn(async move {
             let mut beat = tokio::time::interval(Duration::from_millis(500));
             loop {
@@ -117,7 +131,11 @@ impl Cluster {
                 }
             }
         });
-        self.workers.push(Worker { stop, serving, joined });
+        self.workers.push(Worker {
+            stop,
+            serving,
+            joined,
+        });
     }
 
     /// Cuts a worker's sockets, as when its process is killed.
@@ -133,14 +151,26 @@ impl Cluster {
     pub async fn has_workers(&self, count: usize) {
         let wait = async {
             loop {
-                let status = ClusterClient::new(self.channel.clone()).status(ClusterStatusRequest {}).await.unwrap();
-                if status.into_inner().workers.iter().filter(|worker| worker.state != "lost").count() == count {
+                let status = ClusterClient::new(self.channel.clone())
+                    .status(ClusterStatusRequest {})
+                    .await
+                    .unwrap();
+                if status
+                    .into_inner()
+                    .workers
+                    .iter()
+                    .filter(|worker| worker.state != "lost")
+                    .count()
+                    == count
+                {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(DEADLINE, wait).await.expect("the workers join");
+        tokio::time::timeout(DEADLINE, wait)
+            .await
+            .expect("the workers join");
     }
 
     pub fn applications(&self) -> ApplicationsClient<Channel> {
@@ -153,11 +183,22 @@ impl Cluster {
             body: Some(submit_request::Body::Sql(sql.to_owned())),
             ..Default::default()
         };
-        let id = self.applications().submit(request).await.unwrap().into_inner().application_id;
+        let id = self
+            .applications()
+            .submit(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .application_id;
         let request = WatchRequest {
             application_id: id.clone(),
         };
-        let events = self.applications().watch(request).await.unwrap().into_inner();
+        let events = self
+            .applications()
+            .watch(request)
+            .await
+            .unwrap()
+            .into_inner();
         Watched {
             id,
             seen: vec![],
@@ -165,7 +206,10 @@ impl Cluster {
         }
     }
 
-    pub async fn fetch(&self, ready: &ResultReady) -> Result<FlightRecordBatchStream, tonic::Status> {
+    pub async fn fetch(
+        &self,
+        ready: &ResultReady,
+    ) -> Result<FlightRecordBatchStream, tonic::Status> {
         let ticket = Ticket {
             ticket: ready.ticket.clone().into(),
         };
@@ -174,7 +218,9 @@ impl Cluster {
             .do_get(ticket)
             .await?
             .into_inner();
-        Ok(FlightRecordBatchStream::new_from_flight_data(data.map_err(|status| FlightError::Tonic(Box::new(status)))))
+        Ok(FlightRecordBatchStream::new_from_flight_data(
+            data.map_err(|status| FlightError::Tonic(Box::new(status))),
+        ))
     }
 
     /// Runs a script to its end, and reads every result.
@@ -214,7 +260,10 @@ impl Cluster {
         let request = CancelRequest {
             application_id: id.to_owned(),
         };
-        tokio::time::timeout(DEADLINE, self.applications().cancel(request)).await.expect("cancel answers").unwrap();
+        tokio::time::timeout(DEADLINE, self.applications().cancel(request))
+            .await
+            .expect("cancel answers")
+            .unwrap();
     }
 
     pub async fn stop(self) {
@@ -239,7 +288,10 @@ impl Watched {
     /// Reads on until an event is as asked for.
     pub async fn until<T>(&mut self, wanted: impl Fn(&Event) -> Option<T>) -> T {
         loop {
-            let event = self.next().await.unwrap_or_else(|| panic!("the event never came: {:?}", self.seen));
+            let event = self
+                .next()
+                .await
+                .unwrap_or_else(|| panic!("the event never came: {:?}", self.seen));
             if let Some(found) = wanted(&event) {
                 return found;
             }
@@ -258,13 +310,21 @@ impl Watched {
 impl Outcome {
     /// Rows of every result as tables, one after another.
     pub fn tables(&self) -> String {
-        let shown = self.rows.iter().map(|rows| pretty_format_batches(rows).unwrap().to_string());
+        let shown = self
+            .rows
+            .iter()
+            .map(|rows| pretty_format_batches(rows).unwrap().to_string());
         shown.collect::<Vec<_>>().join("\n")
     }
 
     #[track_caller]
     pub fn succeeded(self) -> Self {
-        assert_eq!(self.finished.state(), ApplicationState::Succeeded, "{:#?}", self.finished);
+        assert_eq!(
+            self.finished.state(),
+            ApplicationState::Succeeded,
+            "{:#?}",
+            self.finished
+        );
         self
     }
 
@@ -274,9 +334,9 @@ impl Outcome {
         self.finished.failure.as_ref().unwrap()
     }
 
-    pub fn statements(&self) -> Vec<&StatementFinished> {
-        let finished = |event| match event {
-            &Event::StatementFinished(ref finished) => Some(finished),
+    pub fn statements<'a>(&'a self) -> Vec<&'a StatementFinished> {
+        let finished = |event: &'a Event| match event {
+            Event::StatementFinished(finished) => Some(finished),
             _ => None,
         };
         self.events.iter().filter_map(finished).collect()
@@ -284,5 +344,7 @@ impl Outcome {
 }
 
 fn message(message: Message) -> WorkerMessage {
-    WorkerMessage { message: Some(message) }
+    WorkerMessage {
+        message: Some(message),
+    }
 }

@@ -13,17 +13,49 @@ async fn names_come_and_go() {
         CREATE VIEW titles AS SELECT title FROM music.songs;
         SELECT * FROM titles";
     let outcome = cluster.run(script).await.succeeded();
-    assert!(outcome.tables().contains("| a     |"), "{}", outcome.tables());
+    assert!(
+        outcome.tables().contains("| a     |"),
+        "{}",
+        outcome.tables()
+    );
 
-    let listed = cluster.applications().list_tables(ListTablesRequest {}).await.unwrap().into_inner().tables;
+    let listed = cluster
+        .applications()
+        .list_tables(ListTablesRequest {})
+        .await
+        .unwrap()
+        .into_inner()
+        .tables;
     let listed: Vec<_> = listed
         .iter()
-        .map(|table| (table.schema.as_str(), table.name.as_str(), table.kind.as_str(), table.partition_columns.len()))
+        .map(|table| {
+            (
+                table.schema.as_str(),
+                table.name.as_str(),
+                table.kind.as_str(),
+                table.partition_columns.len(),
+            )
+        })
         .collect();
-    assert_eq!(listed, [("default", "titles", "view", 0), ("music", "songs", "table", 1)]);
+    assert_eq!(
+        listed,
+        [
+            ("default", "titles", "view", 0),
+            ("music", "songs", "table", 1)
+        ]
+    );
 
-    cluster.run("DROP VIEW titles; DROP TABLE music.songs; DROP SCHEMA music").await.succeeded();
-    let listed = cluster.applications().list_tables(ListTablesRequest {}).await.unwrap().into_inner().tables;
+    cluster
+        .run("DROP VIEW titles; DROP TABLE music.songs; DROP SCHEMA music")
+        .await
+        .succeeded();
+    let listed = cluster
+        .applications()
+        .list_tables(ListTablesRequest {})
+        .await
+        .unwrap()
+        .into_inner()
+        .tables;
     assert_eq!(listed, []);
     cluster.stop().await;
 }
@@ -33,8 +65,15 @@ async fn what_is_there_already_is_refused_or_left_as_it_is() {
     let cluster = Cluster::start(1).await;
     cluster.run("CREATE TABLE t (n INT)").await.succeeded();
     let refused = cluster.run("CREATE TABLE t (n INT)").await;
-    assert!(refused.failure().message.contains("already exists"), "{:?}", refused.failure());
+    assert!(
+        refused.failure().message.contains("already exists"),
+        "{:?}",
+        refused.failure()
+    );
     assert!(refused.failure().hint.contains("IF NOT EXISTS"));
-    cluster.run("CREATE TABLE IF NOT EXISTS t (n INT); DROP TABLE IF EXISTS u").await.succeeded();
+    cluster
+        .run("CREATE TABLE IF NOT EXISTS t (n INT); DROP TABLE IF EXISTS u")
+        .await
+        .succeeded();
     cluster.stop().await;
 }

@@ -18,7 +18,11 @@ async fn mistyped_name_has_its_place_and_a_hint_and_ends_the_script() {
     assert_eq!((failure.ordinal, failure.line, failure.column), (2, 3, 6));
     assert!(failure.message.contains("lisens"), "{failure:?}");
     assert!(failure.hint.contains("listens"), "{failure:?}");
-    assert_eq!(outcome.statements().len(), 1, "the first statement stays, the third never runs");
+    assert_eq!(
+        outcome.statements().len(),
+        1,
+        "the first statement stays, the third never runs"
+    );
     cluster.stop().await;
 }
 
@@ -35,7 +39,11 @@ async fn text_that_is_no_sql_fails_before_anything_runs() {
 async fn what_comes_later_answers_not_yet() {
     let cluster = Cluster::start(1).await;
     let outcome = cluster.run("VACUUM t").await;
-    assert!(outcome.failure().message.contains("not supported yet"), "{:?}", outcome.failure());
+    assert!(
+        outcome.failure().message.contains("not supported yet"),
+        "{:?}",
+        outcome.failure()
+    );
     cluster.stop().await;
 }
 
@@ -43,7 +51,9 @@ async fn what_comes_later_answers_not_yet() {
 async fn cancel_answers_when_the_application_is_over() {
     let cluster = Cluster::start(1).await;
     let mut watched = cluster.submit(LONG).await;
-    watched.until(|event| matches!(event, Event::JobPlanned(_)).then_some(())).await;
+    watched
+        .until(|event| matches!(event, Event::JobPlanned(_)).then_some(()))
+        .await;
     cluster.cancel(&watched.id).await;
     assert_eq!(watched.end().await.state(), ApplicationState::Cancelled);
     cluster.cancel(&watched.id).await;

@@ -15,7 +15,9 @@ const SPREAD: &str = "SET drumline.bytes_per_task = 1";
 /// Kills `worker-1` once a task of it runs.
 async fn kill_while_it_works(cluster: &mut Cluster, watched: &mut Watched) {
     let runs = |event: &Event| match event {
-        Event::TaskChanged(task) => (task.worker == "worker-1" && task.state() == TaskState::Running).then_some(()),
+        Event::TaskChanged(task) => {
+            (task.worker == "worker-1" && task.state() == TaskState::Running).then_some(())
+        }
         _ => None,
     };
     watched.until(runs).await;
@@ -42,20 +44,40 @@ fn plans(events: &[Event]) -> Vec<JobPlanned> {
 async fn job_runs_again_on_the_workers_that_are_left() {
     let mut cluster = Cluster::start(2).await;
     cluster.run(NUMBERS).await.succeeded();
-    let mut watched = cluster.submit(&format!("{SPREAD}; SELECT sum(pairs) AS pairs FROM ({PAIRS})")).await;
+    let mut watched = cluster
+        .submit(&format!(
+            "{SPREAD}; SELECT sum(pairs) AS pairs FROM ({PAIRS})"
+        ))
+        .await;
     kill_while_it_works(&mut cluster, &mut watched).await;
     let outcome = cluster.finish(watched).await.succeeded();
 
-    assert!(outcome.tables().contains("| 16000000 |"), "{}", outcome.tables());
+    assert!(
+        outcome.tables().contains("| 16000000 |"),
+        "{}",
+        outcome.tables()
+    );
     let retries = retries(&outcome.events);
     assert_eq!(retries.len(), 1, "{retries:?}");
-    assert_eq!((retries[0].attempt, retries[0].worker.as_str()), (2, "worker-1"));
+    assert_eq!(
+        (retries[0].attempt, retries[0].worker.as_str()),
+        (2, "worker-1")
+    );
     let plans = plans(&outcome.events);
-    let first: Vec<_> = plans[0].stages.iter().flat_map(|stage| &stage.workers).collect();
+    let first: Vec<_> = plans[0]
+        .stages
+        .iter()
+        .flat_map(|stage| &stage.workers)
+        .collect();
     assert!(first.contains(&&"worker-1".to_owned()));
     let last = plans.last().unwrap();
     assert_ne!(last.job_id, plans[0].job_id);
-    assert!(last.stages.iter().all(|stage| !stage.workers.contains(&"worker-1".to_owned())), "{last:?}");
+    assert!(
+        last.stages
+            .iter()
+            .all(|stage| !stage.workers.contains(&"worker-1".to_owned())),
+        "{last:?}"
+    );
     cluster.stop().await;
 }
 
@@ -63,13 +85,19 @@ async fn job_runs_again_on_the_workers_that_are_left() {
 async fn write_that_ran_twice_is_there_once() {
     let mut cluster = Cluster::start(2).await;
     cluster.run(NUMBERS).await.succeeded();
-    let script = format!("{SPREAD}; CREATE TABLE pairs AS {PAIRS}; SELECT count(*) AS keys, sum(pairs) AS pairs FROM pairs");
+    let script = format!(
+        "{SPREAD}; CREATE TABLE pairs AS {PAIRS}; SELECT count(*) AS keys, sum(pairs) AS pairs FROM pairs"
+    );
     let mut watched = cluster.submit(&script).await;
     kill_while_it_works(&mut cluster, &mut watched).await;
     let outcome = cluster.finish(watched).await.succeeded();
 
     assert_eq!(retries(&outcome.events).len(), 1);
-    assert!(outcome.tables().contains("| 100  | 16000000 |"), "{}", outcome.tables());
+    assert!(
+        outcome.tables().contains("| 100  | 16000000 |"),
+        "{}",
+        outcome.tables()
+    );
     assert_eq!(outcome.statements()[1].rows, 100);
     cluster.stop().await;
 }
@@ -78,16 +106,35 @@ async fn write_that_ran_twice_is_there_once() {
 async fn facts_of_a_job_name_every_task_and_the_rows_it_sent() {
     let cluster = Cluster::start(2).await;
     cluster.run(NUMBERS).await.succeeded();
-    let outcome = cluster.run(&format!("{SPREAD}; SELECT n % 7 AS k, count(*) AS c FROM numbers GROUP BY 1")).await.succeeded();
+    let outcome = cluster
+        .run(&format!(
+            "{SPREAD}; SELECT n % 7 AS k, count(*) AS c FROM numbers GROUP BY 1"
+        ))
+        .await
+        .succeeded();
     let facts = outcome.events.iter().find_map(|event| match event {
         Event::JobFinished(finished) if !finished.tasks.is_empty() => Some(finished.clone()),
         _ => None,
     });
     let facts = facts.expect("a job with stages tells its facts");
-    let workers: std::collections::BTreeSet<_> = facts.tasks.iter().map(|task| task.worker.as_str()).collect();
+    let workers: std::collections::BTreeSet<_> = facts
+        .tasks
+        .iter()
+        .map(|task| task.worker.as_str())
+        .collect();
     assert_eq!(workers, ["worker-0", "worker-1"].into());
-    assert_eq!(facts.tasks.iter().map(|task| task.rows_read).sum::<u64>(), 40_000);
-    assert!(facts.tasks.iter().map(|task| task.rows_exchanged).sum::<u64>() > 0);
+    assert_eq!(
+        facts.tasks.iter().map(|task| task.rows_read).sum::<u64>(),
+        40_000
+    );
+    assert!(
+        facts
+            .tasks
+            .iter()
+            .map(|task| task.rows_exchanged)
+            .sum::<u64>()
+            > 0
+    );
     let finished = outcome.events.iter().filter(|event| {
         matches!(event, Event::TaskChanged(task) if task.job_id == facts.job_id && task.state() == TaskState::Finished)
     });

@@ -7,8 +7,14 @@ use crate::cluster::Cluster;
 #[tokio::test(flavor = "multi_thread")]
 async fn query_answers_with_rows_and_their_count() {
     let cluster = Cluster::start(1).await;
-    let outcome = cluster.run("SELECT 1 AS one, 'x' AS letter").await.succeeded();
-    assert_eq!(outcome.tables(), "+-----+--------+\n| one | letter |\n+-----+--------+\n| 1   | x      |\n+-----+--------+");
+    let outcome = cluster
+        .run("SELECT 1 AS one, 'x' AS letter")
+        .await
+        .succeeded();
+    assert_eq!(
+        outcome.tables(),
+        "+-----+--------+\n| one | letter |\n+-----+--------+\n| 1   | x      |\n+-----+--------+"
+    );
     assert_eq!(outcome.statements()[0].rows, 1);
     cluster.stop().await;
 }
@@ -18,7 +24,11 @@ async fn statements_of_a_script_run_in_order_with_settings_in_force() {
     let cluster = Cluster::start(1).await;
     let script = "SET datafusion.execution.batch_size = 17; SELECT 1 AS a; SELECT 2 AS b";
     let outcome = cluster.run(script).await.succeeded();
-    let ordinals: Vec<u32> = outcome.statements().iter().map(|statement| statement.ordinal).collect();
+    let ordinals: Vec<u32> = outcome
+        .statements()
+        .iter()
+        .map(|statement| statement.ordinal)
+        .collect();
     assert_eq!(ordinals, [1, 2, 3]);
     assert_eq!(outcome.rows.len(), 2);
     cluster.stop().await;
@@ -29,7 +39,13 @@ async fn result_without_rows_has_its_columns() {
     let cluster = Cluster::start(1).await;
     let outcome = cluster.run("SELECT 1 AS one WHERE false").await.succeeded();
     assert_eq!(outcome.statements()[0].rows, 0);
-    assert_eq!(outcome.rows[0].iter().map(|batch| batch.num_rows()).sum::<usize>(), 0);
+    assert_eq!(
+        outcome.rows[0]
+            .iter()
+            .map(|batch| batch.num_rows())
+            .sum::<usize>(),
+        0
+    );
     cluster.stop().await;
 }
 
@@ -57,7 +73,12 @@ async fn every_watcher_sees_all_events() {
     let request = drumline_proto::v1::WatchRequest {
         application_id: first.id.clone(),
     };
-    let mut again = cluster.applications().watch(request).await.unwrap().into_inner();
+    let mut again = cluster
+        .applications()
+        .watch(request)
+        .await
+        .unwrap()
+        .into_inner();
     let mut seen = vec![];
     while let Some(event) = again.message().await.unwrap() {
         seen.push(event.event.unwrap());

@@ -19,9 +19,17 @@ async fn http_get(address: std::net::SocketAddr, path: &str) -> String {
 async fn one_port_serves_pages_and_calls() {
     let cluster = Cluster::start(0).await;
     let address = cluster.master.address;
-    assert!(http_get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+    assert!(
+        http_get(address, "/healthz")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
     assert!(http_get(address, "/").await.contains("drumline master"));
-    assert!(http_get(address, "/nothing").await.starts_with("HTTP/1.1 404"));
+    assert!(
+        http_get(address, "/nothing")
+            .await
+            .starts_with("HTTP/1.1 404")
+    );
     cluster.has_workers(0).await;
     cluster.stop().await;
 }
@@ -33,7 +41,10 @@ async fn taken_port_is_named() {
     let mut second = options(&folder);
     second.listen = cluster.master.address;
     let error = drumline_master::start(second).await.err().unwrap();
-    assert!(matches!(&error, Error::Listen { address, .. } if *address == cluster.master.address), "{error}");
+    assert!(
+        matches!(&error, Error::Listen { address, .. } if *address == cluster.master.address),
+        "{error}"
+    );
     cluster.stop().await;
 }
 
@@ -41,8 +52,15 @@ async fn taken_port_is_named() {
 async fn state_folder_is_free_again_after_stop() {
     let folder = tempfile::tempdir().unwrap();
     let first = drumline_master::start(options(&folder)).await.unwrap();
-    assert!(matches!(drumline_master::start(options(&folder)).await, Err(Error::StateDirInUse { .. })));
+    assert!(matches!(
+        drumline_master::start(options(&folder)).await,
+        Err(Error::StateDirInUse { .. })
+    ));
     first.stop().await;
     assert!(!folder.path().join("state/master.lock").exists());
-    drumline_master::start(options(&folder)).await.unwrap().stop().await;
+    drumline_master::start(options(&folder))
+        .await
+        .unwrap()
+        .stop()
+        .await;
 }

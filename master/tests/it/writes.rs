@@ -49,9 +49,23 @@ async fn write_without_rows_makes_the_table() {
 #[tokio::test(flavor = "multi_thread")]
 async fn write_that_fails_leaves_no_name() {
     let cluster = Cluster::start(1).await;
-    let failed = cluster.run("CREATE TABLE t AS SELECT 1 / (n - n) AS x FROM (VALUES (1)) AS v(n)").await;
-    assert!(failed.failure().message.to_lowercase().contains("divide by zero"), "{:?}", failed.failure());
-    let listed = cluster.applications().list_tables(drumline_proto::v1::ListTablesRequest {}).await.unwrap();
+    let failed = cluster
+        .run("CREATE TABLE t AS SELECT 1 / (n - n) AS x FROM (VALUES (1)) AS v(n)")
+        .await;
+    assert!(
+        failed
+            .failure()
+            .message
+            .to_lowercase()
+            .contains("divide by zero"),
+        "{:?}",
+        failed.failure()
+    );
+    let listed = cluster
+        .applications()
+        .list_tables(drumline_proto::v1::ListTablesRequest {})
+        .await
+        .unwrap();
     assert_eq!(listed.into_inner().tables, []);
     cluster.stop().await;
 }

@@ -36,7 +36,9 @@ fn user(message: &str) -> Failure {
 }
 
 fn alive(workers: &[&str]) -> Event {
-    Event::WorkersChanged { alive: set(workers) }
+    Event::WorkersChanged {
+        alive: set(workers),
+    }
 }
 
 /// Short form of an action, so that a table fits on a screen.
@@ -44,12 +46,18 @@ fn shown(action: &Action) -> String {
     match action {
         Action::AnnounceApplication { statements } => format!("application of {statements}"),
         Action::AnnounceStatement { ordinal } => format!("statement {ordinal}"),
-        Action::AnnounceRetry { id, worker, .. } => format!("retry {}.{} without `{worker}`", id.ordinal, id.attempt),
-        Action::RunAttempt { id, avoid } => format!("run {}.{} avoiding {avoid:?}", id.ordinal, id.attempt),
+        Action::AnnounceRetry { id, worker, .. } => {
+            format!("retry {}.{} without `{worker}`", id.ordinal, id.attempt)
+        }
+        Action::RunAttempt { id, avoid } => {
+            format!("run {}.{} avoiding {avoid:?}", id.ordinal, id.attempt)
+        }
         Action::StopAttempt { id } => format!("stop {}.{}", id.ordinal, id.attempt),
         Action::CommitStaged { id } => format!("commit {}.{}", id.ordinal, id.attempt),
         Action::FinishStatement { ordinal, .. } => format!("finished {ordinal}"),
-        Action::Finish(End::Failed(failure)) => format!("failed {:?}: {}", failure.kind, failure.message),
+        Action::Finish(End::Failed(failure)) => {
+            format!("failed {:?}: {}", failure.kind, failure.message)
+        }
         Action::Finish(end) => format!("{end:?}"),
     }
 }
@@ -78,15 +86,24 @@ fn statements_run_one_after_another() {
     check(&[
         READ_TWO,
         (started(1, 1, &["a"]), &[]),
-        (ended(1, 1, Outcome::Done), &["finished 1", "statement 2", "run 2.1 avoiding {}"]),
+        (
+            ended(1, 1, Outcome::Done),
+            &["finished 1", "statement 2", "run 2.1 avoiding {}"],
+        ),
         (ended(2, 1, Outcome::Staged), &["commit 2.1"]),
-        (Event::Committed { id: id(2, 1) }, &["finished 2", "Succeeded"]),
+        (
+            Event::Committed { id: id(2, 1) },
+            &["finished 2", "Succeeded"],
+        ),
     ]);
 }
 
 #[test]
 fn empty_script_succeeds() {
-    check(&[(Event::Read { statements: 0 }, &["application of 0", "Succeeded"])]);
+    check(&[(
+        Event::Read { statements: 0 },
+        &["application of 0", "Succeeded"],
+    )]);
 }
 
 #[test]
@@ -96,12 +113,24 @@ fn text_that_cannot_be_read_fails_at_once() {
 
 #[test]
 fn users_mistake_is_not_retried_and_ends_the_script() {
-    check(&[READ_TWO, (ended(1, 1, Outcome::Failed(user("no such table"))), &["failed User: no such table"])]);
+    check(&[
+        READ_TWO,
+        (
+            ended(1, 1, Outcome::Failed(user("no such table"))),
+            &["failed User: no such table"],
+        ),
+    ]);
 }
 
 #[test]
 fn failure_that_may_pass_is_tried_three_times() {
-    let failed = |attempt| ended(1, attempt, Outcome::Failed(Failure::retryable("store is busy")));
+    let failed = |attempt| {
+        ended(
+            1,
+            attempt,
+            Outcome::Failed(Failure::retryable("store is busy")),
+        )
+    };
     check(&[
         READ_ONE,
         (failed(1), &["retry 1.2 without ``", "run 1.2 avoiding {}"]),
@@ -115,7 +144,10 @@ fn lost_worker_is_avoided_although_it_is_still_listed() {
     check(&[
         READ_ONE,
         (started(1, 1, &["a", "b"]), &[]),
-        (ended(1, 1, lost("b")), &["retry 1.2 without `b`", "run 1.2 avoiding {\"b\"}"]),
+        (
+            ended(1, 1, lost("b")),
+            &["retry 1.2 without `b`", "run 1.2 avoiding {\"b\"}"],
+        ),
         (alive(&["a", "b"]), &[]),
         (ended(1, 2, Outcome::Done), &["finished 1", "Succeeded"]),
     ]);
@@ -128,7 +160,10 @@ fn attempt_is_stopped_when_one_of_its_workers_is_missing() {
         (started(1, 1, &["a", "b"]), &[]),
         (alive(&["a", "b", "c"]), &[]),
         (alive(&["a", "c"]), &["stop 1.1"]),
-        (Event::Stopped { id: id(1, 1) }, &["retry 1.2 without `b`", "run 1.2 avoiding {\"b\"}"]),
+        (
+            Event::Stopped { id: id(1, 1) },
+            &["retry 1.2 without `b`", "run 1.2 avoiding {\"b\"}"],
+        ),
     ]);
 }
 
@@ -138,7 +173,10 @@ fn attempt_that_starts_on_a_worker_already_missing_is_stopped() {
         (alive(&["a"]), &[]),
         READ_ONE,
         (started(1, 1, &["a", "b"]), &["stop 1.1"]),
-        (Event::Stopped { id: id(1, 1) }, &["retry 1.2 without `b`", "run 1.2 avoiding {\"b\"}"]),
+        (
+            Event::Stopped { id: id(1, 1) },
+            &["retry 1.2 without `b`", "run 1.2 avoiding {\"b\"}"],
+        ),
     ]);
 }
 
@@ -151,8 +189,14 @@ fn worker_that_has_no_part_in_the_job_may_go() {
 fn next_statement_may_use_a_worker_that_failed_an_earlier_one() {
     check(&[
         READ_TWO,
-        (ended(1, 1, lost("b")), &["retry 1.2 without `b`", "run 1.2 avoiding {\"b\"}"]),
-        (ended(1, 2, Outcome::Done), &["finished 1", "statement 2", "run 2.1 avoiding {}"]),
+        (
+            ended(1, 1, lost("b")),
+            &["retry 1.2 without `b`", "run 1.2 avoiding {\"b\"}"],
+        ),
+        (
+            ended(1, 2, Outcome::Done),
+            &["finished 1", "statement 2", "run 2.1 avoiding {}"],
+        ),
     ]);
 }
 
@@ -160,9 +204,18 @@ fn next_statement_may_use_a_worker_that_failed_an_earlier_one() {
 fn third_loss_fails_the_statement() {
     check(&[
         READ_ONE,
-        (ended(1, 1, lost("a")), &["retry 1.2 without `a`", "run 1.2 avoiding {\"a\"}"]),
-        (ended(1, 2, lost("b")), &["retry 1.3 without `b`", "run 1.3 avoiding {\"a\", \"b\"}"]),
-        (ended(1, 3, lost("c")), &["failed Retryable: gone; the statement was tried 3 times"]),
+        (
+            ended(1, 1, lost("a")),
+            &["retry 1.2 without `a`", "run 1.2 avoiding {\"a\"}"],
+        ),
+        (
+            ended(1, 2, lost("b")),
+            &["retry 1.3 without `b`", "run 1.3 avoiding {\"a\", \"b\"}"],
+        ),
+        (
+            ended(1, 3, lost("c")),
+            &["failed Retryable: gone; the statement was tried 3 times"],
+        ),
     ]);
 }
 
@@ -172,7 +225,10 @@ fn loss_after_rows_were_delivered_cannot_be_retried() {
         READ_ONE,
         (started(1, 1, &["a"]), &[]),
         (Event::Delivered { id: id(1, 1) }, &[]),
-        (ended(1, 1, lost("a")), &["failed Retryable: gone, after rows of the result had been delivered"]),
+        (
+            ended(1, 1, lost("a")),
+            &["failed Retryable: gone, after rows of the result had been delivered"],
+        ),
     ]);
 }
 
@@ -205,7 +261,10 @@ fn commit_is_not_called_back_by_a_cancel() {
         READ_TWO,
         (ended(1, 1, Outcome::Staged), &["commit 1.1"]),
         (Event::CancelRequested, &[]),
-        (Event::Committed { id: id(1, 1) }, &["finished 1", "Cancelled"]),
+        (
+            Event::Committed { id: id(1, 1) },
+            &["finished 1", "Cancelled"],
+        ),
     ]);
 }
 
@@ -215,7 +274,11 @@ fn commit_that_fails_fails_the_script() {
         id: id(1, 1),
         failure: user("table is gone"),
     };
-    check(&[READ_TWO, (ended(1, 1, Outcome::Staged), &["commit 1.1"]), (failed, &["failed User: table is gone"])]);
+    check(&[
+        READ_TWO,
+        (ended(1, 1, Outcome::Staged), &["commit 1.1"]),
+        (failed, &["failed User: table is gone"]),
+    ]);
 }
 
 #[test]
@@ -227,10 +290,16 @@ fn client_that_hangs_up_cancels() {
 fn events_of_an_earlier_attempt_change_nothing() {
     check(&[
         READ_ONE,
-        (ended(1, 1, lost("a")), &["retry 1.2 without `a`", "run 1.2 avoiding {\"a\"}"]),
+        (
+            ended(1, 1, lost("a")),
+            &["retry 1.2 without `a`", "run 1.2 avoiding {\"a\"}"],
+        ),
         (ended(1, 1, Outcome::Done), &[]),
         (Event::Delivered { id: id(1, 1) }, &[]),
-        (ended(1, 2, lost("b")), &["retry 1.3 without `b`", "run 1.3 avoiding {\"a\", \"b\"}"]),
+        (
+            ended(1, 2, lost("b")),
+            &["retry 1.3 without `b`", "run 1.3 avoiding {\"a\", \"b\"}"],
+        ),
     ]);
 }
 
@@ -239,19 +308,42 @@ fn impossible_event_is_named_with_its_state() {
     let now = Instant::now();
     let mut machine = Machine::new(now);
     machine.step(now, Event::Read { statements: 1 }).unwrap();
-    let illegal = machine.step(now, Event::Read { statements: 1 }).unwrap_err();
-    assert_eq!(illegal.to_string(), "an application cannot take `Read` while attempting");
+    let illegal = machine
+        .step(now, Event::Read { statements: 1 })
+        .unwrap_err();
+    assert_eq!(
+        illegal.to_string(),
+        "an application cannot take `Read` while attempting"
+    );
 }
 
 #[test]
 fn statements_time_runs_from_its_first_attempt() {
     let start = Instant::now();
     let mut machine = Machine::new(start);
-    machine.step(start + Duration::from_secs(1), Event::Read { statements: 1 }).unwrap();
-    machine.step(start + Duration::from_secs(3), ended(1, 1, lost("a"))).unwrap();
-    let actions = machine.step(start + Duration::from_secs(6), ended(1, 2, Outcome::Done)).unwrap();
+    machine
+        .step(
+            start + Duration::from_secs(1),
+            Event::Read { statements: 1 },
+        )
+        .unwrap();
+    machine
+        .step(start + Duration::from_secs(3), ended(1, 1, lost("a")))
+        .unwrap();
+    let actions = machine
+        .step(start + Duration::from_secs(6), ended(1, 2, Outcome::Done))
+        .unwrap();
     let elapsed = Duration::from_secs(5);
-    assert_eq!(actions, [Action::FinishStatement { ordinal: 1, elapsed }, Action::Finish(End::Succeeded)]);
+    assert_eq!(
+        actions,
+        [
+            Action::FinishStatement {
+                ordinal: 1,
+                elapsed
+            },
+            Action::Finish(End::Succeeded)
+        ]
+    );
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {

@@ -20,11 +20,17 @@ fn batch(rows: usize) -> RecordBatch {
 }
 
 fn rows(batches: Vec<datafusion::error::Result<RecordBatch>>) -> SendableRecordBatchStream {
-    Box::pin(RecordBatchStreamAdapter::new(batch(0).schema(), stream::iter(batches)))
+    Box::pin(RecordBatchStreamAdapter::new(
+        batch(0).schema(),
+        stream::iter(batches),
+    ))
 }
 
 fn endless(batch: RecordBatch) -> SendableRecordBatchStream {
-    Box::pin(RecordBatchStreamAdapter::new(batch.schema(), stream::repeat_with(move || Ok(batch.clone()))))
+    Box::pin(RecordBatchStreamAdapter::new(
+        batch.schema(),
+        stream::repeat_with(move || Ok(batch.clone())),
+    ))
 }
 
 fn lost() -> DataFusionError {
@@ -45,11 +51,20 @@ async fn nothing_of_an_attempt_that_fails_early_is_delivered() {
     let (slot, delivered) = (slot(), AtomicBool::new(false));
     let mut client = slot.fetch().unwrap();
     let deliver = || async { delivered.store(true, Ordering::Relaxed) };
-    pump(rows(vec![Ok(large()), Err(lost())]), &slot, LIMITS, deliver()).await.unwrap_err();
+    pump(
+        rows(vec![Ok(large()), Err(lost())]),
+        &slot,
+        LIMITS,
+        deliver(),
+    )
+    .await
+    .unwrap_err();
     assert!(!delivered.load(Ordering::Relaxed));
     assert!(client.try_recv().is_err());
 
-    let pumped = pump(rows(vec![Ok(batch(3))]), &slot, LIMITS, deliver()).await.unwrap();
+    let pumped = pump(rows(vec![Ok(batch(3))]), &slot, LIMITS, deliver())
+        .await
+        .unwrap();
     assert_eq!(pumped, Pumped::Delivered { rows: 3 });
     slot.end(None);
     assert_eq!(client.recv().await.unwrap().unwrap().num_rows(), 3);
@@ -70,7 +85,9 @@ async fn rows_beyond_what_is_held_back_are_delivered_while_the_job_runs() {
         read
     };
     let pumping = async {
-        pump(rows(batches), &slot, LIMITS, deliver).await.unwrap_err();
+        pump(rows(batches), &slot, LIMITS, deliver)
+            .await
+            .unwrap_err();
         slot.end(Some(Failure::retryable("a worker was lost")));
     };
     let (read, ()) = tokio::join!(reading, pumping);
@@ -99,7 +116,9 @@ async fn result_that_nobody_fetches_is_given_up() {
         fetch_within: Duration::from_millis(20),
         ..LIMITS
     };
-    let pumped = pump(rows(vec![Ok(batch(1))]), &slot(), limits, async {}).await.unwrap();
+    let pumped = pump(rows(vec![Ok(batch(1))]), &slot(), limits, async {})
+        .await
+        .unwrap();
     assert_eq!(pumped, Pumped::Unfetched);
 }
 
@@ -118,7 +137,10 @@ async fn client_that_hangs_up_stops_an_endless_job() {
     let slot = slot();
     let client = slot.fetch().unwrap();
     let mut pumping = Box::pin(pump(endless(large()), &slot, LIMITS, async {}));
-    assert!((&mut pumping).now_or_never().is_none(), "the reader is slow");
+    assert!(
+        (&mut pumping).now_or_never().is_none(),
+        "the reader is slow"
+    );
     drop(client);
     assert_eq!(pumping.await.unwrap(), Pumped::ClientGone);
 }
@@ -128,7 +150,12 @@ async fn client_that_hangs_up_before_the_first_row_is_noticed() {
     let slot = slot();
     drop(slot.fetch().unwrap());
     let silent = RecordBatchStreamAdapter::new(batch(0).schema(), stream::pending());
-    assert_eq!(pump(Box::pin(silent), &slot, LIMITS, async {}).await.unwrap(), Pumped::ClientGone);
+    assert_eq!(
+        pump(Box::pin(silent), &slot, LIMITS, async {})
+            .await
+            .unwrap(),
+        Pumped::ClientGone
+    );
 }
 
 #[tokio::test]
