@@ -2,9 +2,10 @@
 //! The only `select!` between the pipelines, the master's answers, time and revocation.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc as std_mpsc;
+use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use drumline_proto::v1;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -148,7 +149,8 @@ async fn start(
             schema::input(&fields),
         )
         .await?;
-        let table_schema = schema::table(transform.schema(), topic.metadata_columns);
+        let wanted = schema::table(transform.schema(), topic.metadata_columns);
+        let table_schema = shape(&topic.topic, &targets[0], &wanted)?;
         let decoder = Decoder::new(&topic.topic, fields, options.max_record_bytes)?;
         let at = parts.topics.len();
         let (reads, batches) = mpsc::channel::<Read>(BATCHES);
@@ -219,6 +221,31 @@ fn target(
         write,
         start: partitions.iter().filter_map(own).collect(),
     })
+}
+
+/// The topic's columns in the table's own types: a value that does not fit is then a dead letter.
+fn shape(topic: &str, target: &Target, wanted: &Schema) -> Result<SchemaRef> {
+    let stage = |source| Error::Stage {
+        table: target.table.clone(),
+        source,
+    };
+    let table = target.write.schema().map_err(stage)?;
+    let own = |field: &FieldRef| {
+        let found = table
+            .field_with_name(field.name())
+            .map_err(|_| Error::Shape {
+                topic: topic.to_owned(),
+                table: target.table.clone(),
+                reason: format!("the table has no column {}", field.name()),
+            })?;
+        Ok(Field::new(field.name(), found.data_type().clone(), true))
+    };
+    let fields = wanted
+        .fields()
+        .iter()
+        .map(own)
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Arc::new(Schema::new(fields)))
 }
 
 struct Running<'a> {
