@@ -227,7 +227,7 @@ fn target(
 fn shape(topic: &str, target: &Target, wanted: &Schema) -> Result<SchemaRef> {
     let stage = |source| Error::Stage {
         table: target.table.clone(),
-        source,
+        source: Box::new(source),
     };
     let table = target.write.schema().map_err(stage)?;
     let own = |field: &FieldRef| {

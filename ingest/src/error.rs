@@ -127,7 +127,7 @@ pub enum Error {
         table: String,
         /// What the lake says.
         #[source]
-        source: drumline_lake::Error,
+        source: Box<drumline_lake::Error>,
     },
     /// Threads could not be started.
     #[error("starting a thread for {purpose} failed: {source}")]

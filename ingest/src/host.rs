@@ -190,7 +190,12 @@ impl StreamHost {
 
     /// Ends every stream's right to publish: the call to the master is over, and so is what it assigned.
     pub fn revoke_all(&self) {
-        for (_, running) in self.streams.lock().unwrap_or_else(PoisonError::into_inner).drain() {
+        for (_, running) in self
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain()
+        {
             running.revoked.cancel();
         }
     }

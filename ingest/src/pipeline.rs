@@ -109,7 +109,8 @@ impl Pipeline {
                         Ok(report) => report,
                         Err(error) => Report::Failed(error),
                     },
-                    None => break,
+                    // It says why it ends, and ends only when this pipeline does.
+                    None => Report::Failed(Error::Bug { context: format!("the source of topic {} ended unasked", open.topic) }),
                 },
             };
             let failed = matches!(report, Report::Failed(_));

@@ -119,7 +119,7 @@ impl Roll {
     fn failed(&self, source: drumline_lake::Error) -> Error {
         Error::Stage {
             table: self.target.table.clone(),
-            source,
+            source: Box::new(source),
         }
     }
 }

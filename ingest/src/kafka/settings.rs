@@ -9,21 +9,22 @@ use rdkafka::error::KafkaError;
 use crate::{Error, Result};
 
 /// Settings a stream's exactness rests on; a definition that sets one is refused.
-const FIXED: [(&str, &str); 6] = [
+const FIXED: [(&str, &str); 7] = [
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     ("enable.partition.eof", "true"),
     ("isolation.level", "read_committed"),
     ("allow.auto.create.topics", "false"),
+    // Where positions beyond transaction markers and the ends of partitions come from.
+    ("statistics.interval.ms", "500"),
     // A position that Kafka no longer has is a failure to show, not a place to jump away from.
     ("auto.offset.reset", "error"),
 ];
 
 /// Settings that a definition may override.
-const CONSUMER_DEFAULTS: [(&str, &str); 7] = [
+const CONSUMER_DEFAULTS: [(&str, &str); 6] = [
     ("client.id", "drumline"),
     ("check.crcs", "true"),
-    ("statistics.interval.ms", "500"),
     ("fetch.wait.max.ms", "100"),
     // Bytes read ahead per topic: what bounds memory while a pipeline waits.
     ("queued.max.messages.kbytes", "32768"),
