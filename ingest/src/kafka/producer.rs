@@ -88,7 +88,11 @@ impl Producer {
                 }
             }
         }
-        if self.sent.fetch_add(1, Ordering::Relaxed).is_multiple_of(POLL_EVERY) {
+        if self
+            .sent
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(POLL_EVERY)
+        {
             self.inner.poll(Duration::ZERO);
             self.inner.context().failure()?;
         }
