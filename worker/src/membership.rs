@@ -9,8 +9,8 @@ use std::time::Duration;
 use drumline_ingest::{HostEvent, StreamHost};
 use drumline_proto::BUILD;
 use drumline_proto::v1::{
-    Heartbeat, Hello, Leaving, MasterMessage, WorkerMessage, cluster_client::ClusterClient, master_message,
-    worker_message,
+    Heartbeat, Hello, Leaving, MasterMessage, WorkerMessage, cluster_client::ClusterClient,
+    master_message, worker_message,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -80,7 +80,10 @@ impl Membership {
             match ended {
                 Ended::Shutdown => return Ok(()),
                 Ended::Refused(reason) => {
-                    return Err(Error::Refused { master: self.master.to_string(), reason });
+                    return Err(Error::Refused {
+                        master: self.master.to_string(),
+                        reason,
+                    });
                 }
                 Ended::Lost(reason) => self.wait_for_master(reason),
             }
@@ -105,7 +108,9 @@ impl Membership {
         });
     }
 
-    async fn open(&self) -> Result<(mpsc::Sender<WorkerMessage>, Streaming<MasterMessage>), String> {
+    async fn open(
+        &self,
+    ) -> Result<(mpsc::Sender<WorkerMessage>, Streaming<MasterMessage>), String> {
         let channel = connect(&self.master).await?;
         let (outgoing, receiver) = mpsc::channel(OUTGOING);
         let _ = outgoing.try_send(message(worker_message::Message::Hello(self.hello.clone())));
@@ -113,7 +118,13 @@ impl Membership {
             .max_decoding_message_size(usize::MAX)
             .join(ReceiverStream::new(receiver))
             .await
-            .map_err(|status| format!("{} does not take workers: {}", self.master, status.message()))?;
+            .map_err(|status| {
+                format!(
+                    "{} does not take workers: {}",
+                    self.master,
+                    status.message()
+                )
+            })?;
         Ok((outgoing, incoming.into_inner()))
     }
 
@@ -170,18 +181,25 @@ impl Membership {
                 *beats = tokio::time::interval(period);
                 beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                 info!(master = %self.master, lake = welcome.lake, "joined the cluster");
-                self.state.send_replace(State::Joined { lake: welcome.lake });
+                self.state
+                    .send_replace(State::Joined { lake: welcome.lake });
             }
-            master_message::Message::Refused(refused) => return Some(Ended::Refused(refused.reason)),
+            master_message::Message::Refused(refused) => {
+                return Some(Ended::Refused(refused.reason));
+            }
             master_message::Message::Assign(assign) => self.streams.assign(assign),
-            master_message::Message::Revoke(revoke) => self.streams.revoke(&revoke.stream, revoke.epoch),
+            master_message::Message::Revoke(revoke) => {
+                self.streams.revoke(&revoke.stream, revoke.epoch)
+            }
             master_message::Message::OfferAnswer(answer) => self.streams.offer_answer(answer),
             master_message::Message::Probe(probe) => {
                 let (streams, probed) = (Arc::clone(&self.streams), probed.clone());
                 // Ends by its own time limits; its answer goes nowhere once the call is over.
                 tokio::spawn(async move {
                     let result = streams.probe(&probe).await;
-                    let _ = probed.send(message(worker_message::Message::ProbeResult(result))).await;
+                    let _ = probed
+                        .send(message(worker_message::Message::ProbeResult(result)))
+                        .await;
                 });
             }
         }
@@ -211,7 +229,9 @@ fn stream_message(event: HostEvent) -> WorkerMessage {
 }
 
 fn message(message: worker_message::Message) -> WorkerMessage {
-    WorkerMessage { message: Some(message) }
+    WorkerMessage {
+        message: Some(message),
+    }
 }
 
 /// What the worker says of itself when it joins.

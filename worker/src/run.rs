@@ -53,7 +53,9 @@ impl Handle {
     pub async fn wait(self) -> Result<(), Error> {
         match self.ended.await {
             Ok(result) => result,
-            Err(error) => Err(Error::Bug { context: format!("the worker ended badly: {error}") }),
+            Err(error) => Err(Error::Bug {
+                context: format!("the worker ended badly: {error}"),
+            }),
         }
     }
 
@@ -71,10 +73,14 @@ pub async fn start(options: Options) -> Result<Handle, Error> {
     })?;
     let listener = TcpListener::bind(options.listen)
         .await
-        .map_err(|source| Error::Listen { address: options.listen, source })?;
-    let address = listener
-        .local_addr()
-        .map_err(|source| Error::Listen { address: options.listen, source })?;
+        .map_err(|source| Error::Listen {
+            address: options.listen,
+            source,
+        })?;
+    let address = listener.local_addr().map_err(|source| Error::Listen {
+        address: options.listen,
+        source,
+    })?;
     let url = advertised(address)?;
     let id = options.id.clone().unwrap_or_else(random_id);
 
@@ -86,13 +92,15 @@ pub async fn start(options: Options) -> Result<Handle, Error> {
     let tasks = TaskHost::new(engine_options)?;
     // One memory pool for tasks and streams.
     let runtime = Arc::clone(tasks.runtime());
-    let session = move || drumline_engine::local_session(&runtime, &BTreeMap::new()).map_err(Into::into);
+    let session =
+        move || drumline_engine::local_session(&runtime, &BTreeMap::new()).map_err(Into::into);
     let (streams, stream_events) =
         StreamHost::new(drumline_ingest::Options::new(stores, Arc::new(session)));
 
     let shutdown = CancellationToken::new();
-    let (state, state_receiver) =
-        watch::channel(State::Waiting { reason: "not asked yet".to_owned() });
+    let (state, state_receiver) = watch::channel(State::Waiting {
+        reason: "not asked yet".to_owned(),
+    });
     let streams = Arc::new(streams);
     let membership = Membership {
         master: options.master.clone(),
@@ -116,7 +124,9 @@ pub async fn start(options: Options) -> Result<Handle, Error> {
         let member = async {
             let result = match member.await {
                 Ok(result) => result,
-                Err(_) => Err(Error::Bug { context: "the membership thread ended badly".to_owned() }),
+                Err(_) => Err(Error::Bug {
+                    context: "the membership thread ended badly".to_owned(),
+                }),
             };
             token.cancel();
             result
@@ -125,7 +135,13 @@ pub async fn start(options: Options) -> Result<Handle, Error> {
         streams.shutdown().await;
         member.and(serving)
     });
-    Ok(Handle { id, url, state: state_receiver, shutdown, ended })
+    Ok(Handle {
+        id,
+        url,
+        state: state_receiver,
+        shutdown,
+        ended,
+    })
 }
 
 /// Runs membership on a thread and runtime of its own; the receiver gets how it ended.
@@ -134,8 +150,13 @@ fn on_own_thread(
     shutdown: CancellationToken,
 ) -> Result<tokio::sync::oneshot::Receiver<Result<(), Error>>, Error> {
     let (done, ended) = tokio::sync::oneshot::channel();
-    let bug = |error: std::io::Error| Error::Bug { context: format!("membership thread: {error}") };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(bug)?;
+    let bug = |error: std::io::Error| Error::Bug {
+        context: format!("membership thread: {error}"),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(bug)?;
     std::thread::Builder::new()
         .name("membership".to_owned())
         .spawn(move || {
@@ -154,7 +175,9 @@ fn advertised(address: SocketAddr) -> Result<Url, Error> {
         IpAddr::V6(ip) => format!("[{ip}]"),
     };
     let text = format!("http://{host}:{}", address.port());
-    Url::parse(&text).map_err(|error| Error::Bug { context: format!("own address {text}: {error}") })
+    Url::parse(&text).map_err(|error| Error::Bug {
+        context: format!("own address {text}: {error}"),
+    })
 }
 
 fn host_name() -> Option<String> {

@@ -11,10 +11,21 @@ pub(crate) struct ConnectionId(pub(crate) u64);
 
 #[derive(Debug)]
 pub(crate) enum Event {
-    Joined { hello: Hello, connection: ConnectionId },
+    Joined {
+        hello: Hello,
+        connection: ConnectionId,
+    },
     /// Any message is a sign of life; heartbeats also say what runs.
-    Heard { worker: String, connection: ConnectionId, load: Option<Load> },
-    Left { worker: String, connection: ConnectionId, reason: String },
+    Heard {
+        worker: String,
+        connection: ConnectionId,
+        load: Option<Load>,
+    },
+    Left {
+        worker: String,
+        connection: ConnectionId,
+        reason: String,
+    },
     Tick,
 }
 
@@ -28,9 +39,16 @@ pub(crate) struct Load {
 pub(crate) enum Action {
     /// The set of members has changed.
     PublishMembers,
-    AnnounceCame { worker: String },
-    AnnounceGone { worker: String, reason: String },
-    CloseConnection { connection: ConnectionId },
+    AnnounceCame {
+        worker: String,
+    },
+    AnnounceGone {
+        worker: String,
+        reason: String,
+    },
+    CloseConnection {
+        connection: ConnectionId,
+    },
 }
 
 #[derive(Debug)]
@@ -49,7 +67,10 @@ pub(crate) struct Membership {
 
 impl Membership {
     pub(crate) fn new(silence: Duration) -> Self {
-        Self { members: BTreeMap::new(), silence }
+        Self {
+            members: BTreeMap::new(),
+            silence,
+        }
     }
 
     pub(crate) fn members(&self) -> &BTreeMap<String, Member> {
@@ -59,14 +80,22 @@ impl Membership {
     pub(crate) fn step(&mut self, now: Instant, event: Event) -> Vec<Action> {
         match event {
             Event::Joined { hello, connection } => self.join(now, hello, connection),
-            Event::Heard { worker, connection, load } => {
+            Event::Heard {
+                worker,
+                connection,
+                load,
+            } => {
                 if let Some(member) = self.member_on(&worker, connection) {
                     member.last_heard = now;
                     member.load = load.unwrap_or(member.load);
                 }
                 Vec::new()
             }
-            Event::Left { worker, connection, reason } => match self.member_on(&worker, connection) {
+            Event::Left {
+                worker,
+                connection,
+                reason,
+            } => match self.member_on(&worker, connection) {
                 Some(_) => self.drop_member(worker, reason),
                 None => Vec::new(),
             },
@@ -75,7 +104,9 @@ impl Membership {
     }
 
     fn member_on(&mut self, worker: &str, connection: ConnectionId) -> Option<&mut Member> {
-        self.members.get_mut(worker).filter(|member| member.connection == connection)
+        self.members
+            .get_mut(worker)
+            .filter(|member| member.connection == connection)
     }
 
     fn join(&mut self, now: Instant, hello: Hello, connection: ConnectionId) -> Vec<Action> {
@@ -87,16 +118,25 @@ impl Membership {
         }
         self.members.insert(
             worker.clone(),
-            Member { hello, connection, load: Load::default(), last_heard: now },
+            Member {
+                hello,
+                connection,
+                load: Load::default(),
+                last_heard: now,
+            },
         );
         actions.extend([Action::PublishMembers, Action::AnnounceCame { worker }]);
         actions
     }
 
     fn drop_member(&mut self, worker: String, reason: String) -> Vec<Action> {
-        let Some(member) = self.members.remove(&worker) else { return Vec::new() };
+        let Some(member) = self.members.remove(&worker) else {
+            return Vec::new();
+        };
         vec![
-            Action::CloseConnection { connection: member.connection },
+            Action::CloseConnection {
+                connection: member.connection,
+            },
             Action::PublishMembers,
             Action::AnnounceGone { worker, reason },
         ]
@@ -110,6 +150,9 @@ impl Membership {
             .map(|(worker, _)| worker.clone())
             .collect();
         let reason = format!("no heartbeat for {} s", self.silence.as_secs());
-        silent.into_iter().flat_map(|worker| self.drop_member(worker, reason.clone())).collect()
+        silent
+            .into_iter()
+            .flat_map(|worker| self.drop_member(worker, reason.clone()))
+            .collect()
     }
 }

@@ -35,7 +35,10 @@ pub(crate) enum WorkerEvent {
     /// A worker is lost; it may still run, but nothing it says counts any more.
     Gone { worker: String, reason: String },
     /// A message about streams, from a worker that is a member.
-    Said { worker: String, message: WorkerMessage },
+    Said {
+        worker: String,
+        message: WorkerMessage,
+    },
 }
 
 /// The cluster's workers, for those who give them work. Cheap to clone.
@@ -64,7 +67,10 @@ impl Workers {
 
     /// Sends to a worker; silently nothing if it is no member (its loss is reported apart).
     pub(crate) async fn send(&self, worker: &str, message: MasterMessage) {
-        let command = runner::Command::Send { worker: worker.to_owned(), message };
+        let command = runner::Command::Send {
+            worker: worker.to_owned(),
+            message,
+        };
         let _ = self.commands.send(command).await;
     }
 }

@@ -20,9 +20,20 @@ use super::{SILENCE, WorkerEvent, Workers};
 pub(crate) enum Command {
     Event(Event),
     /// A new call: where to write to, and the token that ends it.
-    Open { connection: ConnectionId, outgoing: mpsc::Sender<MasterMessage>, closed: CancellationToken },
-    Message { worker: String, connection: ConnectionId, message: WorkerMessage },
-    Send { worker: String, message: MasterMessage },
+    Open {
+        connection: ConnectionId,
+        outgoing: mpsc::Sender<MasterMessage>,
+        closed: CancellationToken,
+    },
+    Message {
+        worker: String,
+        connection: ConnectionId,
+        message: WorkerMessage,
+    },
+    Send {
+        worker: String,
+        message: MasterMessage,
+    },
 }
 
 struct Connection {
@@ -41,7 +52,11 @@ struct Runner {
 /// The runner's handle, its future (ends when `shutdown` does), and what streams hear.
 pub(crate) fn start(
     shutdown: CancellationToken,
-) -> (Workers, impl Future<Output = ()> + Send, mpsc::UnboundedReceiver<WorkerEvent>) {
+) -> (
+    Workers,
+    impl Future<Output = ()> + Send,
+    mpsc::UnboundedReceiver<WorkerEvent>,
+) {
     let (commands, receiver) = mpsc::channel(1024);
     let (alive, alive_receiver) = watch::channel(Arc::from([]));
     let (status, status_receiver) = watch::channel(Arc::from([]));
@@ -55,7 +70,11 @@ pub(crate) fn start(
         status,
         streams,
     };
-    let workers = Workers { commands, alive: alive_receiver, status: status_receiver };
+    let workers = Workers {
+        commands,
+        alive: alive_receiver,
+        status: status_receiver,
+    };
     (workers, runner.run(receiver, shutdown), stream_events)
 }
 
@@ -89,27 +108,49 @@ impl Runner {
     fn perform(&mut self, command: Command) {
         match command {
             Command::Event(event) => self.step(event),
-            Command::Open { connection, outgoing, closed } => {
-                self.connections.insert(connection, Connection { outgoing, closed });
+            Command::Open {
+                connection,
+                outgoing,
+                closed,
+            } => {
+                self.connections
+                    .insert(connection, Connection { outgoing, closed });
             }
-            Command::Message { worker, connection, message } => self.hear(worker, connection, message),
+            Command::Message {
+                worker,
+                connection,
+                message,
+            } => self.hear(worker, connection, message),
             Command::Send { worker, message } => self.send(&worker, message),
         }
     }
 
     fn hear(&mut self, worker: String, connection: ConnectionId, message: WorkerMessage) {
         let load = match &message.message {
-            Some(worker_message::Message::Heartbeat(beat)) => {
-                Some(Load { running_tasks: beat.running_tasks, memory_bytes: beat.memory_bytes })
-            }
+            Some(worker_message::Message::Heartbeat(beat)) => Some(Load {
+                running_tasks: beat.running_tasks,
+                memory_bytes: beat.memory_bytes,
+            }),
             _ => None,
         };
         let is_heartbeat = load.is_some();
-        self.step(Event::Heard { worker: worker.clone(), connection, load });
-        let current = self.membership.members().get(&worker).is_some_and(|m| m.connection == connection);
+        self.step(Event::Heard {
+            worker: worker.clone(),
+            connection,
+            load,
+        });
+        let current = self
+            .membership
+            .members()
+            .get(&worker)
+            .is_some_and(|m| m.connection == connection);
         match message.message {
             Some(worker_message::Message::Leaving(_)) => {
-                self.step(Event::Left { worker, connection, reason: "it was stopped".to_owned() });
+                self.step(Event::Left {
+                    worker,
+                    connection,
+                    reason: "it was stopped".to_owned(),
+                });
             }
             _ if is_heartbeat => self.publish_status(),
             // From a call that is over: whatever it offers belongs to an epoch that is revoked.
@@ -121,12 +162,20 @@ impl Runner {
     }
 
     fn send(&mut self, worker: &str, message: MasterMessage) {
-        let Some(member) = self.membership.members().get(worker) else { return };
+        let Some(member) = self.membership.members().get(worker) else {
+            return;
+        };
         let connection = member.connection;
-        let Some(open) = self.connections.get(&connection) else { return };
+        let Some(open) = self.connections.get(&connection) else {
+            return;
+        };
         if open.outgoing.try_send(message).is_err() {
             let reason = "it does not read what the master sends".to_owned();
-            self.step(Event::Left { worker: worker.to_owned(), connection, reason });
+            self.step(Event::Left {
+                worker: worker.to_owned(),
+                connection,
+                reason,
+            });
         }
     }
 
@@ -157,7 +206,11 @@ impl Runner {
             .iter()
             .filter_map(|(id, member)| {
                 let url = Url::parse(&member.hello.url).ok()?;
-                Some(WorkerTarget { id: id.clone(), url, cores: member.hello.cores })
+                Some(WorkerTarget {
+                    id: id.clone(),
+                    url,
+                    cores: member.hello.cores,
+                })
             })
             .collect();
         self.alive.send_replace(targets.into());

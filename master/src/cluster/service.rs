@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use drumline_proto::BUILD;
 use drumline_proto::v1::{
-    ClusterStatusRequest, ClusterStatusResponse, Hello, MasterMessage, Refused, Welcome, WorkerMessage,
-    cluster_server::Cluster, master_message, worker_message,
+    ClusterStatusRequest, ClusterStatusResponse, Hello, MasterMessage, Refused, Welcome,
+    WorkerMessage, cluster_server::Cluster, master_message, worker_message,
 };
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -39,8 +39,15 @@ struct Identity {
 
 impl ClusterService {
     pub(crate) fn new(workers: Workers, cluster_id: String, lake: String) -> Self {
-        let identity = Identity { cluster_id, lake, next_connection: AtomicU64::new(1) };
-        Self { workers, identity: Arc::new(identity) }
+        let identity = Identity {
+            cluster_id,
+            lake,
+            next_connection: AtomicU64::new(1),
+        };
+        Self {
+            workers,
+            identity: Arc::new(identity),
+        }
     }
 
     fn welcome(&self) -> MasterMessage {
@@ -63,23 +70,36 @@ impl Cluster for ClusterService {
         let mut incoming = request.into_inner();
         let first = incoming.message().await?.and_then(|first| first.message);
         let Some(worker_message::Message::Hello(hello)) = first else {
-            return Err(Status::invalid_argument("the first message of a worker must be its hello"));
+            return Err(Status::invalid_argument(
+                "the first message of a worker must be its hello",
+            ));
         };
         if let Some(reason) = refusal(&hello) {
             let refused = message(master_message::Message::Refused(Refused { reason }));
             return Ok(Response::new(futures::stream::iter([Ok(refused)]).boxed()));
         }
 
-        let connection = ConnectionId(self.identity.next_connection.fetch_add(1, Ordering::Relaxed));
+        let connection = ConnectionId(
+            self.identity
+                .next_connection
+                .fetch_add(1, Ordering::Relaxed),
+        );
         let (outgoing, receiver) = mpsc::channel(OUTGOING);
         let _ = outgoing.try_send(self.welcome());
         let closed = CancellationToken::new();
         let worker = hello.worker_id.clone();
         let commands = self.workers.commands.clone();
         let stopping = |_| Status::unavailable("the master is stopping");
-        let open = Command::Open { connection, outgoing, closed: closed.clone() };
+        let open = Command::Open {
+            connection,
+            outgoing,
+            closed: closed.clone(),
+        };
         commands.send(open).await.map_err(stopping)?;
-        commands.send(Command::Event(Event::Joined { hello, connection })).await.map_err(stopping)?;
+        commands
+            .send(Command::Event(Event::Joined { hello, connection }))
+            .await
+            .map_err(stopping)?;
 
         // Ends with the call itself: when the worker goes, or when the outgoing half is dropped.
         let reader_closed = closed.clone();
@@ -99,9 +119,17 @@ impl Cluster for ClusterService {
                     },
                 }
             };
-            let _ = commands.send(Command::Event(Event::Left { worker, connection, reason })).await;
+            let _ = commands
+                .send(Command::Event(Event::Left {
+                    worker,
+                    connection,
+                    reason,
+                }))
+                .await;
         });
-        let outgoing = ReceiverStream::new(receiver).map(Ok).take_until(closed.cancelled_owned());
+        let outgoing = ReceiverStream::new(receiver)
+            .map(Ok)
+            .take_until(closed.cancelled_owned());
         Ok(Response::new(outgoing.boxed()))
     }
 
@@ -119,7 +147,9 @@ impl Cluster for ClusterService {
 }
 
 fn message(message: master_message::Message) -> MasterMessage {
-    MasterMessage { message: Some(message) }
+    MasterMessage {
+        message: Some(message),
+    }
 }
 
 /// Why this worker cannot join, if it cannot.
@@ -132,7 +162,10 @@ fn refusal(hello: &Hello) -> Option<String> {
     }
     let id_is_plain = !hello.worker_id.is_empty()
         && hello.worker_id.len() <= 64
-        && hello.worker_id.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        && hello
+            .worker_id
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     if !id_is_plain {
         return Some(format!(
             "worker id `{}`: use 1 to 64 of letters, digits, `-`, `_`, `.`",
@@ -141,6 +174,9 @@ fn refusal(hello: &Hello) -> Option<String> {
     }
     match Url::parse(&hello.url) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.host_str().is_some() => None,
-        _ => Some(format!("worker url `{}` is not an http(s) url", hello.url.escape_default())),
+        _ => Some(format!(
+            "worker url `{}` is not an http(s) url",
+            hello.url.escape_default()
+        )),
     }
 }

@@ -8,17 +8,31 @@ use super::membership::{Action, ConnectionId, Event, Membership};
 const SILENCE: Duration = Duration::from_secs(5);
 
 fn joined(worker: &str, connection: u64) -> Event {
-    let hello = Hello { worker_id: worker.to_owned(), ..Hello::default() };
-    Event::Joined { hello, connection: ConnectionId(connection) }
+    let hello = Hello {
+        worker_id: worker.to_owned(),
+        ..Hello::default()
+    };
+    Event::Joined {
+        hello,
+        connection: ConnectionId(connection),
+    }
 }
 
 fn heard(worker: &str, connection: u64) -> Event {
-    Event::Heard { worker: worker.to_owned(), connection: ConnectionId(connection), load: None }
+    Event::Heard {
+        worker: worker.to_owned(),
+        connection: ConnectionId(connection),
+        load: None,
+    }
 }
 
 fn left(worker: &str, connection: u64) -> Event {
     let reason = "gone".to_owned();
-    Event::Left { worker: worker.to_owned(), connection: ConnectionId(connection), reason }
+    Event::Left {
+        worker: worker.to_owned(),
+        connection: ConnectionId(connection),
+        reason,
+    }
 }
 
 fn gone(actions: &[Action]) -> Vec<&str> {
@@ -41,7 +55,9 @@ fn silent_worker_is_dropped_and_talking_one_stays() {
     assert!(gone(&membership.step(start + SILENCE, Event::Tick)).is_empty());
     let actions = membership.step(start + Duration::from_secs(6), Event::Tick);
     assert_eq!(gone(&actions), ["a"]);
-    assert!(actions.contains(&Action::CloseConnection { connection: ConnectionId(1) }));
+    assert!(actions.contains(&Action::CloseConnection {
+        connection: ConnectionId(1)
+    }));
     assert!(membership.members().contains_key("b"));
 }
 
@@ -52,7 +68,12 @@ fn worker_that_joins_again_is_lost_first() {
     membership.step(now, joined("a", 1));
     let actions = membership.step(now, joined("a", 2));
     assert_eq!(gone(&actions), ["a"]);
-    assert_eq!(actions.last(), Some(&Action::AnnounceCame { worker: "a".to_owned() }));
+    assert_eq!(
+        actions.last(),
+        Some(&Action::AnnounceCame {
+            worker: "a".to_owned()
+        })
+    );
     // The end of the old call comes late and changes nothing.
     assert!(membership.step(now, left("a", 1)).is_empty());
     assert!(membership.members().contains_key("a"));

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use arrow::datatypes::SchemaRef;
 use drumline_lake::{Catalog, Change, Format, StreamObject, TableName};
-use drumline_proto::v1::{ApplyStreamResponse, Failure, FailureKind, ProbeResult, StreamDefinition};
+use drumline_proto::v1::{
+    ApplyStreamResponse, Failure, FailureKind, ProbeResult, StreamDefinition,
+};
 
 use super::runner::Streams;
 use super::tables::{StreamTables, Target};
@@ -37,9 +39,16 @@ fn refusal(
     message: impl Into<String>,
     hint: impl Into<String>,
 ) -> Refusal {
-    let failure =
-        Failure { kind: kind.into(), message: message.into(), hint: hint.into(), ..Failure::default() };
-    Refusal { key: key.into(), failure }
+    let failure = Failure {
+        kind: kind.into(),
+        message: message.into(),
+        hint: hint.into(),
+        ..Failure::default()
+    };
+    Refusal {
+        key: key.into(),
+        failure,
+    }
 }
 
 impl Applier {
@@ -47,22 +56,37 @@ impl Applier {
         fill_in(&mut definition);
         match self.checked(definition).await {
             Ok(response) => response,
-            Err(Refusal { key, failure }) => {
-                ApplyStreamResponse { failure: Some(failure), key, ..ApplyStreamResponse::default() }
-            }
+            Err(Refusal { key, failure }) => ApplyStreamResponse {
+                failure: Some(failure),
+                key,
+                ..ApplyStreamResponse::default()
+            },
         }
     }
 
-    async fn checked(&self, mut definition: StreamDefinition) -> Result<ApplyStreamResponse, Refusal> {
+    async fn checked(
+        &self,
+        mut definition: StreamDefinition,
+    ) -> Result<ApplyStreamResponse, Refusal> {
         check_names(&definition)?;
         let lake_error = |error: drumline_lake::Error| {
             let failure = service::failure_of(&Error::from(error));
-            Refusal { key: "lake".to_owned(), failure }
+            Refusal {
+                key: "lake".to_owned(),
+                failure,
+            }
         };
-        self.catalog.lake().check_writable().await.map_err(lake_error)?;
+        self.catalog
+            .lake()
+            .check_writable()
+            .await
+            .map_err(lake_error)?;
         let probed = self.probe(&definition).await?;
         if let Some(failure) = probed.failure {
-            return Err(Refusal { key: probed.key, failure });
+            return Err(Refusal {
+                key: probed.key,
+                failure,
+            });
         }
         let targets = targets(&definition, &probed)?;
         self.tables.ensure(&targets).await.map_err(|(key, error)| {
@@ -70,33 +94,62 @@ impl Applier {
             Refusal { key, failure }
         })?;
 
-        let before = self.catalog.refresh().await.map_err(lake_error)?.stream(&definition.name).cloned();
+        let before = self
+            .catalog
+            .refresh()
+            .await
+            .map_err(lake_error)?
+            .stream(&definition.name)
+            .cloned();
         // Changing a stream leaves it paused or running as it was.
-        definition.paused = before.as_ref().map_or(definition.paused, |before| before.paused);
+        definition.paused = before
+            .as_ref()
+            .map_or(definition.paused, |before| before.paused);
         let text = service::encode(&definition).map_err(|error| {
             let failure = service::failure_of(&error);
-            Refusal { key: "stream".to_owned(), failure }
+            Refusal {
+                key: "stream".to_owned(),
+                failure,
+            }
         })?;
         let created = before.is_none();
-        let changed = before.as_ref().is_none_or(|before| before.definition != text);
+        let changed = before
+            .as_ref()
+            .is_none_or(|before| before.definition != text);
         if changed {
             let revision = before.map_or(1, |before| before.revision + 1);
             let name = definition.name.clone();
-            let stream = StreamObject { definition: text, paused: definition.paused, revision };
+            let stream = StreamObject {
+                definition: text,
+                paused: definition.paused,
+                revision,
+            };
             self.catalog
-                .change(|_| Ok(vec![Change::PutStream { name: name.clone(), stream: stream.clone() }]))
+                .change(|_| {
+                    Ok(vec![Change::PutStream {
+                        name: name.clone(),
+                        stream: stream.clone(),
+                    }])
+                })
                 .await
                 .map_err(lake_error)?;
             let layout = Layout(probed.partitions.into_iter().collect());
             self.streams.put(definition, Some(layout)).await;
         }
-        Ok(ApplyStreamResponse { created, changed, ..ApplyStreamResponse::default() })
+        Ok(ApplyStreamResponse {
+            created,
+            changed,
+            ..ApplyStreamResponse::default()
+        })
     }
 
     async fn probe(&self, definition: &StreamDefinition) -> Result<ProbeResult, Refusal> {
         let mut alive = self.workers.subscribe();
         let joined = alive.wait_for(|workers| !workers.is_empty());
-        if tokio::time::timeout(std::time::Duration::from_secs(10), joined).await.is_err() {
+        if tokio::time::timeout(std::time::Duration::from_secs(10), joined)
+            .await
+            .is_err()
+        {
             return Err(refusal(
                 FailureKind::Retryable,
                 "stream",
@@ -108,7 +161,10 @@ impl Applier {
             refusal(
                 FailureKind::Retryable,
                 "brokers",
-                format!("no worker could say in time whether brokers `{}` can be used", definition.brokers),
+                format!(
+                    "no worker could say in time whether brokers `{}` can be used",
+                    definition.brokers
+                ),
                 "check that the workers reach the brokers, then apply again",
             )
         })
@@ -137,15 +193,29 @@ fn check_names(definition: &StreamDefinition) -> Result<(), Refusal> {
     let name = &definition.name;
     let plain = !name.is_empty()
         && name.len() <= 64
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     if !plain {
-        return Err(user("name", format!("`{name}` is no stream name"), "use 1 to 64 of letters, digits, `_`, `-`"));
+        return Err(user(
+            "name",
+            format!("`{name}` is no stream name"),
+            "use 1 to 64 of letters, digits, `_`, `-`",
+        ));
     }
     if definition.brokers.is_empty() {
-        return Err(user("brokers", "no brokers are named", "give `host:port`, several separated by commas"));
+        return Err(user(
+            "brokers",
+            "no brokers are named",
+            "give `host:port`, several separated by commas",
+        ));
     }
     if definition.topics.is_empty() {
-        return Err(user("topic", format!("stream {name} has no topic"), "add a `[[topic]]`"));
+        return Err(user(
+            "topic",
+            format!("stream {name} has no topic"),
+            "add a `[[topic]]`",
+        ));
     }
     let mut tables = BTreeSet::from([definition.dead_letters.as_str()]);
     let mut topics = BTreeSet::new();
@@ -155,8 +225,15 @@ fn check_names(definition: &StreamDefinition) -> Result<(), Refusal> {
             return Err(user(format!("topic[{at}].topic"), message, "merge the two"));
         }
         if !tables.insert(topic.table.as_str()) {
-            let message = format!("table {} is already the target of something else", topic.table);
-            return Err(user(format!("topic[{at}].table"), message, "give each topic a table of its own"));
+            let message = format!(
+                "table {} is already the target of something else",
+                topic.table
+            );
+            return Err(user(
+                format!("topic[{at}].table"),
+                message,
+                "give each topic a table of its own",
+            ));
         }
     }
     Ok(())
@@ -167,7 +244,10 @@ fn targets(definition: &StreamDefinition, probed: &ProbeResult) -> Result<Vec<Ta
     let mut targets = Vec::new();
     for (at, topic) in definition.topics.iter().enumerate() {
         let key = format!("topic[{at}].table");
-        let schema = probed.table_schemas.get(&topic.topic).and_then(|ipc| decode_schema(ipc));
+        let schema = probed
+            .table_schemas
+            .get(&topic.topic)
+            .and_then(|ipc| decode_schema(ipc));
         let Some(schema) = schema else {
             let message = format!("the worker sent no columns for topic {}", topic.topic);
             return Err(refusal(FailureKind::Bug, key, message, ""));
@@ -183,7 +263,12 @@ fn targets(definition: &StreamDefinition, probed: &ProbeResult) -> Result<Vec<Ta
         });
     }
     let Some(schema) = decode_schema(&probed.dead_letter_schema) else {
-        return Err(refusal(FailureKind::Bug, "dead_letters", "the worker sent no columns for dead letters", ""));
+        return Err(refusal(
+            FailureKind::Bug,
+            "dead_letters",
+            "the worker sent no columns for dead letters",
+            "",
+        ));
     };
     targets.push(Target {
         name: table_name(&definition.dead_letters, "dead_letters")?,
@@ -197,14 +282,19 @@ fn targets(definition: &StreamDefinition, probed: &ProbeResult) -> Result<Vec<Ta
 }
 
 fn table_name(text: &str, key: &str) -> Result<TableName, Refusal> {
-    TableName::parse(text).map_err(|error| user(key, error.to_string(), "use `name` or `schema.name`"))
+    TableName::parse(text)
+        .map_err(|error| user(key, error.to_string(), "use `name` or `schema.name`"))
 }
 
 fn format(text: &str, key: &str) -> Result<Format, Refusal> {
     match text {
         "parquet" => Ok(Format::Parquet),
         "delta" => Ok(Format::Delta),
-        other => Err(user(key, format!("`{other}` is no table format"), "use `parquet` or `delta`")),
+        other => Err(user(
+            key,
+            format!("`{other}` is no table format"),
+            "use `parquet` or `delta`",
+        )),
     }
 }
 

@@ -21,7 +21,11 @@ pub(crate) fn balance(
     let mut larger = partitions.len() % workers.len();
 
     // Those that hold the most keep the larger shares, so that fewer partitions move.
-    let held = |worker: &String| current.get(worker).map_or(0, |held| held.intersection(partitions).count());
+    let held = |worker: &String| {
+        current
+            .get(worker)
+            .map_or(0, |held| held.intersection(partitions).count())
+    };
     let mut by_holding: Vec<&String> = workers.iter().collect();
     by_holding.sort_by_key(|worker| std::cmp::Reverse(held(worker)));
 
@@ -66,7 +70,13 @@ mod tests {
     use super::*;
 
     fn set(numbers: impl IntoIterator<Item = i32>) -> BTreeSet<Partition> {
-        numbers.into_iter().map(|partition| Partition { topic: "t".to_owned(), partition }).collect()
+        numbers
+            .into_iter()
+            .map(|partition| Partition {
+                topic: "t".to_owned(),
+                partition,
+            })
+            .collect()
     }
 
     fn names(count: usize) -> BTreeSet<String> {
@@ -80,7 +90,10 @@ mod tests {
         left.remove("w1");
         let after = balance(&set(0..6), &left, &before);
         for worker in &left {
-            assert!(before[worker].is_subset(&after[worker]), "{worker} lost a partition it held");
+            assert!(
+                before[worker].is_subset(&after[worker]),
+                "{worker} lost a partition it held"
+            );
         }
     }
 

@@ -22,23 +22,63 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A stream was applied or found in the catalog. `layout`: known from a probe just made.
-    StreamPut { definition: Arc<StreamDefinition>, layout: Option<Layout> },
-    StreamDeleted { stream: String },
-    WorkerCame { worker: String },
-    WorkerGone { worker: String },
-    StreamProbed { stream: String, worker: String, result: Result<Layout, String> },
-    TablesRead { stream: String, read: u64, result: Result<TableOffsets, String> },
-    Offered { worker: String, offer: Offer },
-    CommitEnded { stream: String, commit: CommitId, result: Result<TableOffsets, String> },
-    AssignmentFailed { worker: String, stream: String, epoch: u64, reason: String },
-    EndsReported { worker: String, stream: String, epoch: u64, ends: BTreeMap<Partition, i64> },
+    StreamPut {
+        definition: Arc<StreamDefinition>,
+        layout: Option<Layout>,
+    },
+    StreamDeleted {
+        stream: String,
+    },
+    WorkerCame {
+        worker: String,
+    },
+    WorkerGone {
+        worker: String,
+    },
+    StreamProbed {
+        stream: String,
+        worker: String,
+        result: Result<Layout, String>,
+    },
+    TablesRead {
+        stream: String,
+        read: u64,
+        result: Result<TableOffsets, String>,
+    },
+    Offered {
+        worker: String,
+        offer: Offer,
+    },
+    CommitEnded {
+        stream: String,
+        commit: CommitId,
+        result: Result<TableOffsets, String>,
+    },
+    AssignmentFailed {
+        worker: String,
+        stream: String,
+        epoch: u64,
+        reason: String,
+    },
+    EndsReported {
+        worker: String,
+        stream: String,
+        epoch: u64,
+        ends: BTreeMap<Partition, i64>,
+    },
     Tick,
 }
 
 #[derive(Debug, PartialEq)]
 pub(crate) enum Action {
-    ProbeStream { worker: String, definition: Arc<StreamDefinition> },
-    ReadTables { definition: Arc<StreamDefinition>, read: u64 },
+    ProbeStream {
+        worker: String,
+        definition: Arc<StreamDefinition>,
+    },
+    ReadTables {
+        definition: Arc<StreamDefinition>,
+        read: u64,
+    },
     AssignPartitions {
         worker: String,
         definition: Arc<StreamDefinition>,
@@ -46,9 +86,21 @@ pub(crate) enum Action {
         partitions: BTreeSet<Partition>,
         offsets: TableOffsets,
     },
-    RevokeEpoch { worker: String, stream: String, epoch: u64 },
-    CommitOffer { definition: Arc<StreamDefinition>, commit: CommitId, offer: Offer },
-    AnswerOffer { stream: String, commit: CommitId, refusal: Option<String> },
+    RevokeEpoch {
+        worker: String,
+        stream: String,
+        epoch: u64,
+    },
+    CommitOffer {
+        definition: Arc<StreamDefinition>,
+        commit: CommitId,
+        offer: Offer,
+    },
+    AnswerOffer {
+        stream: String,
+        commit: CommitId,
+        refusal: Option<String>,
+    },
 }
 
 /// An offer, told apart from every other of its stream.
@@ -62,13 +114,19 @@ pub(crate) struct CommitId {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Topics not seen yet: waits for a worker, or for the one that looks at them.
-    Probing { asked: Option<(String, Instant)> },
+    Probing {
+        asked: Option<(String, Instant)>,
+    },
     /// Waits for commits of revoked epochs to end.
     Settling,
     /// The tables are being read for their offsets; the answer to an earlier read is too old.
-    Reading { read: u64 },
+    Reading {
+        read: u64,
+    },
     Running,
-    Waiting { until: Instant },
+    Waiting {
+        until: Instant,
+    },
     Paused,
 }
 
@@ -102,7 +160,11 @@ pub(crate) struct Coordinator {
 impl Coordinator {
     /// `first_epoch` must be above every epoch of an earlier run of the master.
     pub(crate) fn new(first_epoch: u64) -> Self {
-        Self { streams: BTreeMap::new(), workers: BTreeSet::new(), next_epoch: first_epoch }
+        Self {
+            streams: BTreeMap::new(),
+            workers: BTreeSet::new(),
+            next_epoch: first_epoch,
+        }
     }
 
     pub(crate) fn streams(&self) -> &BTreeMap<String, Stream> {
@@ -123,23 +185,45 @@ impl Coordinator {
                 self.streams.values_mut().for_each(Stream::reshare);
             }
             Event::WorkerGone { worker } => self.lose(&worker),
-            Event::StreamProbed { stream, worker, result } => {
+            Event::StreamProbed {
+                stream,
+                worker,
+                result,
+            } => {
                 if let Some(stream) = self.streams.get_mut(&stream) {
                     stream.probed(now, &worker, result);
                 }
             }
-            Event::TablesRead { stream, read, result } => self.assign(now, &stream, read, result, &mut actions),
+            Event::TablesRead {
+                stream,
+                read,
+                result,
+            } => self.assign(now, &stream, read, result, &mut actions),
             Event::Offered { worker, offer } => self.offered(worker, offer, &mut actions),
-            Event::CommitEnded { stream, commit, result } => {
+            Event::CommitEnded {
+                stream,
+                commit,
+                result,
+            } => {
                 self.commit_ended(now, stream, commit, result, &mut actions);
             }
-            Event::AssignmentFailed { worker, stream, epoch, reason } => {
+            Event::AssignmentFailed {
+                worker,
+                stream,
+                epoch,
+                reason,
+            } => {
                 if let Some(stream) = self.current(&stream, &worker, epoch) {
                     stream.shares.remove(&worker);
                     stream.fail(now, format!("worker {worker}: {reason}"));
                 }
             }
-            Event::EndsReported { worker, stream, epoch, ends } => {
+            Event::EndsReported {
+                worker,
+                stream,
+                epoch,
+                ends,
+            } => {
                 if let Some(stream) = self.current(&stream, &worker, epoch) {
                     stream.ends.extend(ends);
                 }
@@ -154,7 +238,10 @@ impl Coordinator {
 
     /// Whether a worker's share of a stream has this epoch.
     pub(crate) fn holds(&self, stream: &str, worker: &str, epoch: u64) -> bool {
-        let share = self.streams.get(stream).and_then(|stream| stream.shares.get(worker));
+        let share = self
+            .streams
+            .get(stream)
+            .and_then(|stream| stream.shares.get(worker));
         share.is_some_and(|share| share.epoch == epoch)
     }
 
@@ -165,7 +252,12 @@ impl Coordinator {
         (share.epoch == epoch).then_some(stream)
     }
 
-    fn put(&mut self, definition: Arc<StreamDefinition>, layout: Option<Layout>, actions: &mut Vec<Action>) {
+    fn put(
+        &mut self,
+        definition: Arc<StreamDefinition>,
+        layout: Option<Layout>,
+        actions: &mut Vec<Action>,
+    ) {
         let name = definition.name.clone();
         let phase = match (definition.paused, &layout) {
             (true, _) => Phase::Paused,
@@ -201,14 +293,19 @@ impl Coordinator {
             if stream.shares.remove(worker).is_some() {
                 stream.reshare();
             }
-            if matches!(&stream.phase, Phase::Probing { asked: Some((asked, _)) } if asked == worker) {
+            if matches!(&stream.phase, Phase::Probing { asked: Some((asked, _)) } if asked == worker)
+            {
                 stream.phase = Phase::Probing { asked: None };
             }
         }
     }
 
     fn offered(&mut self, worker: String, offer: Offer, actions: &mut Vec<Action>) {
-        let commit = CommitId { worker, epoch: offer.epoch, offer: offer.id };
+        let commit = CommitId {
+            worker,
+            epoch: offer.epoch,
+            offer: offer.id,
+        };
         let name = offer.stream.clone();
         let refuse = |commit, reason: String| Action::AnswerOffer {
             stream: name.clone(),
@@ -219,11 +316,20 @@ impl Coordinator {
             let reason = format!("epoch {} of stream {name} is revoked", commit.epoch);
             return actions.push(refuse(commit, reason));
         };
-        let Some(share) = stream.shares.get(&commit.worker) else { return };
-        let foreign = offer.tables.iter().flat_map(|table| &table.ranges).find(|range| {
-            let partition = Partition { topic: range.topic.clone(), partition: range.partition };
-            !share.partitions.contains(&partition) || range.from > range.to
-        });
+        let Some(share) = stream.shares.get(&commit.worker) else {
+            return;
+        };
+        let foreign = offer
+            .tables
+            .iter()
+            .flat_map(|table| &table.ranges)
+            .find(|range| {
+                let partition = Partition {
+                    topic: range.topic.clone(),
+                    partition: range.partition,
+                };
+                !share.partitions.contains(&partition) || range.from > range.to
+            });
         if let Some(range) = foreign {
             let reason = format!(
                 "offsets [{}, {}) of {}/{} are not this worker's to offer",
@@ -234,7 +340,11 @@ impl Coordinator {
         // The same offer again (its answer is still to come) is not committed twice.
         if stream.committing.insert(commit.clone()) {
             let definition = Arc::clone(&stream.definition);
-            actions.push(Action::CommitOffer { definition, commit, offer });
+            actions.push(Action::CommitOffer {
+                definition,
+                commit,
+                offer,
+            });
         }
     }
 
@@ -257,7 +367,10 @@ impl Coordinator {
                 }
                 Err(reason) => {
                     // Part of the offer may have landed: its worker starts again from the tables.
-                    let current = stream.shares.get(&commit.worker).is_some_and(|s| s.epoch == commit.epoch);
+                    let current = stream
+                        .shares
+                        .get(&commit.worker)
+                        .is_some_and(|s| s.epoch == commit.epoch);
                     if current {
                         stream.revoke(&commit.worker, actions);
                         stream.fail(now, format!("commit: {reason}"));
@@ -265,7 +378,11 @@ impl Coordinator {
                 }
             }
         }
-        actions.push(Action::AnswerOffer { stream: name, commit, refusal });
+        actions.push(Action::AnswerOffer {
+            stream: name,
+            commit,
+            refusal,
+        });
     }
 
     fn assign(
@@ -276,7 +393,9 @@ impl Coordinator {
         result: Result<TableOffsets, String>,
         actions: &mut Vec<Action>,
     ) {
-        let Some(stream) = self.streams.get_mut(name) else { return };
+        let Some(stream) = self.streams.get_mut(name) else {
+            return;
+        };
         // Something changed while the tables were read: what was read may be old.
         if stream.phase != (Phase::Reading { read }) {
             return;
@@ -292,7 +411,13 @@ impl Coordinator {
                     }
                     let epoch = self.next_epoch;
                     self.next_epoch += 1;
-                    stream.shares.insert(worker.clone(), Share { epoch, partitions: partitions.clone() });
+                    stream.shares.insert(
+                        worker.clone(),
+                        Share {
+                            epoch,
+                            partitions: partitions.clone(),
+                        },
+                    );
                     actions.push(Action::AssignPartitions {
                         worker,
                         definition: Arc::clone(&stream.definition),
@@ -312,8 +437,11 @@ impl Stream {
     }
 
     fn wanted(&self, workers: &BTreeSet<String>) -> BTreeMap<String, BTreeSet<Partition>> {
-        let current =
-            self.shares.iter().map(|(worker, share)| (worker.clone(), share.partitions.clone())).collect();
+        let current = self
+            .shares
+            .iter()
+            .map(|(worker, share)| (worker.clone(), share.partitions.clone()))
+            .collect();
         balance(&self.partitions(), workers, &current)
     }
 
@@ -327,7 +455,11 @@ impl Stream {
     fn revoke(&mut self, worker: &str, actions: &mut Vec<Action>) {
         if let Some(share) = self.shares.remove(worker) {
             let stream = self.definition.name.clone();
-            actions.push(Action::RevokeEpoch { worker: worker.to_owned(), stream, epoch: share.epoch });
+            actions.push(Action::RevokeEpoch {
+                worker: worker.to_owned(),
+                stream,
+                epoch: share.epoch,
+            });
         }
     }
 
@@ -339,7 +471,9 @@ impl Stream {
     }
 
     fn fail(&mut self, now: Instant, reason: String) {
-        let wait = FIRST_RETRY.saturating_mul(1 << self.failures.min(5)).min(LAST_RETRY);
+        let wait = FIRST_RETRY
+            .saturating_mul(1 << self.failures.min(5))
+            .min(LAST_RETRY);
         self.failures += 1;
         self.last_error = Some(reason);
         self.phase = Phase::Waiting { until: now + wait };
@@ -370,17 +504,28 @@ impl Stream {
             }
             Phase::Probing { asked: None } => {
                 if let Some(worker) = workers.first() {
-                    self.phase = Phase::Probing { asked: Some((worker.clone(), now)) };
+                    self.phase = Phase::Probing {
+                        asked: Some((worker.clone(), now)),
+                    };
                     let definition = Arc::clone(&self.definition);
-                    actions.push(Action::ProbeStream { worker: worker.clone(), definition });
+                    actions.push(Action::ProbeStream {
+                        worker: worker.clone(),
+                        definition,
+                    });
                 }
             }
-            Phase::Probing { asked: Some((worker, since)) } if now - *since > PROBE_LIMIT => {
+            Phase::Probing {
+                asked: Some((worker, since)),
+            } if now - *since > PROBE_LIMIT => {
                 let reason = format!("worker {worker} did not answer about the topics");
                 self.fail(now, reason);
             }
             Phase::Settling => self.settle(workers, actions),
-            Phase::Probing { .. } | Phase::Waiting { .. } | Phase::Reading { .. } | Phase::Running | Phase::Paused => {}
+            Phase::Probing { .. }
+            | Phase::Waiting { .. }
+            | Phase::Reading { .. }
+            | Phase::Running
+            | Phase::Paused => {}
         }
     }
 
@@ -398,14 +543,18 @@ impl Stream {
         for worker in changed {
             self.revoke(&worker, actions);
         }
-        let revoked_commit_open = self
-            .committing
-            .iter()
-            .any(|commit| self.shares.get(&commit.worker).is_none_or(|share| share.epoch != commit.epoch));
+        let revoked_commit_open = self.committing.iter().any(|commit| {
+            self.shares
+                .get(&commit.worker)
+                .is_none_or(|share| share.epoch != commit.epoch)
+        });
         if !revoked_commit_open {
             self.reads += 1;
             self.phase = Phase::Reading { read: self.reads };
-            actions.push(Action::ReadTables { definition: Arc::clone(&self.definition), read: self.reads });
+            actions.push(Action::ReadTables {
+                definition: Arc::clone(&self.definition),
+                read: self.reads,
+            });
         }
     }
 }

@@ -35,7 +35,10 @@ pub(crate) struct Layout(pub(crate) BTreeMap<String, u32>);
 impl Layout {
     fn partitions(&self) -> impl Iterator<Item = Partition> {
         self.0.iter().flat_map(|(topic, count)| {
-            (0..*count).map(move |partition| Partition { topic: topic.clone(), partition: partition as i32 })
+            (0..*count).map(move |partition| Partition {
+                topic: topic.clone(),
+                partition: partition as i32,
+            })
         })
     }
 }
@@ -56,8 +59,10 @@ impl TableOffsets {
     /// while none of them has one: then the stream's `start_from` says. A table that has none beside one
     /// that has (its first commit failed, or it is new) may need all of the topic.
     fn resume_from(&self, partition: &Partition, targets: &BTreeSet<String>) -> Option<i64> {
-        let held: Vec<i64> =
-            targets.iter().filter_map(|table| self.0.get(table)?.get(partition).copied()).collect();
+        let held: Vec<i64> = targets
+            .iter()
+            .filter_map(|table| self.0.get(table)?.get(partition).copied())
+            .collect();
         if !held.is_empty() && held.len() < targets.len() {
             return Some(0);
         }
@@ -65,7 +70,10 @@ impl TableOffsets {
     }
 
     fn of(&self, partition: &Partition) -> BTreeMap<String, i64> {
-        let held = self.0.iter().filter_map(|(table, held)| Some((table.clone(), *held.get(partition)?)));
+        let held = self
+            .0
+            .iter()
+            .filter_map(|(table, held)| Some((table.clone(), *held.get(partition)?)));
         held.collect()
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use drumline_proto::v1::{
-    Assign, AssignedPartition, MasterMessage, OfferAnswer, Probe, ProbeResult, Revoke, StreamDefinition,
-    StreamStatus, WorkerMessage, master_message, worker_message,
+    Assign, AssignedPartition, MasterMessage, OfferAnswer, Probe, ProbeResult, Revoke,
+    StreamDefinition, StreamStatus, WorkerMessage, master_message, worker_message,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -25,10 +25,20 @@ const PROBE_LIMIT: Duration = Duration::from_secs(25);
 
 #[derive(Debug)]
 enum Command {
-    Put { definition: Arc<StreamDefinition>, layout: Option<Layout> },
-    Delete { stream: String },
-    Probe { definition: StreamDefinition, reply: oneshot::Sender<ProbeResult> },
-    Status { reply: oneshot::Sender<BTreeMap<String, StreamStatus>> },
+    Put {
+        definition: Arc<StreamDefinition>,
+        layout: Option<Layout>,
+    },
+    Delete {
+        stream: String,
+    },
+    Probe {
+        definition: StreamDefinition,
+        reply: oneshot::Sender<ProbeResult>,
+    },
+    Status {
+        reply: oneshot::Sender<BTreeMap<String, StreamStatus>>,
+    },
 }
 
 /// The streams of this master. Cheap to clone.
@@ -41,7 +51,10 @@ impl Streams {
     /// Starts or changes a stream whose definition is in the catalog.
     pub(crate) async fn put(&self, definition: StreamDefinition, layout: Option<Layout>) {
         let definition = Arc::new(definition);
-        let _ = self.commands.send(Command::Put { definition, layout }).await;
+        let _ = self
+            .commands
+            .send(Command::Put { definition, layout })
+            .await;
     }
 
     pub(crate) async fn delete(&self, stream: String) {
@@ -52,7 +65,10 @@ impl Streams {
     /// answered in time.
     pub(crate) async fn probe(&self, definition: StreamDefinition) -> Option<ProbeResult> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Probe { definition, reply }).await.ok()?;
+        self.commands
+            .send(Command::Probe { definition, reply })
+            .await
+            .ok()?;
         tokio::time::timeout(PROBE_LIMIT, answer).await.ok()?.ok()
     }
 
@@ -75,7 +91,12 @@ enum Done {
         commit: CommitId,
         result: Result<(TableOffsets, BTreeMap<String, TableProgress>), String>,
     },
-    Assigned { worker: String, stream: String, epoch: u64, result: Result<MasterMessage, String> },
+    Assigned {
+        worker: String,
+        stream: String,
+        epoch: u64,
+        result: Result<MasterMessage, String>,
+    },
 }
 
 enum Asker {
@@ -103,7 +124,9 @@ pub(crate) fn start(
     let (commands, receiver) = mpsc::channel(64);
     // Epochs grow over restarts of the master without being stored: microseconds since 1970 grow
     // faster than any master hands out epochs.
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let runner = Runner {
         coordinator: Coordinator::new(since_1970.as_micros() as u64),
         workers,
@@ -163,8 +186,13 @@ impl Runner {
         let id = self.next_probe;
         self.next_probe += 1;
         self.probes.insert(id, (worker.clone(), asker));
-        let probe = Probe { id, definition: Some(definition) };
-        self.workers.send(&worker, message(master_message::Message::Probe(probe))).await;
+        let probe = Probe {
+            id,
+            definition: Some(definition),
+        };
+        self.workers
+            .send(&worker, message(master_message::Message::Probe(probe)))
+            .await;
     }
 
     async fn hear(&mut self, event: WorkerEvent) {
@@ -182,19 +210,45 @@ impl Runner {
 
     async fn said(&mut self, worker: String, message: WorkerMessage) {
         match message.message {
-            Some(worker_message::Message::Offer(offer)) => self.step(Event::Offered { worker, offer }).await,
+            Some(worker_message::Message::Offer(offer)) => {
+                self.step(Event::Offered { worker, offer }).await
+            }
             Some(worker_message::Message::AssignmentFailed(failed)) => {
-                let reason = failed.failure.map(|failure| failure.message).unwrap_or_default();
+                let reason = failed
+                    .failure
+                    .map(|failure| failure.message)
+                    .unwrap_or_default();
                 let (stream, epoch) = (failed.stream, failed.epoch);
-                warn!(worker, stream, epoch, reason, "a worker could not go on with its share");
-                self.step(Event::AssignmentFailed { worker, stream, epoch, reason }).await;
+                warn!(
+                    worker,
+                    stream, epoch, reason, "a worker could not go on with its share"
+                );
+                self.step(Event::AssignmentFailed {
+                    worker,
+                    stream,
+                    epoch,
+                    reason,
+                })
+                .await;
             }
             Some(worker_message::Message::Positions(report)) => {
                 let ends = report.ends.into_iter().map(|end| {
-                    (Partition { topic: end.topic, partition: end.partition }, end.end)
+                    (
+                        Partition {
+                            topic: end.topic,
+                            partition: end.partition,
+                        },
+                        end.end,
+                    )
                 });
                 let (stream, epoch, ends) = (report.stream, report.epoch, ends.collect());
-                self.step(Event::EndsReported { worker, stream, epoch, ends }).await;
+                self.step(Event::EndsReported {
+                    worker,
+                    stream,
+                    epoch,
+                    ends,
+                })
+                .await;
             }
             Some(worker_message::Message::ProbeResult(result)) => {
                 match self.probes.remove(&result.id) {
@@ -206,7 +260,12 @@ impl Runner {
                             Some(failure) => Err(failure.message),
                             None => Ok(Layout(result.partitions.into_iter().collect())),
                         };
-                        self.step(Event::StreamProbed { stream, worker, result }).await;
+                        self.step(Event::StreamProbed {
+                            stream,
+                            worker,
+                            result,
+                        })
+                        .await;
                     }
                     None => {}
                 }
@@ -223,25 +282,56 @@ impl Runner {
 
     async fn finish(&mut self, done: Done) {
         match done {
-            Done::TablesRead { stream, read, result } => {
+            Done::TablesRead {
+                stream,
+                read,
+                result,
+            } => {
                 let result = result.map(|(offsets, progress)| {
                     self.statistics.read(&stream, progress);
                     offsets
                 });
-                self.step(Event::TablesRead { stream, read, result }).await;
+                self.step(Event::TablesRead {
+                    stream,
+                    read,
+                    result,
+                })
+                .await;
             }
-            Done::Committed { stream, commit, result } => {
+            Done::Committed {
+                stream,
+                commit,
+                result,
+            } => {
                 let result = result.map(|(offsets, progress)| {
                     self.statistics.committed(&stream, progress);
                     offsets
                 });
-                self.step(Event::CommitEnded { stream, commit, result }).await;
+                self.step(Event::CommitEnded {
+                    stream,
+                    commit,
+                    result,
+                })
+                .await;
             }
-            Done::Assigned { worker, stream, epoch, result } => match result {
+            Done::Assigned {
+                worker,
+                stream,
+                epoch,
+                result,
+            } => match result {
                 // Revoked while its targets were looked up: its revocation may have gone out already.
                 Ok(_) if !self.coordinator.holds(&stream, &worker, epoch) => {}
                 Ok(assign) => self.workers.send(&worker, assign).await,
-                Err(reason) => self.step(Event::AssignmentFailed { worker, stream, epoch, reason }).await,
+                Err(reason) => {
+                    self.step(Event::AssignmentFailed {
+                        worker,
+                        stream,
+                        epoch,
+                        reason,
+                    })
+                    .await
+                }
             },
         }
     }
@@ -255,41 +345,90 @@ impl Runner {
     async fn perform(&mut self, action: Action) {
         match action {
             Action::ProbeStream { worker, definition } => {
-                let asker = Asker::Coordinator { stream: definition.name.clone() };
+                let asker = Asker::Coordinator {
+                    stream: definition.name.clone(),
+                };
                 self.ask(worker, (*definition).clone(), asker).await;
             }
             Action::ReadTables { definition, read } => {
                 let tables = self.tables.clone();
                 self.steps.spawn(async move {
-                    let result = tables.read(&definition).await.map_err(|error| error.to_string());
-                    Done::TablesRead { stream: definition.name.clone(), read, result }
+                    let result = tables
+                        .read(&definition)
+                        .await
+                        .map_err(|error| error.to_string());
+                    Done::TablesRead {
+                        stream: definition.name.clone(),
+                        read,
+                        result,
+                    }
                 });
             }
-            Action::AssignPartitions { worker, definition, epoch, partitions, offsets } => {
+            Action::AssignPartitions {
+                worker,
+                definition,
+                epoch,
+                partitions,
+                offsets,
+            } => {
                 let tables = self.tables.clone();
                 let stream = definition.name.clone();
-                info!(worker, stream, epoch, partitions = partitions.len(), "assigning partitions");
+                info!(
+                    worker,
+                    stream,
+                    epoch,
+                    partitions = partitions.len(),
+                    "assigning partitions"
+                );
                 self.steps.spawn(async move {
-                    let result = assign_message(&tables, &definition, epoch, &partitions, &offsets).await;
-                    Done::Assigned { worker, stream, epoch, result }
+                    let result =
+                        assign_message(&tables, &definition, epoch, &partitions, &offsets).await;
+                    Done::Assigned {
+                        worker,
+                        stream,
+                        epoch,
+                        result,
+                    }
                 });
             }
-            Action::RevokeEpoch { worker, stream, epoch } => {
+            Action::RevokeEpoch {
+                worker,
+                stream,
+                epoch,
+            } => {
                 info!(worker, stream, epoch, "revoking epoch");
                 let revoke = message(master_message::Message::Revoke(Revoke { stream, epoch }));
                 self.workers.send(&worker, revoke).await;
             }
-            Action::CommitOffer { definition, commit, offer } => {
+            Action::CommitOffer {
+                definition,
+                commit,
+                offer,
+            } => {
                 let tables = self.tables.clone();
                 self.steps.spawn(async move {
-                    let result = tables.commit(&offer).await.map_err(|error| error.to_string());
+                    let result = tables
+                        .commit(&offer)
+                        .await
+                        .map_err(|error| error.to_string());
                     if let Err(reason) = &result {
-                        warn!(stream = definition.name, reason, "commit of an offer failed");
+                        warn!(
+                            stream = definition.name,
+                            reason, "commit of an offer failed"
+                        );
                     }
-                    Done::Committed { stream: definition.name.clone(), commit, result }
+                    Done::Committed {
+                        stream: definition.name.clone(),
+                        commit,
+                        result,
+                    }
                 });
             }
-            Action::AnswerOffer { stream, commit, refusal } => {
+            Action::AnswerOffer {
+                stream,
+                commit,
+                refusal,
+            } => {
                 let answer = OfferAnswer {
                     stream,
                     epoch: commit.epoch,
@@ -311,11 +450,20 @@ async fn assign_message(
     partitions: &BTreeSet<Partition>,
     offsets: &TableOffsets,
 ) -> Result<MasterMessage, String> {
-    let topics = partitions.iter().map(|partition| partition.topic.clone()).collect();
-    let targets = tables.write_targets(definition, &topics).await.map_err(|error| error.to_string())?;
+    let topics = partitions
+        .iter()
+        .map(|partition| partition.topic.clone())
+        .collect();
+    let targets = tables
+        .write_targets(definition, &topics)
+        .await
+        .map_err(|error| error.to_string())?;
     let partitions = partitions.iter().map(|partition| {
         let targets = targets_of(definition, &partition.topic);
-        let held = offsets.of(partition).into_iter().filter(|(table, _)| targets.contains(table));
+        let held = offsets
+            .of(partition)
+            .into_iter()
+            .filter(|(table, _)| targets.contains(table));
         AssignedPartition {
             topic: partition.topic.clone(),
             partition: partition.partition,
@@ -332,5 +480,7 @@ async fn assign_message(
 }
 
 fn message(message: master_message::Message) -> MasterMessage {
-    MasterMessage { message: Some(message) }
+    MasterMessage {
+        message: Some(message),
+    }
 }

@@ -2,10 +2,10 @@
 
 use drumline_lake::{Catalog, Change, ErrorKind};
 use drumline_proto::v1::{
-    ApplyStreamRequest, ApplyStreamResponse, DeleteStreamRequest, DeleteStreamResponse, Failure, FailureKind,
-    ListStreamsRequest, ListStreamsResponse, PauseStreamRequest, PauseStreamResponse, ResumeStreamRequest,
-    ResumeStreamResponse, StreamDefinition, StreamStatus, StreamStatusRequest, StreamSummary,
-    streams_server::Streams as StreamsRpc,
+    ApplyStreamRequest, ApplyStreamResponse, DeleteStreamRequest, DeleteStreamResponse, Failure,
+    FailureKind, ListStreamsRequest, ListStreamsResponse, PauseStreamRequest, PauseStreamResponse,
+    ResumeStreamRequest, ResumeStreamResponse, StreamDefinition, StreamStatus, StreamStatusRequest,
+    StreamSummary, streams_server::Streams as StreamsRpc,
 };
 use tonic::{Request, Response, Status};
 
@@ -26,7 +26,14 @@ impl StreamsService {
         tables: super::tables::StreamTables,
         workers: crate::cluster::Workers,
     ) -> Self {
-        Self { applier: Applier { catalog, streams, tables, workers } }
+        Self {
+            applier: Applier {
+                catalog,
+                streams,
+                tables,
+                workers,
+            },
+        }
     }
 
     /// Starts every stream that the catalog names; called once, before clients are let in.
@@ -42,11 +49,21 @@ impl StreamsService {
 
     async fn set_paused(&self, name: &str, paused: bool) -> Result<(), Status> {
         let snapshot = self.applier.catalog.refresh().await.map_err(lake_status)?;
-        let stream = snapshot.stream(name).ok_or_else(|| self.unknown(name, &snapshot))?;
-        let mut definition = decode(name, &stream.definition).map_err(|e| Status::internal(e.to_string()))?;
+        let stream = snapshot
+            .stream(name)
+            .ok_or_else(|| self.unknown(name, &snapshot))?;
+        let mut definition =
+            decode(name, &stream.definition).map_err(|e| Status::internal(e.to_string()))?;
         if stream.paused != paused {
-            let change = || Change::SetStreamPaused { name: name.to_owned(), paused };
-            self.applier.catalog.change(|_| Ok(vec![change()])).await.map_err(lake_status)?;
+            let change = || Change::SetStreamPaused {
+                name: name.to_owned(),
+                paused,
+            };
+            self.applier
+                .catalog
+                .change(|_| Ok(vec![change()]))
+                .await
+                .map_err(lake_status)?;
             definition.paused = paused;
             self.applier.streams.put(definition, None).await;
         }
@@ -76,12 +93,25 @@ impl StreamsRpc for StreamsService {
         Ok(Response::new(self.applier.apply(definition).await))
     }
 
-    async fn list(&self, _: Request<ListStreamsRequest>) -> Result<Response<ListStreamsResponse>, Status> {
-        let streams = self.applier.streams.status().await.into_values().map(summary).collect();
+    async fn list(
+        &self,
+        _: Request<ListStreamsRequest>,
+    ) -> Result<Response<ListStreamsResponse>, Status> {
+        let streams = self
+            .applier
+            .streams
+            .status()
+            .await
+            .into_values()
+            .map(summary)
+            .collect();
         Ok(Response::new(ListStreamsResponse { streams }))
     }
 
-    async fn status(&self, request: Request<StreamStatusRequest>) -> Result<Response<StreamStatus>, Status> {
+    async fn status(
+        &self,
+        request: Request<StreamStatusRequest>,
+    ) -> Result<Response<StreamStatus>, Status> {
         let name = request.into_inner().name;
         match self.applier.streams.status().await.remove(&name) {
             Some(status) => Ok(Response::new(status)),
@@ -89,7 +119,10 @@ impl StreamsRpc for StreamsService {
         }
     }
 
-    async fn pause(&self, request: Request<PauseStreamRequest>) -> Result<Response<PauseStreamResponse>, Status> {
+    async fn pause(
+        &self,
+        request: Request<PauseStreamRequest>,
+    ) -> Result<Response<PauseStreamResponse>, Status> {
         self.set_paused(&request.into_inner().name, true).await?;
         Ok(Response::new(PauseStreamResponse {}))
     }
@@ -112,16 +145,30 @@ impl StreamsRpc for StreamsService {
             return Err(self.unknown(&name, &snapshot));
         }
         let change = || Change::DropStream { name: name.clone() };
-        self.applier.catalog.change(|_| Ok(vec![change()])).await.map_err(lake_status)?;
+        self.applier
+            .catalog
+            .change(|_| Ok(vec![change()]))
+            .await
+            .map_err(lake_status)?;
         self.applier.streams.delete(name).await;
         Ok(Response::new(DeleteStreamResponse {}))
     }
 }
 
 fn summary(status: StreamStatus) -> StreamSummary {
-    let rows = |kind: &str| status.tables.iter().filter(|t| t.kind == kind).map(|t| t.rows).sum();
+    let rows = |kind: &str| {
+        status
+            .tables
+            .iter()
+            .filter(|t| t.kind == kind)
+            .map(|t| t.rows)
+            .sum()
+    };
     StreamSummary {
-        topics: status.definition.as_ref().map_or(0, |definition| definition.topics.len() as u32),
+        topics: status
+            .definition
+            .as_ref()
+            .map_or(0, |definition| definition.topics.len() as u32),
         partitions: status.partitions.len() as u32,
         lag: status.lag,
         rows: rows("rows"),
@@ -135,13 +182,20 @@ fn summary(status: StreamStatus) -> StreamSummary {
 /// A definition as the catalog keeps it.
 pub(super) fn encode(definition: &StreamDefinition) -> Result<String, Error> {
     // Whether it is paused is kept beside it.
-    let plain = StreamDefinition { paused: false, ..definition.clone() };
-    serde_json::to_string(&plain).map_err(|source| Error::Bug { context: format!("stream definition: {source}") })
+    let plain = StreamDefinition {
+        paused: false,
+        ..definition.clone()
+    };
+    serde_json::to_string(&plain).map_err(|source| Error::Bug {
+        context: format!("stream definition: {source}"),
+    })
 }
 
 fn decode(name: &str, text: &str) -> Result<StreamDefinition, Error> {
-    serde_json::from_str(text)
-        .map_err(|source| Error::StreamDefinition { stream: name.to_owned(), reason: source.to_string() })
+    serde_json::from_str(text).map_err(|source| Error::StreamDefinition {
+        stream: name.to_owned(),
+        reason: source.to_string(),
+    })
 }
 
 pub(super) fn failure_of(error: &Error) -> Failure {

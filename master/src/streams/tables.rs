@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
-use drumline_lake::{Catalog, Commit, Format, MadeBy, NewTable, OffsetRange, StagedFile, Table, TableName};
+use drumline_lake::{
+    Catalog, Commit, Format, MadeBy, NewTable, OffsetRange, StagedFile, Table, TableName,
+};
 use drumline_proto::v1::{AssignedTable, Offer, OfferedTable, StreamDefinition};
 use uuid::Uuid;
 
@@ -29,13 +31,22 @@ pub(crate) fn dead_letters_of(definition: &StreamDefinition) -> &str {
 
 /// The tables that records of `topic` go to.
 pub(crate) fn targets_of(definition: &StreamDefinition, topic: &str) -> BTreeSet<String> {
-    let table = definition.topics.iter().find(|t| t.topic == topic).map(|t| t.table.clone());
-    table.into_iter().chain([dead_letters_of(definition).to_owned()]).collect()
+    let table = definition
+        .topics
+        .iter()
+        .find(|t| t.topic == topic)
+        .map(|t| t.table.clone());
+    table
+        .into_iter()
+        .chain([dead_letters_of(definition).to_owned()])
+        .collect()
 }
 
 fn all_targets(definition: &StreamDefinition) -> BTreeSet<String> {
     let topics = definition.topics.iter().map(|topic| topic.table.clone());
-    topics.chain([dead_letters_of(definition).to_owned()]).collect()
+    topics
+        .chain([dead_letters_of(definition).to_owned()])
+        .collect()
 }
 
 /// Opened tables, kept for as long as the master runs: each handle knows its table's newest version,
@@ -55,19 +66,32 @@ pub(crate) struct TableProgress {
 
 impl StreamTables {
     pub(crate) fn new(catalog: Catalog) -> Self {
-        Self { catalog, open: Arc::default() }
+        Self {
+            catalog,
+            open: Arc::default(),
+        }
     }
 
     /// Makes the targets that do not exist; an existing one must have the same columns and place.
     /// The error's first part is the key of the definition it is about.
     pub(crate) async fn ensure(&self, targets: &[Target]) -> Result<(), (String, Error)> {
-        let snapshot = self.catalog.refresh().await.map_err(|e| ("lake".to_owned(), e.into()))?;
+        let snapshot = self
+            .catalog
+            .refresh()
+            .await
+            .map_err(|e| ("lake".to_owned(), e.into()))?;
         for target in targets {
-            let schema_is_new = !snapshot.schemas().any(|schema| schema == target.name.schema);
+            let schema_is_new = !snapshot
+                .schemas()
+                .any(|schema| schema == target.name.schema);
             let keyed = |error: drumline_lake::Error| (target.key.clone(), Error::from(error));
             if schema_is_new {
                 let schema = target.name.schema.clone();
-                let put = || vec![drumline_lake::Change::PutSchema { schema: schema.clone() }];
+                let put = || {
+                    vec![drumline_lake::Change::PutSchema {
+                        schema: schema.clone(),
+                    }]
+                };
                 self.catalog.change(|_| Ok(put())).await.map_err(keyed)?;
             }
             let new = NewTable {
@@ -79,11 +103,16 @@ impl StreamTables {
                 properties: BTreeMap::new(),
                 created_by: None,
             };
-            let table = Table::create(&self.catalog, new, true).await.map_err(keyed)?;
+            let table = Table::create(&self.catalog, new, true)
+                .await
+                .map_err(keyed)?;
             let held = table.snapshot().await.map_err(keyed)?;
             if let Some(difference) = difference(target, &held) {
                 let table = target.name.to_string();
-                return Err((target.key.clone(), Error::StreamTableDiffers { table, difference }));
+                return Err((
+                    target.key.clone(),
+                    Error::StreamTableDiffers { table, difference },
+                ));
             }
         }
         Ok(())
@@ -91,14 +120,21 @@ impl StreamTables {
 
     /// The handle of a table by the name a stream gives it.
     async fn table(&self, name: &str) -> Result<Table, Error> {
-        if let Some(table) = self.open.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
+        if let Some(table) = self
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+        {
             return Ok(table.clone());
         }
         let parsed = TableName::parse(name)?;
         let snapshot = self.catalog.refresh().await?;
         let object = snapshot
             .get(&parsed)
-            .ok_or_else(|| Error::StreamTableMissing { table: parsed.to_string() })?;
+            .ok_or_else(|| Error::StreamTableMissing {
+                table: parsed.to_string(),
+            })?;
         let table = Table::open(self.catalog.lake(), &parsed, object).await?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(open.entry(name.to_owned()).or_insert(table).clone())
@@ -113,13 +149,28 @@ impl StreamTables {
         let mut offsets = TableOffsets::default();
         let mut progress = BTreeMap::new();
         for name in all_targets(definition) {
-            self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            self.open
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&name);
             let snapshot = self.table(&name).await?.snapshot().await?;
             let held = snapshot.offsets.iter().map(|((topic, partition), offset)| {
-                (Partition { topic: topic.clone(), partition: *partition }, *offset)
+                (
+                    Partition {
+                        topic: topic.clone(),
+                        partition: *partition,
+                    },
+                    *offset,
+                )
             });
             offsets.0.insert(name.clone(), held.collect());
-            progress.insert(name, TableProgress { rows: snapshot.rows(), version: snapshot.version });
+            progress.insert(
+                name,
+                TableProgress {
+                    rows: snapshot.rows(),
+                    version: snapshot.version,
+                },
+            );
         }
         Ok((offsets, progress))
     }
@@ -130,14 +181,22 @@ impl StreamTables {
         definition: &StreamDefinition,
         topics: &BTreeSet<String>,
     ) -> Result<Vec<AssignedTable>, Error> {
-        let names: BTreeSet<String> = topics.iter().flat_map(|topic| targets_of(definition, topic)).collect();
+        let names: BTreeSet<String> = topics
+            .iter()
+            .flat_map(|topic| targets_of(definition, topic))
+            .collect();
         let mut assigned = Vec::new();
         for name in names {
             let attempt = Uuid::now_v7().to_string();
             let target = self.table(&name).await?.write_target(&attempt).await?;
-            let write_target_json = serde_json::to_vec(&target)
-                .map_err(|source| Error::Bug { context: format!("write target of {name}: {source}") })?;
-            assigned.push(AssignedTable { table: name, write_target_json, schema_ipc: Vec::new() });
+            let write_target_json = serde_json::to_vec(&target).map_err(|source| Error::Bug {
+                context: format!("write target of {name}: {source}"),
+            })?;
+            assigned.push(AssignedTable {
+                table: name,
+                write_target_json,
+                schema_ipc: Vec::new(),
+            });
         }
         Ok(assigned)
     }
@@ -153,17 +212,31 @@ impl StreamTables {
             let table = self.table(&offered.table).await?;
             let ranges: Vec<OffsetRange> = ranges_of(offered);
             let held = ranges.iter().map(|range| {
-                (Partition { topic: range.topic.clone(), partition: range.partition }, range.to)
+                (
+                    Partition {
+                        topic: range.topic.clone(),
+                        partition: range.partition,
+                    },
+                    range.to,
+                )
             });
             offsets.0.insert(offered.table.clone(), held.collect());
             let files: Vec<StagedFile> = match offered.files_json.as_slice() {
                 [] => Vec::new(),
-                json => serde_json::from_slice(json)
-                    .map_err(|source| Error::Bug { context: format!("files of an offer: {source}") })?,
+                json => serde_json::from_slice(json).map_err(|source| Error::Bug {
+                    context: format!("files of an offer: {source}"),
+                })?,
             };
-            let made_by = MadeBy::Stream { stream: offer.stream.clone(), epoch: offer.epoch, ranges };
+            let made_by = MadeBy::Stream {
+                stream: offer.stream.clone(),
+                epoch: offer.epoch,
+                ranges,
+            };
             let committed = table.commit(Commit { made_by, files }).await?;
-            let row = TableProgress { rows: committed.rows, version: committed.version };
+            let row = TableProgress {
+                rows: committed.rows,
+                version: committed.version,
+            };
             progress.insert(offered.table.clone(), row);
         }
         Ok((offsets, progress))
@@ -189,6 +262,10 @@ fn difference(target: &Target, held: &drumline_lake::TableSnapshot) -> Option<St
             target.partition_by.join(", ")
         ));
     }
-    let missing = target.schema.fields().iter().find(|field| held.schema.field_with_name(field.name()).is_err());
+    let missing = target
+        .schema
+        .fields()
+        .iter()
+        .find(|field| held.schema.field_with_name(field.name()).is_err());
     missing.map(|field| format!("it has no column `{}`", field.name()))
 }

@@ -11,7 +11,11 @@ use super::coordinator::{Action, CommitId, Coordinator, Event, Phase};
 use super::{Layout, Partition, TableOffsets};
 
 fn definition() -> Arc<StreamDefinition> {
-    let topic = TopicDefinition { topic: "t".to_owned(), table: "t".to_owned(), ..TopicDefinition::default() };
+    let topic = TopicDefinition {
+        topic: "t".to_owned(),
+        table: "t".to_owned(),
+        ..TopicDefinition::default()
+    };
     Arc::new(StreamDefinition {
         name: "s".to_owned(),
         dead_letters: "dead".to_owned(),
@@ -25,19 +29,29 @@ fn layout(partitions: u32) -> Layout {
 }
 
 fn partition(partition: i32) -> Partition {
-    Partition { topic: "t".to_owned(), partition }
+    Partition {
+        topic: "t".to_owned(),
+        partition,
+    }
 }
 
 fn came(worker: &str) -> Event {
-    Event::WorkerCame { worker: worker.to_owned() }
+    Event::WorkerCame {
+        worker: worker.to_owned(),
+    }
 }
 
 fn gone(worker: &str) -> Event {
-    Event::WorkerGone { worker: worker.to_owned() }
+    Event::WorkerGone {
+        worker: worker.to_owned(),
+    }
 }
 
 fn put(partitions: u32) -> Event {
-    Event::StreamPut { definition: definition(), layout: Some(layout(partitions)) }
+    Event::StreamPut {
+        definition: definition(),
+        layout: Some(layout(partitions)),
+    }
 }
 
 fn offer(epoch: u64, id: u64, ranges: &[(i32, i64, i64)]) -> Offer {
@@ -55,7 +69,12 @@ fn offer(epoch: u64, id: u64, ranges: &[(i32, i64, i64)]) -> Offer {
         ranges: ranges.clone(),
         ..OfferedTable::default()
     };
-    Offer { stream: "s".to_owned(), epoch, id, tables: vec![table("t"), table("dead")] }
+    Offer {
+        stream: "s".to_owned(),
+        epoch,
+        id,
+        tables: vec![table("t"), table("dead")],
+    }
 }
 
 /// Answers reads at once with empty tables; returns the other actions.
@@ -68,7 +87,14 @@ fn run(coordinator: &mut Coordinator, now: Instant, event: Event) -> Vec<Action>
                 Action::ReadTables { definition, read } => {
                     let stream = definition.name.clone();
                     let result = Ok(TableOffsets::default());
-                    queue.extend(coordinator.step(now, Event::TablesRead { stream, read, result }));
+                    queue.extend(coordinator.step(
+                        now,
+                        Event::TablesRead {
+                            stream,
+                            read,
+                            result,
+                        },
+                    ));
                 }
                 other => rest.push(other),
             }
@@ -79,9 +105,12 @@ fn run(coordinator: &mut Coordinator, now: Instant, event: Event) -> Vec<Action>
 
 fn shares(actions: &[Action]) -> BTreeMap<String, (u64, usize)> {
     let shares = actions.iter().filter_map(|action| match action {
-        Action::AssignPartitions { worker, epoch, partitions, .. } => {
-            Some((worker.clone(), (*epoch, partitions.len())))
-        }
+        Action::AssignPartitions {
+            worker,
+            epoch,
+            partitions,
+            ..
+        } => Some((worker.clone(), (*epoch, partitions.len()))),
         _ => None,
     });
     shares.collect()
@@ -94,19 +123,31 @@ fn stream_is_shared_among_the_workers() {
     run(&mut coordinator, now, came("a"));
     run(&mut coordinator, now, came("b"));
     let actions = run(&mut coordinator, now, put(4));
-    assert_eq!(shares(&actions), BTreeMap::from([("a".to_owned(), (10, 2)), ("b".to_owned(), (11, 2))]));
+    assert_eq!(
+        shares(&actions),
+        BTreeMap::from([("a".to_owned(), (10, 2)), ("b".to_owned(), (11, 2))])
+    );
 }
 
 #[test]
 fn stream_without_a_layout_is_looked_at_first() {
     let now = Instant::now();
     let mut coordinator = Coordinator::new(0);
-    let start = Event::StreamPut { definition: definition(), layout: None };
-    assert!(run(&mut coordinator, now, start).is_empty(), "nobody is there to look");
+    let start = Event::StreamPut {
+        definition: definition(),
+        layout: None,
+    };
+    assert!(
+        run(&mut coordinator, now, start).is_empty(),
+        "nobody is there to look"
+    );
     let actions = run(&mut coordinator, now, came("a"));
     assert!(matches!(&actions[..], [Action::ProbeStream { worker, .. }] if worker == "a"));
-    let probed =
-        Event::StreamProbed { stream: "s".to_owned(), worker: "a".to_owned(), result: Ok(layout(3)) };
+    let probed = Event::StreamProbed {
+        stream: "s".to_owned(),
+        worker: "a".to_owned(),
+        result: Ok(layout(3)),
+    };
     assert_eq!(shares(&run(&mut coordinator, now, probed))["a"].1, 3);
 }
 
@@ -117,9 +158,21 @@ fn offer_of_a_lost_worker_is_refused() {
     run(&mut coordinator, now, came("a"));
     run(&mut coordinator, now, put(1));
     run(&mut coordinator, now, gone("a"));
-    let late = Event::Offered { worker: "a".to_owned(), offer: offer(0, 1, &[(0, 0, 5)]) };
+    let late = Event::Offered {
+        worker: "a".to_owned(),
+        offer: offer(0, 1, &[(0, 0, 5)]),
+    };
     let actions = run(&mut coordinator, now, late);
-    assert!(matches!(&actions[..], [Action::AnswerOffer { refusal: Some(_), .. }]), "{actions:?}");
+    assert!(
+        matches!(
+            &actions[..],
+            [Action::AnswerOffer {
+                refusal: Some(_),
+                ..
+            }]
+        ),
+        "{actions:?}"
+    );
 }
 
 #[test]
@@ -128,11 +181,29 @@ fn lost_workers_open_commit_is_waited_for_before_its_partitions_move() {
     let mut coordinator = Coordinator::new(0);
     run(&mut coordinator, now, came("a"));
     run(&mut coordinator, now, put(1));
-    run(&mut coordinator, now, Event::Offered { worker: "a".to_owned(), offer: offer(0, 1, &[(0, 0, 5)]) });
+    run(
+        &mut coordinator,
+        now,
+        Event::Offered {
+            worker: "a".to_owned(),
+            offer: offer(0, 1, &[(0, 0, 5)]),
+        },
+    );
     run(&mut coordinator, now, came("b"));
-    assert!(shares(&run(&mut coordinator, now, gone("a"))).is_empty(), "its commit is still under way");
-    let commit = CommitId { worker: "a".to_owned(), epoch: 0, offer: 1 };
-    let ended = Event::CommitEnded { stream: "s".to_owned(), commit, result: Ok(TableOffsets::default()) };
+    assert!(
+        shares(&run(&mut coordinator, now, gone("a"))).is_empty(),
+        "its commit is still under way"
+    );
+    let commit = CommitId {
+        worker: "a".to_owned(),
+        epoch: 0,
+        offer: 1,
+    };
+    let ended = Event::CommitEnded {
+        stream: "s".to_owned(),
+        commit,
+        result: Ok(TableOffsets::default()),
+    };
     assert_eq!(shares(&run(&mut coordinator, now, ended))["b"].1, 1);
 }
 
@@ -142,9 +213,21 @@ fn offer_of_a_partition_of_somebody_else_is_refused() {
     let mut coordinator = Coordinator::new(0);
     run(&mut coordinator, now, came("a"));
     run(&mut coordinator, now, put(1));
-    let foreign = Event::Offered { worker: "a".to_owned(), offer: offer(0, 1, &[(7, 0, 5)]) };
+    let foreign = Event::Offered {
+        worker: "a".to_owned(),
+        offer: offer(0, 1, &[(7, 0, 5)]),
+    };
     let actions = run(&mut coordinator, now, foreign);
-    assert!(matches!(&actions[..], [Action::AnswerOffer { refusal: Some(_), .. }]), "{actions:?}");
+    assert!(
+        matches!(
+            &actions[..],
+            [Action::AnswerOffer {
+                refusal: Some(_),
+                ..
+            }]
+        ),
+        "{actions:?}"
+    );
 }
 
 #[test]
@@ -153,13 +236,34 @@ fn failed_commit_restarts_its_worker_after_a_pause() {
     let mut coordinator = Coordinator::new(0);
     run(&mut coordinator, now, came("a"));
     run(&mut coordinator, now, put(1));
-    run(&mut coordinator, now, Event::Offered { worker: "a".to_owned(), offer: offer(0, 1, &[(0, 0, 5)]) });
-    let commit = CommitId { worker: "a".to_owned(), epoch: 0, offer: 1 };
-    let ended =
-        Event::CommitEnded { stream: "s".to_owned(), commit, result: Err("the store is away".to_owned()) };
+    run(
+        &mut coordinator,
+        now,
+        Event::Offered {
+            worker: "a".to_owned(),
+            offer: offer(0, 1, &[(0, 0, 5)]),
+        },
+    );
+    let commit = CommitId {
+        worker: "a".to_owned(),
+        epoch: 0,
+        offer: 1,
+    };
+    let ended = Event::CommitEnded {
+        stream: "s".to_owned(),
+        commit,
+        result: Err("the store is away".to_owned()),
+    };
     let actions = run(&mut coordinator, now, ended);
-    assert!(actions.iter().any(|a| matches!(a, Action::RevokeEpoch { epoch: 0, .. })));
-    assert!(matches!(coordinator.streams()["s"].phase, Phase::Waiting { .. }));
+    assert!(
+        actions
+            .iter()
+            .any(|a| matches!(a, Action::RevokeEpoch { epoch: 0, .. }))
+    );
+    assert!(matches!(
+        coordinator.streams()["s"].phase,
+        Phase::Waiting { .. }
+    ));
     let later = run(&mut coordinator, now + Duration::from_secs(2), Event::Tick);
     assert_eq!(shares(&later)["a"], (1, 1));
 }
@@ -170,8 +274,18 @@ fn paused_stream_holds_no_share() {
     let mut coordinator = Coordinator::new(0);
     run(&mut coordinator, now, came("a"));
     run(&mut coordinator, now, put(2));
-    let paused = StreamDefinition { paused: true, ..(*definition()).clone() };
-    let actions = run(&mut coordinator, now, Event::StreamPut { definition: paused.into(), layout: None });
+    let paused = StreamDefinition {
+        paused: true,
+        ..(*definition()).clone()
+    };
+    let actions = run(
+        &mut coordinator,
+        now,
+        Event::StreamPut {
+            definition: paused.into(),
+            layout: None,
+        },
+    );
     assert!(matches!(&actions[..], [Action::RevokeEpoch { .. }]));
     assert!(run(&mut coordinator, now, came("b")).is_empty());
 }
@@ -181,9 +295,21 @@ fn partition_is_read_from_the_smallest_offset_of_its_tables() {
     let targets = BTreeSet::from(["t".to_owned(), "dead".to_owned()]);
     let mut offsets = TableOffsets::default();
     assert_eq!(offsets.resume_from(&partition(0), &targets), None);
-    offsets.0.entry("t".to_owned()).or_default().insert(partition(0), 9);
-    assert_eq!(offsets.resume_from(&partition(0), &targets), Some(0), "dead letters may be behind");
-    offsets.0.entry("dead".to_owned()).or_default().insert(partition(0), 4);
+    offsets
+        .0
+        .entry("t".to_owned())
+        .or_default()
+        .insert(partition(0), 9);
+    assert_eq!(
+        offsets.resume_from(&partition(0), &targets),
+        Some(0),
+        "dead letters may be behind"
+    );
+    offsets
+        .0
+        .entry("dead".to_owned())
+        .or_default()
+        .insert(partition(0), 4);
     assert_eq!(offsets.resume_from(&partition(0), &targets), Some(4));
 }
 
@@ -201,14 +327,23 @@ struct Model {
 
 impl Model {
     fn offsets(&self) -> TableOffsets {
-        TableOffsets(BTreeMap::from([("t".to_owned(), self.held.clone()), ("dead".to_owned(), self.held.clone())]))
+        TableOffsets(BTreeMap::from([
+            ("t".to_owned(), self.held.clone()),
+            ("dead".to_owned(), self.held.clone()),
+        ]))
     }
 
     fn take(&mut self, actions: Vec<Action>) -> Result<(), TestCaseError> {
         for action in actions {
             match action {
                 Action::ReadTables { read, .. } => self.reads.push(read),
-                Action::AssignPartitions { worker, epoch, partitions, offsets, .. } => {
+                Action::AssignPartitions {
+                    worker,
+                    epoch,
+                    partitions,
+                    offsets,
+                    ..
+                } => {
                     let targets = BTreeSet::from(["t".to_owned(), "dead".to_owned()]);
                     for partition in &partitions {
                         for (other, (_, held)) in &self.shares {
@@ -232,7 +367,10 @@ impl Model {
                     self.shares.remove(&worker);
                 }
                 Action::CommitOffer { commit, offer, .. } => {
-                    let current = self.shares.get(&commit.worker).is_some_and(|s| s.0 == commit.epoch);
+                    let current = self
+                        .shares
+                        .get(&commit.worker)
+                        .is_some_and(|s| s.0 == commit.epoch);
                     prop_assert!(current, "a revoked epoch got to commit");
                     self.commits.push((commit, offer));
                 }
@@ -250,7 +388,11 @@ impl Model {
         let (commit, offer) = self.commits.remove(0);
         let ranges = &offer.tables[0].ranges;
         let fits = ranges.iter().all(|range| {
-            self.held.get(&partition(range.partition)).copied().unwrap_or(0) == range.from
+            self.held
+                .get(&partition(range.partition))
+                .copied()
+                .unwrap_or(0)
+                == range.from
         });
         let result = match succeed && fits {
             true => {
@@ -261,7 +403,11 @@ impl Model {
             }
             false => Err("moved".to_owned()),
         };
-        Some(Event::CommitEnded { stream: "s".to_owned(), commit, result })
+        Some(Event::CommitEnded {
+            stream: "s".to_owned(),
+            commit,
+            result,
+        })
     }
 }
 
