@@ -1,1 +1,41 @@
+use super::rows::to_rows;
+use super::staged_files;
+use drumline_lake::StagedFile;
 
+#[test]
+fn staged_files_survive_their_rows() {
+    let files = vec![
+        StagedFile {
+            path: "file:///lake/a b.parquet".to_owned(),
+            size: 12,
+            rows: 3,
+            partition_values: vec![
+                ("day".to_owned(), Some("1|2".to_owned())),
+                ("hour".to_owned(), None),
+            ],
+            statistics: Some(serde_json::json!({"numRecords": 3, "minValues": {"a": -1}})),
+        },
+        StagedFile {
+            path: "file:///lake/c.parquet".to_owned(),
+            size: 0,
+            rows: 0,
+            partition_values: vec![],
+            statistics: None,
+        },
+    ];
+    let rows = [
+        to_rows(&files[..1]).unwrap(),
+        to_rows(&files[1..]).unwrap(),
+        to_rows(&[]).unwrap(),
+    ];
+    assert_eq!(staged_files(&rows).unwrap(), files);
+}
+
+#[test]
+fn rows_of_something_else_are_a_bug() {
+    let other = datafusion::arrow::array::RecordBatch::new_empty(std::sync::Arc::new(
+        datafusion::arrow::datatypes::Schema::empty(),
+    ));
+    let error = staged_files(&[other]).unwrap_err();
+    assert_eq!(error.kind(), drumline_lake::ErrorKind::Bug);
+}

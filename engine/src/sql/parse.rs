@@ -1,8 +1,9 @@
 //! One statement's tokens to a [`Body`].
 
+use super::script::MAX_NESTING;
 use super::statement::{Body, DropObject, Show};
 use super::tokens::{DIALECT, is_blank, is_word, lower_first, word};
-use super::{Error, MAX_DEPTH, Position, ddl, not_yet};
+use super::{Error, Position, ddl, not_yet};
 use datafusion::common::DataFusionError;
 use datafusion::sql::parser::{DFParser, DFParserBuilder, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{
@@ -100,14 +101,14 @@ pub(super) fn statement(text: &str, tokens: &[TokenWithSpan]) -> Result<Body, Er
 pub(super) fn parser(tokens: &[TokenWithSpan]) -> Parser<'static> {
     Parser::new(&DIALECT)
         .with_tokens_with_locations(tokens.to_vec())
-        .with_recursion_limit(MAX_DEPTH)
+        .with_recursion_limit(MAX_NESTING)
 }
 
 /// Whatever DataFusion's parser makes of the tokens, all of them.
 fn parsed(tokens: &[TokenWithSpan]) -> Result<Parsed, Error> {
     let mut parser: DFParser<'_> = DFParserBuilder::new(tokens.to_vec())
         .with_dialect(&DIALECT)
-        .with_recursion_limit(MAX_DEPTH)
+        .with_recursion_limit(MAX_NESTING)
         .build()
         .map_err(|error| parser_error(error, tokens))?;
     let statement = parser
@@ -339,7 +340,7 @@ fn show(tokens: &[TokenWithSpan], words: &[&TokenWithSpan]) -> Result<Body, Erro
     let Some(second) = words.get(1).copied() else {
         return Err(syntax(
             "SHOW takes TABLES, COLUMNS, SCHEMAS, ALL or a setting",
-            None,
+            words.first().copied(),
         ));
     };
     let is = |name: &str| is_word(second, name);
@@ -410,7 +411,7 @@ pub(super) fn from_parser(error: ParserError, tokens: &[TokenWithSpan]) -> Error
                 .first()
                 .and_then(|token| Position::of(token.span.start));
             return Error::TooDeep {
-                limit: MAX_DEPTH,
+                limit: MAX_NESTING,
                 position,
             };
         }

@@ -12,6 +12,10 @@ pub const MAX_SQL_BYTES: usize = 4 << 20;
 /// once per operator, and every walk over the plan goes as deep.
 pub const MAX_DEPTH: usize = 1_000;
 
+/// How deep the parser itself may recurse: parentheses, subqueries, prefix operators. Its frames are
+/// large, and the stack of a runtime's thread is 2 MiB.
+pub(super) const MAX_NESTING: usize = 100;
+
 /// Splits a text at its semicolons and parses every statement.
 ///
 /// # Errors
@@ -67,8 +71,15 @@ fn check_depth(part: &[TokenWithSpan]) -> Result<(), Error> {
                 open.push(1);
                 depth += 1;
             }
-            Token::RParen | Token::RBracket | Token::RBrace if open.len() > 1 => {
-                depth -= open.pop().unwrap_or(0);
+            Token::RParen | Token::RBracket | Token::RBrace => {
+                if open.len() > 1 {
+                    depth -= open.pop().unwrap_or(0);
+                }
+                // A subscript nests what stands before it.
+                if let (Token::RBracket, Some(operators)) = (&token.token, open.last_mut()) {
+                    *operators += 1;
+                    depth += 1;
+                }
             }
             Token::Comma => {
                 if let Some(operators) = open.last_mut() {
@@ -111,6 +122,15 @@ fn nests(token: &Token) -> bool {
                 | Keyword::ILIKE
                 | Keyword::BETWEEN
                 | Keyword::JOIN
+                | Keyword::IN
+                | Keyword::AT
+                | Keyword::COLLATE
+                | Keyword::SIMILAR
+                | Keyword::RLIKE
+                | Keyword::REGEXP
+                | Keyword::XOR
+                | Keyword::DIV
+                | Keyword::OVERLAPS
         ),
         Token::Whitespace(_)
         | Token::EOF
