@@ -104,6 +104,7 @@ async fn once(
         }
         Ok(Followed::Interrupted) => {
             drop(run);
+            view.terminal.say("cancelling");
             cancel(&application, view.terminal).await;
             Err(Failure::cancelled())
         }

@@ -119,6 +119,11 @@ pub(crate) fn parse_master(text: &str) -> std::result::Result<Url, String> {
     Ok(url)
 }
 
+/// A URL as people write it.
+pub(crate) fn shown(url: &Url) -> &str {
+    url.as_str().trim_end_matches('/')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,11 +3,12 @@
 use drumline_client::{Client, Error, Kind};
 use url::Url;
 
+use crate::config::shown;
 use crate::failure::{Code, Failure, Result};
 
 /// Connects to the master at `url`.
 pub(crate) async fn connect(url: &Url) -> Result<Client> {
-    let url = url.as_str().trim_end_matches('/');
+    let url = shown(url);
     Client::connect(url).await.map_err(|error| match error {
         // Whatever it was, it happened while asking who is there.
         Error::Failure(reason) => Failure::unreachable(format!(

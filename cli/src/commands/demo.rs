@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 use drumline_client::proto::StreamDefinition;
 use drumline_client::{Client, stream_file};
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 use crate::application::{self, Script, View};
 use crate::commands::up;
-use crate::config::DEFAULT_PORT;
+use crate::config::{DEFAULT_PORT, shown};
 use crate::connect::connect;
 use crate::demo::{Events, caught_up, questions, reset};
 use crate::failure::{Failure, Result};
@@ -28,6 +27,7 @@ const STREAM: &str = include_str!("../../../examples/beatlytica/beatlytica.toml"
 const FLUSH_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the stream may take until every event is in its tables.
 const CONSUME_DEADLINE: Duration = Duration::from_secs(120);
+const FORGET_DEADLINE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(200);
 
 /// Show the whole path on real listening events: Kafka, lake, distributed SQL, answers.
@@ -90,6 +90,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         Ok(()) if arguments.keep => demo.keep().await,
         shown => shown,
     };
+    demo.forget_stream().await;
     demo.cluster.stop().await;
     demo.events.close().await?;
     result
@@ -128,7 +129,8 @@ impl Demo {
             );
             let ((url, workers), sent) = (cluster?, sent?);
             self.say(format!(
-                "cluster: master at {url} and {} workers, lake {}",
+                "cluster: master at {} and {} workers, lake {}",
+                shown(&url),
                 workers.len(),
                 self.options.lake
             ));
@@ -139,7 +141,8 @@ impl Demo {
         } else {
             let (url, workers) = self.cluster.launch().await?;
             self.say(format!(
-                "cluster: master at {url} and {} workers, lake {}",
+                "cluster: master at {} and {} workers, lake {}",
+                shown(&url),
                 workers.len(),
                 self.options.lake
             ));
@@ -160,10 +163,6 @@ impl Demo {
         let events = self.consume(&client, &stream, expected).await?;
         self.say(format!("stream: {events} events are in the lake"));
         self.ask(&client).await?;
-        if self.events.is_embedded() && !keep {
-            // Its brokers end with this process: a cluster started on this folder later should not look for them.
-            client.streams().delete(&stream).await?;
-        }
         self.say("done".to_owned());
         if !keep {
             output::print(&next_steps(&self.data_dir))?;
@@ -261,13 +260,7 @@ impl Demo {
 
     /// Leaves the cluster up, in the foreground.
     async fn keep(&mut self) -> Result {
-        let url = self
-            .cluster
-            .url()
-            .map(Url::as_str)
-            .unwrap_or_default()
-            .trim_end_matches('/')
-            .to_owned();
+        let url = self.cluster.url().map(shown).unwrap_or_default().to_owned();
         let master = if self.options.port == DEFAULT_PORT {
             String::new()
         } else {
@@ -284,6 +277,22 @@ impl Demo {
             ended = up::watch(&mut self.cluster, self.terminal) => ended,
             () = stop.cancelled() => Ok(()),
         }
+    }
+
+    /// The embedded Kafka ends with this process: a cluster started on this folder later should not look
+    /// for it. Best effort, since the master may be gone.
+    async fn forget_stream(&self) {
+        let (Some(url), true) = (self.cluster.url(), self.events.is_embedded()) else {
+            return;
+        };
+        let forget = async {
+            let streams = connect(url).await.ok()?.streams();
+            streams
+                .delete(&definition(self.events.brokers()).ok()?.name)
+                .await
+                .ok()
+        };
+        let _ = tokio::time::timeout(FORGET_DEADLINE, forget).await;
     }
 
     fn say(&self, line: String) {

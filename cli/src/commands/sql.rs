@@ -79,22 +79,18 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         (None, None) if std::io::stdin().is_terminal() => None,
         (None, None) => Some(read(std::path::Path::new("-"))?),
     };
-    if text.as_ref().is_some_and(|(sql, _)| sql.trim().is_empty()) {
+    let Some((sql, source)) = text else {
+        let client = connect(&url).await?;
+        return interactive::run(&client, &url, arguments.show.settings(), view).await;
+    };
+    if sql.trim().is_empty() {
         return Err(Failure::usage("there is no SQL to run")
             .hint("give a statement with -c, or a file with -f"));
     }
-    let mut signals = if text.is_some() {
-        StopSignals::listen()?
-    } else {
-        StopSignals::interrupts()?
-    };
+    let mut signals = StopSignals::listen()?;
     let client = tokio::select! {
         client = connect(&url) => client?,
         () = signals.recv() => return Err(Failure::cancelled()),
-    };
-    let Some((sql, source)) = text else {
-        return interactive::run(&client, &url, arguments.show.settings(), view, &mut signals)
-            .await;
     };
     let script = Script {
         name: source.as_deref().unwrap_or("drumline sql"),

@@ -73,7 +73,7 @@ async fn serve(cluster: &mut LocalCluster, options: &Options, terminal: Terminal
     ))?;
     let master = match options.port {
         crate::config::DEFAULT_PORT => String::new(),
-        _ => format!(" --master {}", url.as_str().trim_end_matches('/')),
+        _ => format!(" --master {}", crate::config::shown(&url)),
     };
     terminal.say(format!(
         "ready; ask with `drumline sql{master}`, stop with Ctrl-C"
@@ -92,7 +92,9 @@ pub(crate) async fn watch(cluster: &mut LocalCluster, terminal: Terminal) -> Res
                     ..failure
                 }
                 .report();
-                terminal.say(format!("the cluster goes on with {left} workers"));
+                terminal.say(format!(
+                    "the cluster goes on with the other workers: {left} left"
+                ));
             }
         }
     }

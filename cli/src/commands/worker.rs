@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::commands::cannot_listen;
-use crate::config::MasterArg;
+use crate::config::{MasterArg, shown};
 use crate::failure::{Failure, Result};
 use crate::logging::{self, LogFormat};
 use crate::{output, signals};
@@ -55,10 +55,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         worker = drumline_worker::start(options) => worker.map_err(|error| explain(error, arguments.listen))?,
         () = stop.cancelled() => return Ok(()),
     };
-    let (url, master) = (
-        worker.url().as_str().trim_end_matches('/'),
-        master.as_str().trim_end_matches('/'),
-    );
+    let (url, master) = (shown(worker.url()), shown(&master));
     output::print(&format!("worker is at {url}, master {master}\n"))?;
     let stopper = worker.stopper();
     let mut ended = std::pin::pin!(worker.wait());

@@ -85,6 +85,8 @@ impl LocalCluster {
     /// Starts everything and waits until every worker has joined. On failure or when dropped half
     /// way, [`LocalCluster::stop`] stops what was started.
     pub(crate) async fn launch(&mut self) -> Result<(Url, Vec<Joined>)> {
+        // Of a run that was killed.
+        self.folder.remove_work();
         self.folder.prepare()?;
         port_is_free(self.options.port)?;
         let deadline = Instant::now() + JOIN_DEADLINE;

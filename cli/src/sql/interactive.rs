@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use rustyline::DefaultEditor;
-use rustyline::error::ReadlineError;
+use rustyline::error::{ReadlineError, Signal};
 use url::Url;
 
 use crate::application::{self, Script, View};
+use crate::config::shown;
 use crate::failure::{Code, OrFail as _, Result};
 use crate::output;
 use crate::signals::StopSignals;
@@ -61,16 +62,19 @@ pub(crate) async fn run(
     url: &Url,
     settings: HashMap<String, String>,
     view: View,
-    signals: &mut StopSignals,
 ) -> Result {
     let mut editor = DefaultEditor::new().or_fail(|| "cannot read from the terminal".to_owned())?;
+    // After the editor: it replaces the process's handler of SIGINT, where ours is put in front of it.
+    let mut signals = StopSignals::interrupts()?;
     let history = history_file();
     if let Some(path) = &history {
         // There is none before the first session.
         let _ = editor.load_history(path);
     }
-    view.terminal
-        .say(format!("connected to {url}; \\h for help, \\q to leave"));
+    view.terminal.say(format!(
+        "connected to {}; \\h for help, \\q to leave",
+        shown(url)
+    ));
     let mut typed = String::new();
     loop {
         let prompt = if typed.is_empty() { PROMPT } else { MORE };
@@ -80,6 +84,8 @@ pub(crate) async fn run(
                 typed.clear();
                 continue;
             }
+            // The editor's own note of a SIGINT that went to a statement.
+            Err(ReadlineError::Signal(Signal::Interrupt)) => continue,
             Err(ReadlineError::Eof) => break,
             Err(error) => return Err(error).or_fail(|| "cannot read from the terminal".to_owned()),
         };
@@ -114,7 +120,7 @@ pub(crate) async fn run(
                     source: None,
                     settings: settings.clone(),
                 };
-                if let Err(failure) = application::run(client, &script, view, signals).await {
+                if let Err(failure) = application::run(client, &script, view, &mut signals).await {
                     failure.report();
                     if failure.code == Code::Unreachable {
                         view.terminal

@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::drumline::{command, end, run};
+use crate::drumline::{Ended, command, end, run};
 
 fn taken() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -59,20 +59,48 @@ fn a_data_folder_that_cannot_be_is_one_clear_line() {
     assert!(ended.stderr.contains("--data-dir"), "{ended:?}");
 }
 
+/// A process that does not outlive its test.
+struct Running(Option<Child>);
+
+impl Running {
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().unwrap()
+    }
+
+    fn terminate(&mut self) {
+        kill(Pid::from_raw(self.child().id() as i32), Signal::SIGTERM).unwrap();
+    }
+
+    fn end(mut self) -> Ended {
+        end(self.0.take().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// Starts a process and reads the line in which it says where it is.
-fn start(folder: &std::path::Path, arguments: &[&str]) -> (Child, String) {
-    let mut child = command(folder, arguments)
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
+fn start(folder: &std::path::Path, arguments: &[&str]) -> (Running, String) {
+    let mut running = Running(Some(
+        command(folder, arguments)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    ));
     let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap())
+    BufReader::new(running.child().stdout.as_mut().unwrap())
         .read_line(&mut line)
         .unwrap();
     if line.is_empty() {
-        panic!("{arguments:?} did not start: {:?}", end(child));
+        panic!("{arguments:?} did not start: {:?}", running.end());
     }
-    (child, line)
+    (running, line)
 }
 
 fn url(line: &str) -> String {
@@ -107,9 +135,9 @@ fn a_master_and_a_worker_say_where_they_are_and_stop_on_sigterm() {
         &["worker", "--master", &url(&line), "--work-dir", "work"],
     );
     assert!(line.starts_with("worker is at http://127.0.0.1:"), "{line}");
-    for child in [worker, master] {
-        kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
-        let ended = end(child);
+    for mut process in [worker, master] {
+        process.terminate();
+        let ended = process.end();
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert!(ended.errors().is_empty(), "{ended:?}");
     }
@@ -123,13 +151,13 @@ fn a_worker_waits_for_its_master_and_says_so() {
         folder.path(),
         &["worker", "--master", &master, "--work-dir", "work"],
     );
-    let said = BufReader::new(worker.stderr.take().unwrap())
+    let said = BufReader::new(worker.child().stderr.take().unwrap())
         .lines()
         .map_while(Result::ok)
         .find(|line| line.contains("waiting") && line.contains(&master));
     assert!(said.is_some());
-    kill(Pid::from_raw(worker.id() as i32), Signal::SIGTERM).unwrap();
-    assert_eq!(end(worker).code, Some(0));
+    worker.terminate();
+    assert_eq!(worker.end().code, Some(0));
 }
 
 #[test]
@@ -148,8 +176,8 @@ fn a_child_ends_when_its_parent_is_gone() {
             "--exit-with-parent",
         ],
     );
-    drop(master.stdin.take());
-    assert_eq!(end(master).code, Some(0));
+    drop(master.child().stdin.take());
+    assert_eq!(master.end().code, Some(0));
 }
 
 #[test]
@@ -164,10 +192,8 @@ fn a_state_folder_belongs_to_one_master() {
         "--state-dir",
         "state",
     ];
-    let (mut first, _) = start(folder.path(), &arguments);
+    let (_first, _) = start(folder.path(), &arguments);
     let second = run(folder.path(), &arguments);
     assert_eq!(second.code, Some(1), "{second:?}");
     assert!(second.errors()[0].contains("state"), "{second:?}");
-    first.kill().unwrap();
-    first.wait().unwrap();
 }
