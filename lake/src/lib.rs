@@ -15,6 +15,7 @@ mod columns;
 #[doc(hidden)]
 pub mod conformance;
 mod error;
+mod external;
 mod hive;
 mod name;
 mod provider;

@@ -67,7 +67,7 @@ impl Table {
             }
             ObjectKind::External => {
                 return Err(Error::NotYet {
-                    what: format!("opening '{name}': reading external tables"),
+                    what: format!("'{name}' is an external table: writing those"),
                 });
             }
         }
