@@ -28,8 +28,7 @@ pub struct Options {
     pub stores: Stores,
     /// Sessions for transforms.
     pub session: SessionFactory,
-    /// Largest record, in bytes, that is decoded. A larger one becomes a dead letter that keeps
-    /// this many of its first bytes.
+    /// Largest record, in bytes, that is decoded. A larger one becomes a dead letter, whole.
     pub max_record_bytes: usize,
     /// Threads that transform and write, for all streams together.
     pub threads: usize,

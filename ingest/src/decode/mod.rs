@@ -154,14 +154,8 @@ impl Decoder {
     pub(crate) fn push(&mut self, record: Record<'_>) {
         self.bytes += record.value.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len);
         self.advance(record.partition, record.offset + 1);
-        if let Err((reason, kept)) = self.decode(record) {
-            self.dead.push(
-                Record {
-                    value: kept,
-                    ..record
-                },
-                &reason,
-            );
+        if let Err(reason) = self.decode(record) {
+            self.dead.push(record, &reason);
         }
     }
 
@@ -202,22 +196,19 @@ impl Decoder {
         })
     }
 
-    /// Appends the record, or says why it cannot be, and which of its bytes to keep.
-    fn decode<'a>(&mut self, record: Record<'a>) -> Result<(), (String, Option<&'a [u8]>)> {
+    /// Appends the record, or says why it cannot be.
+    fn decode(&mut self, record: Record<'_>) -> Result<(), String> {
         let Some(value) = record.value else {
-            return Err(("null value".to_owned(), None));
+            return Err("null value".to_owned());
         };
         if value.len() > self.max_record_bytes {
-            let reason = format!(
-                "record of {} bytes is over the limit of {} bytes; its first {} bytes are kept",
+            return Err(format!(
+                "record of {} bytes is over the limit of {} bytes",
                 value.len(),
-                self.max_record_bytes,
                 self.max_record_bytes
-            );
-            return Err((reason, value.get(..self.max_record_bytes)));
+            ));
         }
         self.decode_value(record, value)
-            .map_err(|reason| (reason, Some(value)))
     }
 
     fn decode_value(&mut self, record: Record<'_>, value: &[u8]) -> Result<(), String> {
