@@ -6,7 +6,8 @@ use drumline_proto::v1::{ApplicationState, FailureKind};
 use crate::cluster::Cluster;
 
 /// Minutes of work in one process.
-const LONG: &str = "SELECT sum(a.value * b.value) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b";
+const LONG: &str = "SELECT sum(a.value * b.value * c.value) \
+     FROM generate_series(1, 3000) a, generate_series(1, 3000) b, generate_series(1, 3000) c";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mistyped_name_has_its_place_and_a_hint_and_ends_the_script() {
