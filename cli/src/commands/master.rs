@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::commands::cannot_listen;
+use crate::commands::{Exposure, cannot_listen};
 use crate::failure::{Failure, Result};
 use crate::local::lake_url;
 use crate::logging::{self, LogFormat};
@@ -40,6 +40,8 @@ pub(crate) struct Arguments {
         env = "DRUMLINE_MASTER__STATE_DIR"
     )]
     state_dir: PathBuf,
+    #[command(flatten)]
+    exposure: Exposure,
     /// Shape of log lines on stderr; RUST_LOG filters them
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
@@ -50,6 +52,7 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> Result {
     logging::start(arguments.log_format, "info")?;
+    arguments.exposure.check(arguments.listen)?;
     let stop = signals::stop_token(arguments.exit_with_parent)?;
     let lake = lake_url(&arguments.lake)?;
     let options =

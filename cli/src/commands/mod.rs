@@ -12,7 +12,7 @@ pub(crate) mod worker;
 
 use std::net::SocketAddr;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Result};
 
 /// A port that cannot be had, said the same way wherever it is noticed.
 pub(crate) fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
@@ -29,6 +29,28 @@ pub(crate) fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Fail
     }
 }
 
+/// Where a master or worker listens.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Exposure {
+    /// Let everyone on the network in: there is no authentication yet, and whoever reaches the port can
+    /// read and write the lake
+    #[arg(long, env = "DRUMLINE_INSECURE_NO_AUTHENTICATION")]
+    insecure_no_authentication: bool,
+}
+
+impl Exposure {
+    /// Refuses an address that others can reach, unless the risk was taken by name.
+    pub(crate) fn check(&self, listen: SocketAddr) -> Result {
+        if listen.ip().is_loopback() || self.insecure_no_authentication {
+            return Ok(());
+        }
+        Err(Failure::usage(format!(
+            "{listen} can be reached from other machines, and nothing there asks who calls"
+        ))
+        .hint("listen on 127.0.0.1, or take the risk with --insecure-no-authentication"))
+    }
+}
+
 /// `KEY=VALUE`, for options that pass a setting on.
 pub(crate) fn setting(text: &str) -> std::result::Result<(String, String), String> {
     match text.split_once('=') {
@@ -41,7 +63,23 @@ pub(crate) fn setting(text: &str) -> std::result::Result<(String, String), Strin
 
 #[cfg(test)]
 mod tests {
-    use super::setting;
+    use super::{Exposure, setting};
+
+    #[test]
+    fn an_open_address_needs_its_risk_named() {
+        let exposure = |insecure_no_authentication| Exposure {
+            insecure_no_authentication,
+        };
+        let open = "0.0.0.0:7077".parse().unwrap();
+        assert!(exposure(false).check(open).is_err());
+        assert!(exposure(true).check(open).is_ok());
+        assert!(
+            exposure(false)
+                .check("127.0.0.1:0".parse().unwrap())
+                .is_ok()
+        );
+        assert!(exposure(false).check("[::1]:0".parse().unwrap()).is_ok());
+    }
 
     #[test]
     fn a_setting_is_split_at_its_first_equals_sign() {

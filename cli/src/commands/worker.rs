@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::commands::cannot_listen;
+use crate::commands::{Exposure, cannot_listen};
 use crate::config::{MasterArg, shown};
 use crate::failure::{Failure, Result};
 use crate::logging::{self, LogFormat};
@@ -12,7 +12,7 @@ use crate::{output, signals};
 /// Run a worker of a master. It waits for its master, and joins again after losing it.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  drumline worker --master http://10.0.0.1:7077 --listen 10.0.0.2:0\n  \
+    after_help = "Examples:\n  drumline worker --master http://10.0.0.1:7077 --listen 10.0.0.2:0 --insecure-no-authentication\n  \
     drumline worker --cores 4"
 )]
 pub(crate) struct Arguments {
@@ -26,6 +26,9 @@ pub(crate) struct Arguments {
         env = "DRUMLINE_WORKER__LISTEN"
     )]
     listen: SocketAddr,
+    /// Name within the cluster [default: a random one]
+    #[arg(long, env = "DRUMLINE_WORKER__ID")]
+    id: Option<String>,
     /// Cores to use [default: all of this machine's]
     #[arg(long, env = "DRUMLINE_WORKER__CORES", value_parser = clap::value_parser!(u32).range(1..=1024))]
     cores: Option<u32>,
@@ -36,6 +39,8 @@ pub(crate) struct Arguments {
         env = "DRUMLINE_WORKER__WORK_DIR"
     )]
     work_dir: PathBuf,
+    #[command(flatten)]
+    exposure: Exposure,
     /// Shape of log lines on stderr; RUST_LOG filters them
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
@@ -46,10 +51,12 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> Result {
     logging::start(arguments.log_format, "info")?;
+    arguments.exposure.check(arguments.listen)?;
     let stop = signals::stop_token(arguments.exit_with_parent)?;
     let master = arguments.master.resolve()?;
     let mut options = drumline_worker::Options::new(master.clone(), &arguments.work_dir);
     options.listen = arguments.listen;
+    options.id = arguments.id;
     options.cores = arguments.cores.unwrap_or(options.cores);
     let worker = tokio::select! {
         worker = drumline_worker::start(options) => worker.map_err(|error| explain(error, arguments.listen))?,

@@ -112,6 +112,7 @@ impl LocalCluster {
                 &name,
                 &[
                     "worker".to_owned(),
+                    format!("--id={name}"),
                     format!("--master={url}"),
                     "--listen=127.0.0.1:0".to_owned(),
                     format!("--cores={}", self.options.cores),

@@ -131,9 +131,15 @@ impl<W: Write> RowWriter<W> {
         }
         self.held_rows = 0;
         self.begun = true;
-        let text = arrow::util::pretty::pretty_format_batches_with_options(&held, &TABLE_CELLS)
-            .or_fail(|| "cannot show the rows".to_owned())?;
-        self.bytes.extend_from_slice(format!("{text}\n").as_bytes());
+        let text = if is_plan(&self.schema) {
+            plan_text(&held)?
+        } else {
+            let table =
+                arrow::util::pretty::pretty_format_batches_with_options(&held, &TABLE_CELLS)
+                    .or_fail(|| "cannot show the rows".to_owned())?;
+            format!("{table}\n")
+        };
+        self.bytes.extend_from_slice(text.as_bytes());
         self.flush()
     }
 
@@ -160,6 +166,32 @@ impl<W: Write> RowWriter<W> {
         self.begun = true;
         self.flush_when_full()
     }
+}
+
+/// Whether these are the rows of `EXPLAIN`.
+fn is_plan(schema: &Schema) -> bool {
+    schema
+        .fields()
+        .iter()
+        .map(|field| field.name().as_str())
+        .eq(["plan_type", "plan"])
+}
+
+/// Plans as they are: a box around lines that long could not be read.
+fn plan_text(batches: &[RecordBatch]) -> Result<String> {
+    let mut text = String::new();
+    for batch in batches {
+        let cell = |column: usize| {
+            ArrayFormatter::try_new(batch.column(column), &TABLE_CELLS)
+                .or_fail(|| "cannot show the plan".to_owned())
+        };
+        let (kinds, plans) = (cell(0)?, cell(1)?);
+        for row in 0..batch.num_rows() {
+            let plan = plans.value(row).to_string();
+            text.push_str(&format!("-- {}\n{}\n\n", kinds.value(row), plan.trim_end()));
+        }
+    }
+    Ok(text)
 }
 
 /// CSV has no nested values: those are written as text.
@@ -251,6 +283,29 @@ mod tests {
         | a, "b" | NULL    |
         +--------+---------+
         "#);
+    }
+
+    #[test]
+    fn plans_are_printed_as_they_are() {
+        let plan = RecordBatch::try_from_iter([
+            (
+                "plan_type",
+                Arc::new(StringArray::from(vec!["logical_plan"])) as ArrayRef,
+            ),
+            (
+                "plan",
+                Arc::new(StringArray::from(vec!["Filter: a\n  TableScan: t"])) as ArrayRef,
+            ),
+        ])
+        .unwrap();
+        let mut out = Vec::new();
+        let mut writer = RowWriter::new(Format::Table, plan.schema(), &mut out);
+        assert_eq!(writer.write(&plan).unwrap(), Written::Yes);
+        writer.finish().unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "-- logical_plan\nFilter: a\n  TableScan: t\n\n"
+        );
     }
 
     #[test]
