@@ -63,7 +63,7 @@ impl Client {
 pub enum Outcome {
     /// Rows to be read, before the run is asked for more.
     Rows {
-        /// Statement, from 0.
+        /// Statement, from 1.
         ordinal: u32,
         /// Its rows.
         rows: Rows,

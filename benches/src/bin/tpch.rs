@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use drumline_benches::tpch::{self, InProcess, Query, TABLES};
-use drumline_client::Client;
+use drumline_client::{Client, Submission};
 use drumline_testkit::Cluster;
 use drumline_testkit::answers::same_answer;
 use drumline_testkit::cluster;
@@ -30,7 +30,7 @@ struct Arguments {
     /// Only these queries, e.g. 1,6,21
     #[arg(long, value_delimiter = ',')]
     queries: Vec<usize>,
-    /// Compare answers once, measure nothing
+    /// Compare answers once, with every stage on all workers however small it is
     #[arg(long)]
     check: bool,
     /// Where the data is kept between runs
@@ -59,10 +59,7 @@ async fn main() -> Result<()> {
     let mut report = Report::default();
     for query in tpch::all(arguments.scale) {
         if arguments.queries.is_empty() || arguments.queries.contains(&query.number) {
-            report.add(
-                &query,
-                compare(&peer, &client, &query, arguments.runs).await,
-            );
+            report.add(&query, compare(&peer, &client, &query, &arguments).await);
         }
     }
     report.finish()
@@ -86,20 +83,28 @@ struct Times {
     cluster: Duration,
 }
 
-async fn compare(peer: &InProcess, client: &Client, query: &Query, runs: usize) -> Result<Times> {
+async fn compare(
+    peer: &InProcess,
+    client: &Client,
+    query: &Query,
+    arguments: &Arguments,
+) -> Result<Times> {
     let mut best = Times {
         process: Duration::MAX,
         cluster: Duration::MAX,
     };
-    for _ in 0..runs {
+    for _ in 0..arguments.runs {
         let started = Instant::now();
         let expected = peer.collect(&query.sql).await.context("in process")?;
         best.process = best.process.min(started.elapsed());
         let started = Instant::now();
-        let actual = client
-            .collect_sql(&query.sql)
-            .await
-            .context("on the cluster")?;
+        let mut submission = Submission::sql(&query.sql);
+        if arguments.check {
+            let everywhere = ("drumline.bytes_per_task".to_owned(), "1".to_owned());
+            submission.settings.extend([everywhere]);
+        }
+        let mut run = client.run(submission).await?;
+        let actual = run.collect().await.context("on the cluster")?;
         best.cluster = best.cluster.min(started.elapsed());
         same_answer(&expected, &actual, query.order_by).context("another answer")?;
     }
