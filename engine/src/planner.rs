@@ -8,6 +8,7 @@
 //! Read next: [`Planned`], `planner/names.rs` (names to providers and views), `planner/write.rs`,
 //! `planner/show.rs`.
 
+mod external;
 mod names;
 mod show;
 mod write;
@@ -37,6 +38,8 @@ pub type TableRef = TableName;
 pub enum Resolved {
     /// Rows that can be scanned, as of the snapshot that the host pinned.
     Table(Arc<dyn TableProvider>),
+    /// A folder of Parquet files that others fill: listed anew for each statement, never written.
+    External(Url),
     /// A view's SQL.
     View(String),
 }
@@ -278,10 +281,11 @@ impl Planner<'_> {
                 if_exists,
             } => self.drop_object(*object, name, *if_exists),
             Body::Set(parsed) => self.set(parsed).await,
-            Body::Reset(name) => Ok(Planned::Set {
-                key: name.to_string().to_lowercase(),
-                value: None,
-            }),
+            Body::Reset(name) => {
+                let key = name.to_string().to_lowercase();
+                self.known_setting(&key)?;
+                Ok(Planned::Set { key, value: None })
+            }
             Body::Show(show) => Ok(Planned::Query(self.query(self.show(show).await?))),
         }
     }
@@ -370,6 +374,7 @@ impl Planner<'_> {
         let LogicalPlan::Statement(PlanStatement::SetVariable(set)) = plan else {
             return Err(self.invalid("SET takes one name and one value", None));
         };
+        self.known_setting(&set.variable)?;
         let mut settings = self.settings.clone();
         settings.insert(set.variable.clone(), set.value.clone());
         local_session(&self.base.runtime_env(), &settings)?;

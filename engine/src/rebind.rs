@@ -59,7 +59,7 @@ pub(crate) async fn rebind(
         let scope = Scope::new(Arc::clone(&tables));
         let provider = match tables.table(&name).await? {
             Some(Resolved::Table(provider)) => provider,
-            Some(Resolved::View(_)) => view(base, scope, &name).await?,
+            Some(_) => planned(base, scope, &name).await?,
             None => return Err(unknown(&name, tables.as_ref())),
         };
         bound.insert(name, provider);
@@ -75,7 +75,8 @@ pub(crate) async fn rebind(
     Ok(plan)
 }
 
-async fn view(
+/// What a name stands for where that has to be planned first.
+async fn planned(
     base: &SessionContext,
     scope: Scope,
     name: &TableName,

@@ -37,6 +37,8 @@ pub fn runtime(options: &Options) -> Result<Arc<RuntimeEnv>> {
     })?;
     let mut builder = RuntimeEnvBuilder::new()
         .with_object_store_registry(options.stores.registry())
+        // Others fill external tables: what was listed once must not be believed again.
+        .with_object_list_cache_limit(0)
         .with_temp_file_path(&options.work_dir);
     if let Some(limit) = options.memory_limit {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);

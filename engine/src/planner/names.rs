@@ -1,7 +1,7 @@
 //! Names to providers: a catalog of DataFusion's over [`Tables`], so that its planner, and
 //! `information_schema`, see exactly what the host pinned.
 
-use super::{Resolved, Tables};
+use super::{Resolved, Tables, external};
 use crate::sql;
 use async_trait::async_trait;
 use datafusion::catalog::{
@@ -11,6 +11,7 @@ use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::ViewTable;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::Ident;
 use drumline_lake::TableName;
 use std::error::Error as StdError;
@@ -67,7 +68,13 @@ pub(crate) fn session(base: &SessionContext, scope: Scope) -> SessionContext {
         scope,
     };
     catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
+    let mut config = base
+        .copied_config()
+        .with_create_default_catalog_and_schema(false);
+    // Errors say where.
+    config.options_mut().sql_parser.collect_spans = true;
     let state = SessionStateBuilder::new_from_existing(base.state())
+        .with_config(config)
         .with_catalog_list(Arc::new(catalogs))
         .build();
     SessionContext::new_with_state(state)
@@ -82,6 +89,7 @@ pub(crate) async fn provider(
     match scope.tables.table(name).await? {
         None => Ok(None),
         Some(Resolved::Table(provider)) => Ok(Some(provider)),
+        Some(Resolved::External(folder)) => external::provider(base, name, &folder).await.map(Some),
         Some(Resolved::View(sql)) => Ok(Some(Arc::new(view(base, scope, name, sql).await?))),
     }
 }
@@ -131,8 +139,6 @@ async fn view(
     })?;
     Ok(ViewTable::new(plan, Some(sql)))
 }
-
-use datafusion::sql::parser::Statement as Parsed;
 
 struct LakeCatalog {
     base: SessionContext,

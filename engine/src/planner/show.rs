@@ -58,25 +58,30 @@ impl Planner<'_> {
         entries.retain(|entry| prefix.is_none_or(|prefix| entry.key.starts_with(prefix)));
         entries.sort_by(|a, b| a.key.cmp(&b.key));
         if let (Some(prefix), true) = (prefix, entries.is_empty()) {
-            let known: Vec<String> = state
-                .config_options()
-                .entries()
-                .into_iter()
-                .map(|entry| entry.key)
-                .collect();
-            return Err(sql::Error::Unknown {
-                kind: "setting",
-                name: prefix.to_owned(),
-                position: Some(self.statement.position),
-                candidates: sql::candidates(prefix, known.iter().map(String::as_str)),
-            }
-            .into());
+            self.known_setting(prefix)?;
         }
         let (keys, values) = entries
             .into_iter()
             .map(|entry| (entry.key, entry.value.unwrap_or_default()))
             .unzip();
         rows(&[("name", keys), ("value", values)])
+    }
+
+    /// Refuses the name of a setting that there is not.
+    pub(super) fn known_setting(&self, name: &str) -> Result<()> {
+        let state = self.base.state();
+        let entries = state.config_options().entries();
+        let known: Vec<String> = entries.into_iter().map(|entry| entry.key).collect();
+        if known.iter().any(|known| known == name) {
+            return Ok(());
+        }
+        Err(sql::Error::Unknown {
+            kind: "setting",
+            name: name.to_owned(),
+            position: Some(self.statement.position),
+            candidates: sql::candidates(name, known.iter().map(String::as_str)),
+        }
+        .into())
     }
 
     pub(super) fn no_such_table(&self, name: &TableName) -> Error {

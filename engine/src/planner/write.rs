@@ -25,6 +25,13 @@ impl Planner<'_> {
         let table = self.name(table)?;
         let schema = match self.tables.table(&table).await? {
             Some(Resolved::Table(provider)) => provider.schema(),
+            Some(Resolved::External(_)) => {
+                let hint = "CREATE TABLE … AS SELECT … makes a table that can be written";
+                return Err(self.invalid(
+                    format!("`{table}` is an external table: others fill it"),
+                    Some(hint),
+                ));
+            }
             Some(Resolved::View(_)) => {
                 let hint = "insert into the tables that it reads";
                 return Err(self.invalid(format!("`{table}` is a view"), Some(hint)));
@@ -182,11 +189,8 @@ impl Planner<'_> {
             return Ok(None);
         }
         for column in &create.columns {
-            let plain = |option: &ColumnOption| match option {
-                ColumnOption::Null => true,
-                ColumnOption::NotNull => create.source.is_none(),
-                _ => false,
-            };
+            // Tables hold nullable columns only: a promise that is not kept must not be taken.
+            let plain = |option: &ColumnOption| matches!(option, ColumnOption::Null);
             if let Some(option) = column.options.iter().find(|option| !plain(&option.option)) {
                 return Err(sql::Error::Invalid {
                     reason: format!(

@@ -15,7 +15,7 @@ pub(crate) struct Names<'a> {
 /// schema's table) counts as near.
 pub(crate) fn candidates<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let name = name.to_lowercase();
-    let limit = (name.chars().count() / 3).max(1);
+    let limit = (name.chars().count() / 3).clamp(1, 3);
     let mut near: Vec<(usize, &str)> = known
         .into_iter()
         .filter_map(|candidate| {

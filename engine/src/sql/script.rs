@@ -10,11 +10,14 @@ pub const MAX_SQL_BYTES: usize = 4 << 20;
 
 /// How deep expressions, subqueries and chains of operators may nest. A chain `a OR b OR c` nests
 /// once per operator, and every walk over the plan goes as deep.
-pub const MAX_DEPTH: usize = 1_000;
+pub const MAX_DEPTH: usize = 400;
 
 /// How deep the parser itself may recurse: parentheses, subqueries, prefix operators. Its frames are
 /// large, and the stack of a runtime's thread is 2 MiB.
 pub(super) const MAX_NESTING: usize = 100;
+
+/// How deep words that the parser reads twice may nest; see [`retries`].
+const MAX_RETRIES: usize = 14;
 
 /// Splits a text at its semicolons and parses every statement.
 ///
@@ -62,42 +65,58 @@ fn trim(part: &[TokenWithSpan]) -> Option<&[TokenWithSpan]> {
 /// Bounds the depth of the tree the parser will build, from the tokens: dropping a tree that is too
 /// deep would already overflow the stack, so it must not be built.
 fn check_depth(part: &[TokenWithSpan]) -> Result<(), Error> {
-    // Operators since the last comma, for each open parenthesis.
-    let mut open = vec![0usize];
+    let mut levels = vec![Level::default()];
     let mut depth = 0usize;
-    for token in part {
+    let mut retried = 0usize;
+    let mut previous = None;
+    for token in part.iter().filter(|token| !tokens::is_blank(token)) {
+        let behind = previous.replace(token);
+        let is_inner = levels.len() > 1;
+        let Some(level) = levels.last_mut() else {
+            break;
+        };
+        let before = level.depth();
         match &token.token {
             Token::LParen | Token::LBracket | Token::LBrace => {
-                open.push(1);
+                let retries = behind.map_or(0, retries);
+                levels.push(Level {
+                    retries,
+                    ..Level::default()
+                });
                 depth += 1;
+                retried += retries;
             }
-            Token::RParen | Token::RBracket | Token::RBrace => {
-                if open.len() > 1 {
-                    depth -= open.pop().unwrap_or(0);
-                }
+            Token::RParen | Token::RBracket | Token::RBrace if is_inner => {
+                retried -= level.retries;
+                depth -= before + 1;
+                levels.pop();
                 // A subscript nests what stands before it.
-                if let (Token::RBracket, Some(operators)) = (&token.token, open.last_mut()) {
-                    *operators += 1;
+                if let (Token::RBracket, Some(outer)) = (&token.token, levels.last_mut()) {
+                    outer.operators += 1;
                     depth += 1;
                 }
             }
-            Token::Comma => {
-                if let Some(operators) = open.last_mut() {
-                    depth -= *operators;
-                    *operators = 0;
+            other => {
+                match other {
+                    Token::Comma => (level.joined, level.operators) = (0, 0),
+                    _ if joins(other) => {
+                        level.joined += 1;
+                        level.operators = 0;
+                    }
+                    _ if nests(other) => level.operators += 1,
+                    _ => continue,
                 }
+                depth = depth + level.depth() - before;
             }
-            other if nests(other) => {
-                if let Some(operators) = open.last_mut() {
-                    *operators += 1;
-                    depth += 1;
-                }
-            }
-            _ => {}
         }
-        if depth > MAX_DEPTH {
+        if depth > MAX_DEPTH || retried > MAX_RETRIES {
+            let limit = if depth > MAX_DEPTH {
+                MAX_DEPTH
+            } else {
+                MAX_RETRIES
+            };
             return Err(Error::TooDeep {
-                limit: MAX_DEPTH,
+                limit,
                 position: Position::of(token.span.start),
             });
         }
@@ -105,30 +124,90 @@ fn check_depth(part: &[TokenWithSpan]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a token can put what stands before or after it one level deeper.
-fn nests(token: &Token) -> bool {
+/// What stands between two parentheses, since the last comma.
+#[derive(Default)]
+struct Level {
+    /// Words such as OR: each nests everything before it once.
+    joined: usize,
+    /// Operators since the last of these: only what they belong to is nested.
+    operators: usize,
+    /// What the word before the opening parenthesis costs.
+    retries: usize,
+}
+
+impl Level {
+    fn depth(&self) -> usize {
+        self.joined + self.operators
+    }
+}
+
+/// How often the parser reads a parenthesis again, after this word, when there is a mistake in it: as the
+/// word's own syntax, then as a plain call. Nested n deep, one mistake costs 2 to the n; so such words
+/// may not nest as deep as others.
+fn retries(token: &TokenWithSpan) -> usize {
+    let Some(word) = tokens::word(token) else {
+        return 0;
+    };
+    match word.keyword {
+        Keyword::POSITION => 2,
+        Keyword::CAST
+        | Keyword::TRY_CAST
+        | Keyword::SAFE_CAST
+        | Keyword::CONVERT
+        | Keyword::TRY_CONVERT
+        | Keyword::EXTRACT
+        | Keyword::CEIL
+        | Keyword::FLOOR
+        | Keyword::SUBSTR
+        | Keyword::SUBSTRING
+        | Keyword::OVERLAY
+        | Keyword::TRIM
+        | Keyword::NOT
+        | Keyword::CIRCLE
+        | Keyword::BOX
+        | Keyword::PATH
+        | Keyword::LINE
+        | Keyword::LSEG
+        | Keyword::POINT
+        | Keyword::POLYGON => 1,
+        _ => 0,
+    }
+}
+
+/// Whether a token binds so loosely that operators before it are closed.
+fn joins(token: &Token) -> bool {
     match token {
         Token::Word(word) => matches!(
             word.keyword,
             Keyword::AND
                 | Keyword::OR
-                | Keyword::NOT
-                | Keyword::CASE
+                | Keyword::XOR
                 | Keyword::UNION
                 | Keyword::EXCEPT
                 | Keyword::INTERSECT
+                | Keyword::JOIN
+        ),
+        _ => false,
+    }
+}
+
+/// Whether a token can put what stands before or after it one level deeper.
+fn nests(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => matches!(
+            word.keyword,
+            Keyword::NOT
+                | Keyword::CASE
                 | Keyword::IS
                 | Keyword::LIKE
                 | Keyword::ILIKE
                 | Keyword::BETWEEN
-                | Keyword::JOIN
                 | Keyword::IN
                 | Keyword::AT
                 | Keyword::COLLATE
                 | Keyword::SIMILAR
                 | Keyword::RLIKE
                 | Keyword::REGEXP
-                | Keyword::XOR
                 | Keyword::DIV
                 | Keyword::OVERLAPS
         ),

@@ -279,38 +279,55 @@ fn long_text_is_refused() {
 #[test]
 fn deep_text_is_refused_before_it_overflows_the_stack() {
     let check = || {
-        for sql in [
-            format!("SELECT {}1{}", "(".repeat(100_000), ")".repeat(100_000)),
-            format!("SELECT {}1", "NOT ".repeat(100_000)),
-            format!("SELECT {}1", "- ".repeat(100_000)),
-            format!("SELECT 1{}", " OR true".repeat(100_000)),
-            format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(10_000)),
-            format!(
-                "SELECT {}1{}",
-                "CASE WHEN true THEN ".repeat(10_000),
-                " END".repeat(10_000)
-            ),
-            format!("SELECT {}1{}", "f(".repeat(10_000), ")".repeat(10_000)),
-            format!(
-                "SELECT {}1{}",
-                "(SELECT ".repeat(10_000),
-                ")".repeat(10_000)
-            ),
-            format!("SELECT x{}", "[1]".repeat(100_000)),
-            format!("SELECT x{}", "::int".repeat(100_000)),
-        ] {
-            assert!(
-                matches!(
-                    parse(&sql),
-                    Err(Error::TooDeep { .. } | Error::Syntax { .. })
-                ),
-                "{}",
-                &sql[..40]
+        let texts = |deep: usize| {
+            let around = |open: &str, close: &str| {
+                format!("SELECT {}1{}", open.repeat(deep), close.repeat(deep))
+            };
+            let behind = |more: &str| format!("SELECT 1{}", more.repeat(deep));
+            [
+                around("(", ")"),
+                around("NOT ", ""),
+                around("- ", ""),
+                around("CASE WHEN true THEN ", " END"),
+                around("f(", ")"),
+                around("(SELECT ", ")"),
+                around("* FROM (SELECT ", ")"),
+                around("1 + (", ")"),
+                around("CAST(", " AS INT)"),
+                around("[", "]"),
+                around("x = 1 OR ", ""),
+                around("EXISTS (SELECT ", ")"),
+                behind(" OR true"),
+                behind(" UNION ALL SELECT 1"),
+                behind("[1]"),
+                behind("::int"),
+            ]
+        };
+        for sql in texts(20_000) {
+            let refused = matches!(
+                parse(&sql),
+                Err(Error::TooDeep { .. } | Error::Syntax { .. })
             );
+            assert!(refused, "{}", &sql[..40]);
+        }
+        // Just inside of the limit, whatever comes of it.
+        for sql in texts(MAX_DEPTH / 3) {
+            drop(parse(&sql));
         }
         // As deep as it may be.
-        let sql = format!("SELECT 1 WHERE true{}", " OR true".repeat(MAX_DEPTH - 10));
-        assert!(parse(&sql).is_ok(), "{}", told(&sql));
+        let plus = " + 1".repeat(MAX_DEPTH - 10);
+        for sql in [
+            format!(
+                "SELECT 1 WHERE true{}",
+                " OR x + 1 = -2".repeat(MAX_DEPTH - 10)
+            ),
+            format!(
+                "SELECT 1 WHERE 1{plus} = 2{}",
+                " OR true".repeat(MAX_DEPTH - 10)
+            ),
+        ] {
+            assert!(parse(&sql).is_ok(), "{}", told(&sql));
+        }
     };
     let thread = std::thread::Builder::new()
         .stack_size(2 << 20)
@@ -331,4 +348,54 @@ fn a_comment_may_stand_before_every_statement() {
         parse("/* hello */ -- you\nSHOW TABLES").unwrap()[0].body,
         Body::Show(_)
     ));
+}
+
+/// The parser reads some words twice around a mistake: nested, that would take for ever.
+#[test]
+fn a_mistake_inside_of_nested_calls_is_found_at_once() {
+    let begin = std::time::Instant::now();
+    let words = [
+        "CAST",
+        "TRY_CAST",
+        "CONVERT",
+        "EXISTS ",
+        "EXTRACT",
+        "CEIL",
+        "FLOOR",
+        "POSITION",
+        "POSITION(x IN ",
+        "SUBSTRING",
+        "OVERLAY",
+        "TRIM",
+        "NOT ",
+        "ARRAY",
+        "STRUCT",
+        "CASE WHEN ",
+        "INTERVAL ",
+        "f",
+        "1 + ",
+        "x IN ",
+        "SELECT * FROM ",
+        "LATERAL ",
+        "UNNEST",
+        "POINT",
+        "IF",
+        "(1, ",
+        "a AND ",
+        "SELECT * FROM a JOIN ",
+    ];
+    for word in words {
+        for deep in [6, 14, 40, 90, 130] {
+            let sql = format!(
+                "SELECT {}1 1{}",
+                format!("{word}(").repeat(deep),
+                ")".repeat(deep)
+            );
+            assert!(parse(&sql).is_err(), "{word} {deep}");
+        }
+    }
+    let took = begin.elapsed();
+    assert!(took.as_secs() < 60, "took {took:?}");
+    let sql = format!("SELECT {}x{}", "CAST(".repeat(14), " AS INT)".repeat(14));
+    assert!(parse(&sql).is_ok(), "{}", told(&sql));
 }

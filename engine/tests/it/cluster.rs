@@ -127,7 +127,7 @@ pub struct Cluster {
     pub engine: Engine,
     pub workers: Vec<Worker>,
     pub local: SessionContext,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Cluster {
@@ -163,8 +163,13 @@ impl Cluster {
             engine,
             workers,
             local,
-            _folder: folder,
+            folder,
         }
+    }
+
+    /// Where the tables' files are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub fn targets(&self) -> Vec<WorkerTarget> {

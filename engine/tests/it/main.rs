@@ -2,7 +2,11 @@
 //! listener of its own, compared with one session that runs everything in place.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod client_plans;
 mod cluster;
 mod faults;
 mod jobs;
+mod lake;
 mod queries;
+mod statements;
+mod writes;

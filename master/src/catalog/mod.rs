@@ -115,8 +115,10 @@ impl Tables for PinnedTables {
         let Some(object) = self.catalog.get(&name) else {
             return Ok(None);
         };
-        if object.kind == ObjectKind::View {
-            return Ok(object.view_sql.clone().map(Resolved::View));
+        match object.kind {
+            ObjectKind::View => return Ok(object.view_sql.clone().map(Resolved::View)),
+            ObjectKind::External => return Ok(Some(Resolved::External(object.location.clone()))),
+            ObjectKind::Table => {}
         }
         let snapshot = self.snapshot(&name, object).await?;
         Ok(Some(Resolved::Table(snapshot.provider()?)))

@@ -1,0 +1,247 @@
+//! A real lake in a folder, and statements run against it as a master would.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use datafusion::arrow::array::RecordBatch;
+use drumline_engine::{
+    Definition, Engine, Error, Options, Planned, Query, Resolved, Result, TableRef, Tables,
+    WorkerTarget, Write, WriteMode, route, staged_files,
+};
+use drumline_lake::{
+    Catalog, CatalogSnapshot, Change, Commit, Committed, Lake, MadeBy, NewTable, Object,
+    ObjectKind, StatementId, Stores, Table, TableName,
+};
+use futures::TryStreamExt;
+
+use crate::cluster::{PATIENCE, Settings, lines};
+
+pub struct Home {
+    pub engine: Engine,
+    pub catalog: Catalog,
+    pub settings: Settings,
+    pub workers: Vec<WorkerTarget>,
+    statements: AtomicU32,
+    pub folder: tempfile::TempDir,
+}
+
+/// What a statement did.
+pub enum Done {
+    Rows(Vec<String>),
+    Wrote(Committed),
+    Nothing,
+}
+
+struct Pinned {
+    lake: Lake,
+    catalog: Arc<CatalogSnapshot>,
+}
+
+#[async_trait::async_trait]
+impl Tables for Pinned {
+    async fn table(&self, name: &TableRef) -> Result<Option<Resolved>> {
+        let Some(object) = self.catalog.get(name) else {
+            return Ok(None);
+        };
+        match object.kind {
+            ObjectKind::View => return Ok(object.view_sql.clone().map(Resolved::View)),
+            ObjectKind::External => return Ok(Some(Resolved::External(object.location.clone()))),
+            ObjectKind::Table => {}
+        }
+        let table = Table::open(&self.lake, name, object).await?;
+        Ok(Some(Resolved::Table(table.snapshot().await?.provider()?)))
+    }
+
+    fn names(&self) -> Vec<(String, String)> {
+        self.catalog
+            .objects()
+            .map(|(name, _)| (name.schema, name.name))
+            .collect()
+    }
+}
+
+impl Home {
+    pub async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let stores = Stores::from_env();
+        let root = folder.path().join("lake");
+        let lake = Lake::open(root.to_str().unwrap(), stores.clone())
+            .await
+            .unwrap();
+        Self {
+            engine: Engine::new(Options::new(stores, folder.path().join("work"))).unwrap(),
+            catalog: Catalog::open(lake).await.unwrap(),
+            settings: Settings::new(),
+            workers: Vec::new(),
+            statements: AtomicU32::new(0),
+            folder,
+        }
+    }
+
+    pub async fn tables(&self) -> Arc<dyn Tables> {
+        let catalog = self.catalog.refresh().await.unwrap();
+        Arc::new(Pinned {
+            lake: self.catalog.lake().clone(),
+            catalog,
+        })
+    }
+
+    pub async fn plan(&self, sql: &str) -> Result<Planned> {
+        let statement = self.engine.parse(sql)?.remove(0);
+        self.engine
+            .plan(&statement, self.tables().await, &self.settings)
+            .await
+    }
+
+    /// Runs every statement; answers with what the last one did.
+    pub async fn run(&self, sql: &str) -> Result<Done> {
+        let mut done = Done::Nothing;
+        for statement in self.engine.parse(sql)? {
+            let planned = self
+                .engine
+                .plan(&statement, self.tables().await, &self.settings)
+                .await?;
+            let ordinal = self.statements.fetch_add(1, Ordering::Relaxed) + 1;
+            let id = StatementId {
+                application: "test".to_owned(),
+                ordinal,
+                text_hash: statement.text_hash(),
+            };
+            done = match planned {
+                Planned::Query(query) => {
+                    Done::Rows(self.collect(&query).await?.iter().flat_map(lines).collect())
+                }
+                Planned::Write(write) => Done::Wrote(self.write(write, id).await?),
+                Planned::Definition(definition) => {
+                    self.define(definition, id).await?;
+                    Done::Nothing
+                }
+                Planned::Set { .. } => Done::Nothing,
+            };
+        }
+        Ok(done)
+    }
+
+    pub async fn rows(&self, sql: &str) -> Vec<String> {
+        match self.run(sql).await {
+            Ok(Done::Rows(rows)) => rows,
+            Ok(_) => panic!("{sql} is no query"),
+            Err(error) => panic!("{sql}: {error}"),
+        }
+    }
+
+    pub async fn wrote(&self, sql: &str) -> Committed {
+        match self.run(sql).await {
+            Ok(Done::Wrote(committed)) => committed,
+            Ok(_) => panic!("{sql} writes nothing"),
+            Err(error) => panic!("{sql}: {error}"),
+        }
+    }
+
+    /// The error that refuses a text, as a person sees it.
+    pub async fn refused(&self, sql: &str) -> String {
+        let error = match self.run(sql).await {
+            Ok(_) => panic!("{sql} is not refused"),
+            Err(error) => error,
+        };
+        let place = error
+            .position()
+            .map_or("nowhere".to_owned(), |place| place.to_string());
+        let hint = error
+            .hint()
+            .map_or(String::new(), |hint| format!(" ({hint})"));
+        format!("{place}: {error}{hint}")
+    }
+
+    pub async fn collect(&self, query: &Query) -> Result<Vec<RecordBatch>> {
+        let job = self
+            .engine
+            .start(query, self.workers.clone(), route::spread(0))
+            .await?;
+        let rows = tokio::time::timeout(PATIENCE, job.stream.try_collect())
+            .await
+            .expect("the job hangs");
+        rows.map_err(Error::from)
+    }
+
+    async fn write(&self, write: Write, id: StatementId) -> Result<Committed> {
+        let attempt = format!("attempt-{}", id.ordinal);
+        let commit = |files| Commit {
+            made_by: MadeBy::Statement(id.clone()),
+            files,
+        };
+        match &write.mode {
+            WriteMode::Append => {
+                let object = self.catalog.current().get(&write.table).cloned().unwrap();
+                let table = Table::open(self.catalog.lake(), &write.table, &object).await?;
+                let target = table.write_target(&attempt).await?;
+                let rows = self.collect(&write.into_query(target)?).await?;
+                Ok(table.commit(commit(staged_files(&rows)?)).await?)
+            }
+            WriteMode::Create(create) => {
+                let new = NewTable {
+                    name: write.table.clone(),
+                    format: create.format,
+                    location: create.location.clone(),
+                    schema: write.input.schema(),
+                    partition_columns: create.partition_by.clone(),
+                    properties: Default::default(),
+                    created_by: Some(id.clone()),
+                };
+                let prepared = Table::prepare(&self.catalog, new).await?;
+                let target = prepared.write_target(&attempt)?;
+                let rows = self.collect(&write.into_query(target)?).await?;
+                Ok(prepared.create(commit(staged_files(&rows)?)).await?.1)
+            }
+        }
+    }
+
+    async fn define(&self, definition: Definition, id: StatementId) -> Result<()> {
+        let put = |name: TableName, object: Object| async move {
+            let change = |_: &CatalogSnapshot| {
+                let (name, object) = (name.clone(), object.clone());
+                Ok(vec![Change::Put { name, object }])
+            };
+            self.catalog.change(change).await.map(drop)
+        };
+        match definition {
+            Definition::CreateSchema { schema, .. } => {
+                let change = |_: &CatalogSnapshot| {
+                    Ok(vec![Change::PutSchema {
+                        schema: schema.clone(),
+                    }])
+                };
+                self.catalog.change(change).await?;
+            }
+            Definition::CreateTable {
+                table,
+                schema,
+                create,
+            } => {
+                let new = NewTable {
+                    name: table,
+                    format: create.format,
+                    location: create.location,
+                    schema,
+                    partition_columns: create.partition_by,
+                    properties: Default::default(),
+                    created_by: Some(id),
+                };
+                Table::create(&self.catalog, new, create.if_not_exists).await?;
+            }
+            Definition::CreateView { view, sql, .. } => {
+                put(view, Object::view(self.catalog.lake(), sql, Some(id))).await?;
+            }
+            Definition::CreateExternal {
+                table, location, ..
+            } => {
+                put(table, Object::external(location, Some(id))).await?;
+            }
+            Definition::DropTable { table, if_exists } => {
+                Table::drop(&self.catalog, &table, if_exists).await?;
+            }
+            Definition::DropSchema { .. } | Definition::DropView { .. } => {}
+        }
+        Ok(())
+    }
+}
