@@ -2,8 +2,9 @@
 
 use super::{Planner, Scope, names};
 use crate::sql::{self, Show};
-use crate::{Error, Result};
+use crate::{DrumlineSettings, Error, Result};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::config::ConfigExtension;
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use drumline_lake::TableName;
@@ -53,33 +54,45 @@ impl Planner<'_> {
     }
 
     fn setting_rows(&self, prefix: Option<&str>) -> Result<LogicalPlan> {
-        let state = self.base.state();
-        let mut entries = state.config_options().entries();
-        entries.retain(|entry| prefix.is_none_or(|prefix| entry.key.starts_with(prefix)));
-        entries.sort_by(|a, b| a.key.cmp(&b.key));
-        if let (Some(prefix), true) = (prefix, entries.is_empty()) {
+        let mut settings = self.all_settings();
+        settings.retain(|(name, _)| prefix.is_none_or(|prefix| name.starts_with(prefix)));
+        if let (Some(prefix), true) = (prefix, settings.is_empty()) {
             self.known_setting(prefix)?;
         }
-        let (keys, values) = entries
-            .into_iter()
-            .map(|entry| (entry.key, entry.value.unwrap_or_default()))
-            .unzip();
-        rows(&[("name", keys), ("value", values)])
+        let (names, values) = settings.into_iter().unzip();
+        rows(&[("name", names), ("value", values)])
+    }
+
+    /// Every setting's full name and value, by name.
+    fn all_settings(&self) -> Vec<(String, String)> {
+        let state = self.base.state();
+        let entries = state.config_options().entries().into_iter();
+        let mut settings: Vec<(String, String)> = entries
+            .map(|entry| {
+                // DataFusion lists the settings of extensions without their prefix; ours is the only one.
+                let name = match entry.key.contains('.') {
+                    true => entry.key,
+                    false => format!("{}.{}", DrumlineSettings::PREFIX, entry.key),
+                };
+                (name, entry.value.unwrap_or_default())
+            })
+            .collect();
+        settings.sort();
+        settings
     }
 
     /// Refuses the name of a setting that there is not.
     pub(super) fn known_setting(&self, name: &str) -> Result<()> {
-        let state = self.base.state();
-        let entries = state.config_options().entries();
-        let known: Vec<String> = entries.into_iter().map(|entry| entry.key).collect();
-        if known.iter().any(|known| known == name) {
+        let settings = self.all_settings();
+        let known = settings.iter().map(|(name, _)| name.as_str());
+        if known.clone().any(|known| known == name) {
             return Ok(());
         }
         Err(sql::Error::Unknown {
             kind: "setting",
             name: name.to_owned(),
             position: Some(self.statement.position),
-            candidates: sql::candidates(name, known.iter().map(String::as_str)),
+            candidates: sql::candidates(name, known),
         }
         .into())
     }

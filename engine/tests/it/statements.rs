@@ -347,6 +347,12 @@ async fn definitions_say_what_was_written() {
         (key.as_str(), value.as_deref()),
         ("datafusion.execution.batch_size", Some("100"))
     );
+    let planned = home.plan("SET drumline.bytes_per_task = 1").await.unwrap();
+    assert!(matches!(planned, Planned::Set { key, .. } if key == "drumline.bytes_per_task"));
+    assert_eq!(
+        home.rows("SHOW drumline.job_deadline").await,
+        ["drumline.job_deadline|0"]
+    );
     let planned = home
         .plan("RESET datafusion.execution.batch_size")
         .await
