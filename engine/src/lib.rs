@@ -19,7 +19,7 @@ mod error;
 mod explain;
 pub mod functions;
 pub mod job;
-pub mod lake_write;
+mod lake_write;
 mod launch;
 mod options;
 mod planner;

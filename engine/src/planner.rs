@@ -2,7 +2,7 @@
 //!
 //! Names are resolved through [`Tables`] only, one statement at a time, against what the host pinned for
 //! it. Nothing runs here, and nothing of DataFusion's own that changes data is ever planned: a statement
-//! is a query, a query under a [`LakeWrite`](crate::lake_write::LakeWrite) node, or a definition that the
+//! is a query, a query under a `LakeWrite` node, or a definition that the
 //! host carries out.
 //!
 //! Read next: [`Planned`], `planner/names.rs` (names to providers and views), `planner/write.rs`,
@@ -94,7 +94,7 @@ pub struct Write {
 
 impl Write {
     /// The query that stages the rows as files of a target; its own rows are those files, which
-    /// [`crate::lake_write::staged_files`] reads. Each attempt has a target of its own.
+    /// [`crate::staged_files`] reads. Each attempt has a target of its own.
     pub fn into_query(self, target: drumline_lake::WriteTarget) -> Result<Query> {
         let plan = crate::lake_write::LakeWrite::plan(self.input.plan, target)?;
         Ok(Query {

@@ -1,7 +1,7 @@
 //! The one node that writes: staged files in, one row per file out.
 //!
-//! `INSERT` and `CREATE TABLE AS` become an ordinary query under a [`LakeWrite`] node. Its physical side,
-//! [`exec::LakeWriteExec`], has as many partitions as its input; each writes files with UUID names through
+//! `INSERT` and `CREATE TABLE AS` become an ordinary query under a `LakeWrite` node. Its physical side,
+//! `LakeWriteExec`, has as many partitions as its input; each writes files with UUID names through
 //! [`drumline_lake::Writer`] and answers with one row per file. Nothing is visible before the master
 //! commits the rows of the one attempt that succeeded, so a task that ran twice leaves orphans, never
 //! duplicates. This module never commits.

@@ -53,7 +53,7 @@ pub(super) fn to_rows(files: &[StagedFile]) -> PlanResult<RecordBatch> {
 /// The staged files that a finished write's rows describe.
 ///
 /// # Errors
-/// A bug, if the rows are not those of a [`super::LakeWriteExec`].
+/// A bug, if the rows are not those of a `LakeWriteExec`.
 pub fn staged_files(rows: &[RecordBatch]) -> Result<Vec<StagedFile>> {
     let mut files = Vec::new();
     for batch in rows {

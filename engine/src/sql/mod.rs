@@ -1,11 +1,11 @@
 //! From a text to statements: splitting, positions, the statements Drumline knows.
 //!
 //! Everything here is synchronous and looks at text alone: no table is looked up (that is
-//! [`crate::planner`]'s) and nothing runs. A text is read whole before its first statement runs, so a
+//! `planner`'s) and nothing runs. A text is read whole before its first statement runs, so a
 //! mistake in the last statement stops a script before it has written anything.
 //!
 //! DataFusion's parser is used for queries and expressions only. Which statements exist is decided
-//! here, by an allow-list: whatever is not in [`Body`](statement::Body) answers [`Error::NotYet`] or
+//! here, by an allow-list: whatever is not in `Body` answers [`Error::NotYet`] or
 //! [`Error::Syntax`] and can never reach DataFusion's own `CREATE TABLE`, `COPY` or `DELETE`, which
 //! would run on the master, in memory, past the lake's commits.
 //!
