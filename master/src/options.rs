@@ -16,7 +16,7 @@ pub struct Options {
     pub stores: Stores,
     /// The master's own folder: its lock, and what it remembers of runs.
     pub state_dir: PathBuf,
-    /// Where queries that run in place spill.
+    /// Where queries that run in place spill. Removed with all in it at start and stop.
     pub work_dir: PathBuf,
     /// Bytes that queries running in place may hold; `None`: no limit.
     pub memory_limit: Option<u64>,

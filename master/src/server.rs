@@ -1,6 +1,7 @@
 //! Puts a master together and serves it on one port: gRPC, Flight, `/healthz` and `/`.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
@@ -54,12 +55,15 @@ pub struct Handle {
     serving: JoinHandle<()>,
     background: JoinSet<()>,
     jobs: Runtime,
+    work_dir: PathBuf,
     _lock: StateLock,
 }
 
 /// Starts a master: answers when it listens and its lake can be used.
 pub async fn start(options: Options) -> Result<Handle> {
     let lock = StateLock::acquire(&options.state_dir)?;
+    // What a killed master spilled is of no use to anybody.
+    discard(&options.work_dir);
     let listen = |source| Error::Listen {
         address: options.listen,
         source,
@@ -121,6 +125,7 @@ pub async fn start(options: Options) -> Result<Handle> {
         serving,
         background,
         jobs,
+        work_dir: options.work_dir,
         _lock: lock,
     })
 }
@@ -141,6 +146,17 @@ impl Handle {
             self.background.shutdown().await;
         }
         self.jobs.shutdown_background();
+        discard(&self.work_dir);
+    }
+}
+
+/// Removes spilled rows; a folder that stays costs space and no more.
+fn discard(work_dir: &Path) {
+    match std::fs::remove_dir_all(work_dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(%error, folder = %work_dir.display(), "spilled rows are left behind");
+        }
+        _ => {}
     }
 }
 

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const FLUSH: Duration = Duration::from_millis(500);
 
 /// What the issue promises of the shipped month, read without our log.
-fn assert_bare_folders_hold_the_example(lake: &Path) {
+pub(crate) fn assert_bare_folders_hold_the_example(lake: &Path) {
     for (topic, rows, users) in [
         ("listen_events", 6_820, 96),
         ("page_view_events", 8_056, 97),

@@ -5,6 +5,7 @@
 mod broker;
 mod consumer;
 mod dead_letters;
+mod demo;
 mod queries;
 mod refusals;
 mod stores;
