@@ -200,14 +200,6 @@ pub enum Error {
         /// The library's error.
         source: parquet::errors::ParquetError,
     },
-    /// The files of an external table do not go together.
-    #[error("external table '{table}' cannot be read: {reason}")]
-    External {
-        /// The table.
-        table: String,
-        /// What is wrong with its files.
-        reason: String,
-    },
     /// A state that cannot be.
     #[error("internal error: {context}")]
     Bug {
@@ -241,7 +233,6 @@ impl Error {
                 deltalake_core::DeltaTableError::ObjectStore { source } => store_kind(source),
                 _ => ErrorKind::User,
             },
-            Self::External { .. } => ErrorKind::User,
             Self::Corrupt { .. } | Self::Parquet { .. } | Self::Bug { .. } => ErrorKind::Bug,
         }
     }

@@ -15,7 +15,6 @@ mod columns;
 #[doc(hidden)]
 pub mod conformance;
 mod error;
-mod external;
 mod hive;
 mod name;
 mod provider;

@@ -97,12 +97,7 @@ impl PinnedTables {
         if let Some(snapshot) = snapshots.get(name) {
             return Ok(snapshot.clone());
         }
-        let snapshot = match object.kind {
-            ObjectKind::External => {
-                TableSnapshot::of_external(self.names.catalog().lake(), name, object).await?
-            }
-            _ => self.names.open(name, object).await?.snapshot().await?,
-        };
+        let snapshot = self.names.open(name, object).await?.snapshot().await?;
         snapshots.insert(name.clone(), snapshot.clone());
         Ok(snapshot)
     }
