@@ -27,6 +27,8 @@ pub(crate) struct Arguments {
     /// Statements to run, separated by semicolons
     #[arg(
         short = 'c',
+        // SQL may begin with a comment.
+        allow_hyphen_values = true,
         long = "command",
         value_name = "SQL",
         conflicts_with = "file"
