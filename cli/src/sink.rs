@@ -23,7 +23,7 @@ pub(crate) struct SinkArg {
     /// Kafka brokers to send to, host:port, comma separated
     #[arg(long, value_name = "HOST:PORT")]
     brokers: Option<String>,
-    /// Folder to write <topic>.jsonl files to; `-` writes {topic, key, ts, value} lines to stdout
+    /// Folder to write TOPIC.jsonl files to; `-` writes {topic, key, ts, value} lines to stdout
     #[arg(long, short, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Partitions of topics that are made because they are missing

@@ -1,6 +1,6 @@
 //! The only door to librdkafka: settings, topics, the producer, and a cluster inside this process.
 //!
-//! The consumer side lives in [`crate::source`], which builds its client from [`settings`].
+//! The consumer side lives in `source.rs`, which builds its client from `settings.rs`.
 
 mod embedded;
 mod producer;
