@@ -1,6 +1,6 @@
 //! Streams on the master: who consumes which partitions, and the commits of what workers offer.
 //!
-//! `coordinator.rs` decides, purely; `runner.rs` carries out; `tables.rs` reads and commits through
+//! `coordinator.rs` and `stream.rs` decide, purely; `runner.rs` carries out; `tables.rs` reads and commits through
 //! `lake`; `apply.rs` checks a definition before anything is kept; `service.rs` answers clients.
 //! Invariant: a stream's definition lives in the catalog, its offsets live in its tables, and the
 //! master keeps neither anywhere else.
@@ -11,6 +11,7 @@ mod coordinator;
 mod runner;
 mod service;
 mod status;
+mod stream;
 mod tables;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use drumline_proto::v1::{PartitionStatus, StreamStatus, StreamTableStatus};
 
 use super::Partition;
-use super::coordinator::{Coordinator, Phase, Stream};
+use super::coordinator::Coordinator;
+use super::stream::{Phase, Stream};
 use super::tables::{TableProgress, dead_letters_of, targets_of};
 
 /// Rows and commits per stream and table.

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use drumline_proto::v1::{Offer, OfferedTable, OffsetRange, StreamDefinition, TopicDefinition};
 use proptest::prelude::*;
 
-use super::coordinator::{Action, CommitId, Coordinator, Event, Phase};
+use super::coordinator::{Action, CommitId, Coordinator, Event};
+use super::stream::Phase;
 use super::{Layout, Partition, TableOffsets};
 
 fn definition() -> Arc<StreamDefinition> {
