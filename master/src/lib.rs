@@ -4,6 +4,7 @@
 //! by statement and attempt by attempt, what runs (`machine.rs`, pure) and does it (`runner.rs`);
 //! `catalog/` binds its names to snapshots; `admission.rs` gives it cores and `routing.rs` a worker for
 //! each task (both pure); `drumline-engine` runs it; `drumline-lake` commits what it wrote.
+//! `facts/` records what happens and is what everything shown is read from.
 //! `cluster/` knows which workers there are; `streams/` assigns topic partitions to them.
 //!
 //! Must never: store rows (they pass through to a client at most), decide anything inside of a service,
@@ -18,6 +19,9 @@ mod applications;
 mod catalog;
 mod cluster;
 mod error;
+// Not all that is recorded is shown yet.
+#[allow(dead_code)]
+mod facts;
 mod failure;
 mod lock;
 mod options;

@@ -26,6 +26,7 @@ use crate::admitter::Admitter;
 use crate::applications::{Applications, ApplicationsService, ResultsService, Services};
 use crate::catalog::Names;
 use crate::cluster::ClusterService;
+use crate::facts::{self, Facts};
 use crate::lock::StateLock;
 use crate::routing::Placements;
 use crate::streams::{StreamTables, StreamsService};
@@ -74,15 +75,21 @@ pub async fn start(options: Options) -> Result<Handle> {
     lake.check_writable().await?;
     let catalog = Catalog::open(lake.clone()).await?;
 
+    let facts = Facts::new();
+    facts.publish(facts::Event::MasterStarted {
+        build: drumline_proto::BUILD.to_owned(),
+        lake: lake.root().to_string(),
+    });
     let shutdown = CancellationToken::new();
     let mut background = JoinSet::new();
-    let (workers, membership, worker_events) = cluster::start(shutdown.clone());
+    let (workers, membership, worker_events) = cluster::start(facts.clone(), shutdown.clone());
     background.spawn(membership);
     let tables = StreamTables::new(catalog.clone());
     let (running_streams, coordination) = streams::start(
         workers.clone(),
         worker_events,
         tables.clone(),
+        facts.clone(),
         shutdown.clone(),
     );
     background.spawn(coordination);
@@ -96,6 +103,7 @@ pub async fn start(options: Options) -> Result<Handle> {
     let admitter = Admitter::new(options.concurrent_jobs);
     background.spawn(watch_workers(workers.subscribe(), admitter.clone()));
     let services = Services {
+        facts,
         engine: engine(&options)?,
         names: Names::new(catalog),
         workers: workers.subscribe(),

@@ -11,6 +11,22 @@ pub(crate) fn root() -> PathBuf {
     here.parent().unwrap_or(here).to_owned()
 }
 
+/// A program in the environment of whoever called us. What `cargo run` adds to ours (`CARGO_PKG_NAME`,
+/// `CARGO_MANIFEST_DIR` …) would make the build scripts that look at it run again, and all above them build
+/// again, each time a build by hand follows one of ours.
+fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let from_cargo = name.to_str().is_some_and(|name| {
+            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+        });
+        if from_cargo {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Runs a program with its output passed on; fails unless it succeeds.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<()> {
     run_with(program, arguments, &[])
@@ -22,7 +38,7 @@ pub(crate) fn run_with(
     arguments: &[&str],
     environment: &[(&str, &str)],
 ) -> Result<()> {
-    let status = Command::new(program)
+    let status = command(program)
         .args(arguments)
         .envs(environment.iter().copied())
         .current_dir(root())
@@ -47,7 +63,7 @@ pub(crate) fn cargo_path() -> String {
 
 /// What a program prints on stdout; fails unless it succeeds.
 pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
-    let output = Command::new(program)
+    let output = command(program)
         .args(arguments)
         .current_dir(root())
         .stderr(Stdio::inherit())

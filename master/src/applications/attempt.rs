@@ -6,13 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use drumline_engine::{Engine, Query};
 use drumline_engine::{Planned, Statement};
 use drumline_lake::StatementId;
-use drumline_proto::v1::application_event::Event as Told;
-use drumline_proto::v1::{ResultReady, ResultTicket};
+use drumline_proto::v1::ResultTicket;
 use futures::TryStreamExt;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
@@ -24,6 +22,7 @@ use super::runner::Message;
 use super::target::{Prepared, prepare};
 use super::{Application, Body, Services, job};
 use crate::catalog::{PinnedTables, define, schema_ipc};
+use crate::facts::Event as Fact;
 use crate::failure::Failure;
 
 /// A statement as it was submitted.
@@ -196,7 +195,7 @@ impl Attempt {
             pumped = pump(job.rows, &slot, self.services.limits, self.may_deliver()) => pumped,
             () = job.told.follow() => return Err(Ended::failed(Failure::bug("the job's reports ended"))),
         };
-        let pumped = pumped.map_err(drumline_engine::Error::from)?;
+        let pumped = pumped.map_err(|error| job.told.failed(error.into()))?;
         match pumped {
             Pumped::Delivered { rows } => {
                 job.told.finished().await;
@@ -242,7 +241,7 @@ impl Attempt {
             collected = job.rows.try_collect::<Vec<_>>() => collected,
             () = job.told.follow() => return Err(Ended::failed(Failure::bug("the job's reports ended"))),
         };
-        let rows = collected.map_err(drumline_engine::Error::from)?;
+        let rows = collected.map_err(|error| job.told.failed(error.into()))?;
         let files = drumline_engine::staged_files(&rows)?;
         job.told.finished().await;
         Ok(Ended {
@@ -258,7 +257,7 @@ impl Attempt {
     async fn start(&self, query: &Query) -> Result<job::RunningJob, Ended> {
         let job = job::start(
             &self.services,
-            &self.application.log,
+            &self.application.id,
             self.id,
             query,
             &self.avoid,
@@ -282,14 +281,12 @@ impl Attempt {
                 application_id: self.application.id.clone(),
                 ordinal,
             };
-            let ready = ResultReady {
-                ordinal,
+            self.services.facts.publish(Fact::ResultReady {
+                application: self.application.id.clone(),
+                statement: ordinal,
                 ticket: ticket.encode_to_vec(),
                 schema_ipc: schema_ipc(&job.schema),
-            };
-            self.application
-                .log
-                .append(SystemTime::now(), Told::ResultReady(ready));
+            });
         }
         slot
     }

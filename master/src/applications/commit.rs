@@ -25,6 +25,8 @@ pub(super) struct Summary {
     pub(super) table: String,
     pub(super) version: u64,
     pub(super) files: u64,
+    /// Bytes of its files.
+    pub(super) bytes: u64,
     pub(super) already_committed: bool,
     pub(super) message: String,
 }
@@ -46,6 +48,7 @@ pub(super) async fn commit(staged: Staged) -> Result<Summary, Failure> {
         files,
     } = staged;
     let table = target.table();
+    let bytes = files.iter().map(|file| file.size).sum();
     let commit = Commit {
         made_by: MadeBy::Statement(statement),
         files,
@@ -57,7 +60,10 @@ pub(super) async fn commit(staged: Staged) -> Result<Summary, Failure> {
             .map(|(_, committed)| committed),
         Target::Existing(table) => table.commit(commit).await,
     };
-    Ok(Summary::committed(table, committed?))
+    Ok(Summary {
+        bytes,
+        ..Summary::committed(table, committed?)
+    })
 }
 
 impl Summary {
@@ -86,6 +92,7 @@ impl Summary {
             files: files as u64,
             already_committed: already,
             message,
+            ..Self::default()
         }
     }
 }

@@ -4,22 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
-use drumline_engine::job::{JobWatch, StageInfo, TaskFacts, TaskId};
+use drumline_engine::job::{JobWatch, StageInfo, TaskFacts, TaskId, TaskStatus};
 use drumline_engine::{Job, Query, WorkerTarget};
-use drumline_proto::v1::application_event::Event as Told;
-use drumline_proto::v1::{self, JobFinished, JobPlanned, StagePlanned, TaskChanged, TaskState};
 use futures::Stream;
 use tokio::sync::watch;
 
 use super::Services;
-use super::events::EventLog;
 use super::machine::AttemptId;
 use crate::admitter::Place;
+use crate::facts::{Event, Facts, JobEnd, StagePlan, TaskMetrics, TaskName};
 use crate::routing::JobPlacement;
 
 /// How long a job waits for the first worker to join.
@@ -46,21 +44,27 @@ pub(super) struct JobRows {
     _placement: JobPlacement,
 }
 
-/// Tells the job's facts to the application's log. When dropped before [`JobTold::finished`], the tasks
-/// that still ran are told as failed.
+/// Tells the job's facts. When dropped before [`JobTold::finished`], the job and the tasks that still ran are
+/// told as failed if [`JobTold::failed`] was called, as cancelled if not.
 pub(super) struct JobTold {
-    job_id: String,
-    log: EventLog,
+    application: String,
+    job: String,
+    facts: Facts,
     watch: JobWatch,
-    running: BTreeMap<TaskId, String>,
+    /// What was told last of each task that runs.
+    running: BTreeMap<TaskId, TaskFacts>,
     seen: BTreeSet<TaskId>,
+    started: Instant,
     elapsed: Arc<OnceLock<Duration>>,
+    /// Why it failed.
+    reason: Option<String>,
+    ended: bool,
 }
 
 /// Waits for the job's turn and starts it.
 pub(super) async fn start(
     services: &Services,
-    log: &EventLog,
+    application: &str,
     id: AttemptId,
     query: &Query,
     avoid: &BTreeSet<String>,
@@ -69,7 +73,18 @@ pub(super) async fn start(
         .admitter
         .request(wished_cores(query), avoid.clone());
     if let Some(before) = place.position() {
-        tracing::info!(ordinal = id.ordinal, before, "job waits for its turn");
+        tracing::info!(
+            application,
+            ordinal = id.ordinal,
+            before,
+            "job waits for its turn"
+        );
+        services.facts.publish(Event::JobQueued {
+            application: application.to_owned(),
+            statement: id.ordinal,
+            attempt: id.attempt,
+            position: u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1),
+        });
     }
     let granted = tokio::select! {
         granted = place.granted() => granted,
@@ -91,11 +106,15 @@ pub(super) async fn start(
         stream,
         watch,
     } = services.engine.start(query, workers, route).await?;
-    let job_id = job_id.to_string();
-    log.append(
-        SystemTime::now(),
-        Told::JobPlanned(planned(id, &job_id, &stages)),
-    );
+    let job = job_id.to_string();
+    services.facts.publish(Event::JobPlanned {
+        application: application.to_owned(),
+        statement: id.ordinal,
+        attempt: id.attempt,
+        job: job.clone(),
+        stages: stages.iter().map(planned).collect(),
+        plan: watch.display().to_owned(),
+    });
     let elapsed = Arc::new(OnceLock::new());
     Ok(RunningJob {
         rows: JobRows {
@@ -108,12 +127,16 @@ pub(super) async fn start(
         schema,
         workers: stages.into_iter().flat_map(|stage| stage.workers).collect(),
         told: JobTold {
-            job_id,
-            log: log.clone(),
+            application: application.to_owned(),
+            job,
+            facts: services.facts.clone(),
             watch,
             running: BTreeMap::new(),
             seen: BTreeSet::new(),
+            started,
             elapsed,
+            reason: None,
+            ended: false,
         },
     })
 }
@@ -142,18 +165,12 @@ async fn no_worker(mut workers: watch::Receiver<Arc<[WorkerTarget]>>) {
     }
 }
 
-fn planned(id: AttemptId, job_id: &str, stages: &[StageInfo]) -> JobPlanned {
-    let stage = |stage: &StageInfo| StagePlanned {
+fn planned(stage: &StageInfo) -> StagePlan {
+    StagePlan {
         stage: stage.stage,
         tasks: stage.tasks,
         partitions: stage.partitions,
         workers: stage.workers.clone(),
-    };
-    JobPlanned {
-        ordinal: id.ordinal,
-        attempt: id.attempt,
-        job_id: job_id.to_owned(),
-        stages: stages.iter().map(stage).collect(),
     }
 }
 
@@ -171,7 +188,7 @@ impl Stream for JobRows {
 }
 
 impl JobTold {
-    /// Tells tasks as they begin and end; for as long as it is polled.
+    /// Tells tasks as they begin, go on and end; for as long as it is polled.
     pub(super) async fn follow(&mut self) {
         let mut tasks = self.watch.tasks();
         loop {
@@ -185,68 +202,108 @@ impl JobTold {
 
     /// The job's stream has ended with success: tells the last of its tasks, and what they did.
     pub(super) async fn finished(mut self) {
-        let facts = self.watch.facts(FACTS_WITHIN).await;
+        // Reports may still be on their way.
+        self.watch.facts(FACTS_WITHIN).await;
         self.tell_tasks(&mut self.watch.tasks());
-        for (task, worker) in std::mem::take(&mut self.running) {
+        for (task, facts) in std::mem::take(&mut self.running) {
             // Its rows are all here, so it has done its part, though its report is not in.
-            self.tell_task(task, TaskState::Finished, &worker);
+            self.tell_end(task, &facts, false);
         }
-        let elapsed = self.elapsed.get().copied().unwrap_or_default();
-        self.tell(Told::JobFinished(JobFinished {
-            job_id: self.job_id.clone(),
-            tasks: facts.iter().map(task_facts).collect(),
-            elapsed_micros: micros(elapsed),
-        }));
+        self.end(JobEnd::Succeeded, String::new());
     }
 
-    fn tell_tasks(
-        &mut self,
-        tasks: &mut watch::Receiver<BTreeMap<TaskId, drumline_engine::job::TaskStatus>>,
-    ) {
+    /// The job's stream broke off; gives the error back.
+    pub(super) fn failed(&mut self, error: drumline_engine::Error) -> drumline_engine::Error {
+        self.reason = Some(error.to_string());
+        error
+    }
+
+    fn tell_tasks(&mut self, tasks: &mut watch::Receiver<BTreeMap<TaskId, TaskStatus>>) {
         let tasks = tasks.borrow_and_update().clone();
-        for (id, task) in tasks {
+        for (
+            id,
+            TaskStatus {
+                finished, facts, ..
+            },
+        ) in tasks
+        {
             if self.seen.insert(id) {
-                self.tell_task(id, TaskState::Running, &task.worker);
-                self.running.insert(id, task.worker.clone());
+                self.facts.publish(Event::TaskStarted {
+                    task: self.name(id),
+                    worker: facts.worker.clone(),
+                });
+                self.running.insert(id, facts.clone());
             }
-            if task.finished && self.running.remove(&id).is_some() {
-                self.tell_task(id, TaskState::Finished, &task.worker);
+            let Some(told) = self.running.get_mut(&id) else {
+                continue;
+            };
+            if finished {
+                self.running.remove(&id);
+                self.tell_end(id, &facts, false);
+            } else if *told != facts {
+                told.clone_from(&facts);
+                self.facts.publish(Event::TaskProgressed {
+                    task: self.name(id),
+                    metrics: metrics(&facts),
+                });
             }
         }
     }
 
-    fn tell_task(&self, (stage, task): TaskId, state: TaskState, worker: &str) {
-        self.tell(Told::TaskChanged(TaskChanged {
-            job_id: self.job_id.clone(),
+    fn tell_end(&self, id: TaskId, facts: &TaskFacts, failed: bool) {
+        self.facts.publish(Event::TaskEnded {
+            task: self.name(id),
+            worker: facts.worker.clone(),
+            failed,
+            metrics: metrics(facts),
+        });
+    }
+
+    fn end(&mut self, end: JobEnd, reason: String) {
+        self.ended = true;
+        let elapsed = self.elapsed.get().copied();
+        self.facts.publish(Event::JobEnded {
+            application: self.application.clone(),
+            job: self.job.clone(),
+            end,
+            elapsed_micros: micros(elapsed.unwrap_or_else(|| self.started.elapsed())),
+            reason,
+            metrics: TaskMetrics::default(),
+        });
+    }
+
+    fn name(&self, (stage, task): TaskId) -> TaskName {
+        TaskName {
+            application: self.application.clone(),
+            job: self.job.clone(),
             stage,
             task,
-            state: state.into(),
-            worker: worker.to_owned(),
-        }));
-    }
-
-    fn tell(&self, event: Told) {
-        self.log.append(SystemTime::now(), event);
+        }
     }
 }
 
 impl Drop for JobTold {
     fn drop(&mut self) {
-        for (task, worker) in std::mem::take(&mut self.running) {
-            self.tell_task(task, TaskState::Failed, &worker);
+        for (task, facts) in std::mem::take(&mut self.running) {
+            self.tell_end(task, &facts, true);
+        }
+        if self.ended {
+            return;
+        }
+        match self.reason.take() {
+            Some(reason) => self.end(JobEnd::Failed, reason),
+            None => self.end(JobEnd::Cancelled, "it was stopped".to_owned()),
         }
     }
 }
 
-fn task_facts(facts: &TaskFacts) -> v1::TaskFacts {
-    v1::TaskFacts {
-        stage: facts.stage,
-        task: facts.task,
-        worker: facts.worker.clone(),
+fn metrics(facts: &TaskFacts) -> TaskMetrics {
+    TaskMetrics {
+        rows_read: facts.rows_read,
         rows_exchanged: facts.rows_exchanged,
         bytes_exchanged: facts.bytes_exchanged,
         elapsed_micros: micros(facts.elapsed),
-        rows_read: facts.rows_read,
+        ..TaskMetrics::default()
     }
 }
 

@@ -2,12 +2,11 @@
 //!
 //! [`Applications`] keeps them by id: those that run, and the newest of those that are over. Each has a
 //! runner (`runner.rs`), which owns its state machine (`machine.rs`) and spawns one [`attempt`] at a time;
-//! what happens is told by its event log (`events.rs`) and its result slots (`results.rs`). `service.rs`
+//! what happens is told to `facts`, and its rows wait in its result slots (`results.rs`). `service.rs`
 //! and `flight.rs` are the two ways in, and decide nothing.
 
 mod attempt;
 mod commit;
-mod events;
 mod flight;
 mod job;
 mod machine;
@@ -26,9 +25,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::admitter::Admitter;
 use crate::catalog::Names;
+use crate::facts::{self, EventLog, Facts};
 use crate::routing::Placements;
 use crate::{Error, Result};
-use events::EventLog;
 pub(crate) use flight::ResultsService;
 use machine::Event;
 use results::{Limits, ResultSlot};
@@ -43,6 +42,7 @@ const INBOX: usize = 64;
 
 /// What every application works with.
 pub(crate) struct Services {
+    pub(crate) facts: Facts,
     pub(crate) engine: Engine,
     pub(crate) names: Names,
     pub(crate) workers: watch::Receiver<Arc<[WorkerTarget]>>,
@@ -58,6 +58,18 @@ pub(crate) enum Body {
     Sql(String),
     /// A client's logical plan.
     Plan(Vec<u8>),
+}
+
+/// What a user submits.
+pub(crate) struct Submission {
+    /// Shown to people; not unique.
+    pub(crate) name: String,
+    /// The file the text came from; empty where it was typed in.
+    pub(crate) source: String,
+    /// Name of the token it came with.
+    pub(crate) submitted_by: String,
+    pub(crate) body: Body,
+    pub(crate) settings: BTreeMap<String, String>,
 }
 
 /// All applications a master knows. Cheap to clone.
@@ -84,7 +96,6 @@ struct Entry {
 /// What others see of an application.
 pub(crate) struct Application {
     pub(crate) id: String,
-    pub(crate) log: EventLog,
     slots: Mutex<BTreeMap<u32, Arc<ResultSlot>>>,
 }
 
@@ -105,12 +116,7 @@ impl Applications {
     }
 
     /// Takes an application in. It has an id; nothing has run yet.
-    pub(crate) fn submit(
-        &self,
-        name: &str,
-        body: Body,
-        settings: BTreeMap<String, String>,
-    ) -> Result<String> {
+    pub(crate) fn submit(&self, submission: Submission) -> Result<String> {
         if self.inner.runners.is_closed() {
             return Err(Error::Stopping);
         }
@@ -122,8 +128,26 @@ impl Applications {
             inbox: inbox.clone(),
         };
         self.keep(entry)?;
+        let Submission {
+            name,
+            source,
+            submitted_by,
+            body,
+            settings,
+        } = submission;
         tracing::info!(application = %id, name, "application submitted");
         let services = Arc::clone(&self.inner.services);
+        services.facts.publish(facts::Event::ApplicationAccepted {
+            application: id.clone(),
+            name,
+            source,
+            submitted_by,
+            body: match &body {
+                Body::Sql(text) => facts::Body::Sql(text.clone()),
+                Body::Plan(_) => facts::Body::Plan,
+            },
+            settings: settings.clone(),
+        });
         let runner = Runner::new(application, services, settings, inbox);
         self.inner.runners.spawn(runner.run(body, receiver));
         Ok(id)
@@ -131,7 +155,8 @@ impl Applications {
 
     /// An application's event log.
     pub(crate) fn log(&self, id: &str) -> Result<EventLog> {
-        Ok(self.entry(id)?.application.log.clone())
+        let unknown = || Error::UnknownApplication { id: id.to_owned() };
+        self.inner.services.facts.log(id).ok_or_else(unknown)
     }
 
     /// Asks an application to stop, and waits until nothing of it runs.
@@ -142,7 +167,7 @@ impl Applications {
             .inbox
             .send(Message::Event(Event::CancelRequested))
             .await;
-        entry.application.log.completed().await;
+        self.log(id)?.completed().await;
         Ok(())
     }
 
@@ -173,9 +198,9 @@ impl Applications {
     fn keep(&self, entry: Entry) -> Result<()> {
         let mut by_id = self.lock();
         let over: Vec<String> = by_id
-            .iter()
-            .filter(|(_, entry)| entry.application.log.is_complete())
-            .map(|(id, _)| id.clone())
+            .keys()
+            .filter(|id| self.log(id).is_ok_and(|log| log.is_complete()))
+            .cloned()
             .collect();
         let running = by_id.len() - over.len();
         if running >= MAX_RUNNING {
@@ -184,6 +209,7 @@ impl Applications {
         let too_many = over.len().saturating_sub(self.inner.kept);
         for id in over.iter().take(too_many) {
             by_id.remove(id);
+            self.inner.services.facts.forget(id);
         }
         by_id.insert(entry.application.id.clone(), entry);
         Ok(())
@@ -203,7 +229,6 @@ impl Application {
         Self {
             // Version 7: sorts by time.
             id: uuid::Uuid::now_v7().to_string(),
-            log: EventLog::new(),
             slots: Mutex::default(),
         }
     }

@@ -4,14 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use drumline_engine::WorkerTarget;
-use drumline_proto::v1::application_event::Event as Told;
-use drumline_proto::v1::{
-    ApplicationFinished, ApplicationStarted, ApplicationState, JobRetried, StatementFinished,
-    StatementStarted,
-};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 
@@ -19,6 +14,7 @@ use super::attempt::{Attempt, Ended, Source, read};
 use super::commit::{self, Staged, Summary};
 use super::machine::{Action, AttemptId, End, Event, Machine, Outcome};
 use super::{Application, Body, Services};
+use crate::facts::{Event as Fact, State};
 use crate::failure::Failure;
 
 /// What an application is told from outside, or asked by its own attempt.
@@ -192,7 +188,10 @@ impl Runner {
     fn perform(&mut self, action: Action) {
         match action {
             Action::AnnounceApplication { statements } => {
-                self.tell(Told::ApplicationStarted(ApplicationStarted { statements }));
+                self.tell(|application| Fact::ApplicationStarted {
+                    application,
+                    statements,
+                });
             }
             Action::AnnounceStatement { ordinal } => {
                 self.ordinal = ordinal;
@@ -200,15 +199,20 @@ impl Runner {
                     .statement(ordinal)
                     .map(|source| source.text().to_owned())
                     .unwrap_or_default();
-                self.tell(Told::StatementStarted(StatementStarted { ordinal, sql }));
+                self.tell(|application| Fact::StatementStarted {
+                    application,
+                    statement: ordinal,
+                    sql,
+                });
             }
             Action::AnnounceRetry { id, reason, worker } => {
-                self.tell(Told::JobRetried(JobRetried {
-                    ordinal: id.ordinal,
+                self.tell(|application| Fact::JobRetried {
+                    application,
+                    statement: id.ordinal,
                     attempt: id.attempt,
                     reason,
                     worker,
-                }))
+                });
             }
             Action::RunAttempt { id, avoid } => self.run_attempt(id, avoid),
             Action::StopAttempt { id } => {
@@ -261,8 +265,22 @@ impl Runner {
             slot.end(None);
         }
         let summary = std::mem::take(&mut self.summary);
-        self.tell(Told::StatementFinished(StatementFinished {
-            ordinal,
+        let committed = !summary.table.is_empty() && !summary.already_committed;
+        if committed {
+            self.tell(|application| Fact::TableCommitted {
+                table: summary.table.clone(),
+                version: summary.version,
+                rows: summary.rows,
+                files: summary.files,
+                bytes: summary.bytes,
+                application,
+                statement: ordinal,
+                stream: String::new(),
+            });
+        }
+        self.tell(|application| Fact::StatementFinished {
+            application,
+            statement: ordinal,
             rows: summary.rows,
             table: summary.table,
             version: summary.version,
@@ -270,27 +288,30 @@ impl Runner {
             already_committed: summary.already_committed,
             elapsed_micros: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
             message: summary.message,
-        }));
+        });
     }
 
     fn finish(&mut self, end: End) {
         let (state, failure) = match end {
-            End::Succeeded => (ApplicationState::Succeeded, None),
-            End::Failed(failure) => (ApplicationState::Failed, Some(failure)),
-            End::Cancelled => (ApplicationState::Cancelled, None),
+            End::Succeeded => (State::Succeeded, None),
+            End::Failed(failure) => (State::Failed, Some(failure)),
+            End::Cancelled => (State::Cancelled, None),
         };
         if let Some(slot) = self.application.slot(self.ordinal) {
             let cancelled = || Failure::retryable("the application was cancelled");
-            let is_cancelled = state == ApplicationState::Cancelled;
+            let is_cancelled = state == State::Cancelled;
             slot.end(failure.clone().or_else(|| is_cancelled.then(cancelled)));
         }
         if let Some(failure) = &failure {
             tracing::info!(application = %self.application.id, kind = ?failure.kind, message = failure.message, "application failed");
         }
-        self.tell(Told::ApplicationFinished(ApplicationFinished {
-            state: state.into(),
-            failure: failure.map(|failure| failure.to_message(self.ordinal)),
-        }));
+        let statement = self.ordinal;
+        self.tell(|application| Fact::ApplicationFinished {
+            application,
+            state,
+            failure: failure.map(Into::into),
+            statement,
+        });
     }
 
     /// Statements count from 1.
@@ -299,7 +320,10 @@ impl Runner {
             .get(usize::try_from(ordinal).ok()?.checked_sub(1)?)
     }
 
-    fn tell(&self, event: Told) {
-        self.application.log.append(SystemTime::now(), event);
+    /// Tells a fact of this application.
+    fn tell(&self, fact: impl FnOnce(String) -> Fact) {
+        self.services
+            .facts
+            .publish(fact(self.application.id.clone()));
     }
 }

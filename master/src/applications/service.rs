@@ -11,7 +11,7 @@ use drumline_proto::v1::{
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use super::{Applications, Body};
+use super::{Applications, Body, Submission};
 use crate::Error;
 
 /// Translates calls; everything is decided elsewhere.
@@ -37,8 +37,13 @@ impl Service for ApplicationsService {
             Some(SubmittedBody::LogicalPlan(plan)) => Body::Plan(plan),
             None => return Err(Error::NothingToRun.into()),
         };
-        let settings = request.settings.into_iter().collect();
-        let application_id = self.applications.submit(&request.name, body, settings)?;
+        let application_id = self.applications.submit(Submission {
+            name: request.name,
+            source: request.source,
+            submitted_by: String::new(),
+            body,
+            settings: request.settings.into_iter().collect(),
+        })?;
         Ok(Response::new(SubmitResponse { application_id }))
     }
 

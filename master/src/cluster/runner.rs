@@ -14,6 +14,10 @@ use url::Url;
 
 use super::membership::{Action, ConnectionId, Event, Load, Membership};
 use super::{SILENCE, WorkerEvent, Workers};
+use crate::facts::{self, Facts};
+
+/// Why a worker goes that says goodbye.
+const STOPPED: &str = "it was stopped";
 
 /// What the service and the rest of the master ask of the runner.
 #[derive(Debug)]
@@ -47,10 +51,12 @@ struct Runner {
     alive: watch::Sender<Arc<[WorkerTarget]>>,
     status: watch::Sender<Arc<[WorkerStatus]>>,
     streams: mpsc::UnboundedSender<WorkerEvent>,
+    facts: Facts,
 }
 
 /// The runner's handle, its future (ends when `shutdown` does), and what streams hear.
 pub(crate) fn start(
+    facts: Facts,
     shutdown: CancellationToken,
 ) -> (
     Workers,
@@ -69,6 +75,7 @@ pub(crate) fn start(
         alive,
         status,
         streams,
+        facts,
     };
     let workers = Workers {
         commands,
@@ -134,6 +141,13 @@ impl Runner {
             _ => None,
         };
         let is_heartbeat = load.is_some();
+        if let Some(load) = load {
+            self.facts.publish(facts::Event::WorkerReported {
+                worker: worker.clone(),
+                running_tasks: load.running_tasks,
+                memory_bytes: load.memory_bytes,
+            });
+        }
         self.step(Event::Heard {
             worker: worker.clone(),
             connection,
@@ -149,7 +163,7 @@ impl Runner {
                 self.step(Event::Left {
                     worker,
                     connection,
-                    reason: "it was stopped".to_owned(),
+                    reason: STOPPED.to_owned(),
                 });
             }
             _ if is_heartbeat => self.publish_status(),
@@ -185,10 +199,16 @@ impl Runner {
                 Action::PublishMembers => self.publish_members(),
                 Action::AnnounceCame { worker } => {
                     info!(worker, "worker joined");
+                    self.tell_joined(&worker);
                     let _ = self.streams.send(WorkerEvent::Came { worker });
                 }
                 Action::AnnounceGone { worker, reason } => {
                     warn!(worker, reason, "worker lost");
+                    self.facts.publish(facts::Event::WorkerLeft {
+                        worker: worker.clone(),
+                        clean: reason == STOPPED,
+                        reason: reason.clone(),
+                    });
                     let _ = self.streams.send(WorkerEvent::Gone { worker, reason });
                 }
                 Action::CloseConnection { connection } => {
@@ -198,6 +218,21 @@ impl Runner {
                 }
             }
         }
+    }
+
+    fn tell_joined(&self, worker: &str) {
+        let Some(member) = self.membership.members().get(worker) else {
+            return;
+        };
+        let hello = &member.hello;
+        self.facts.publish(facts::Event::WorkerJoined {
+            worker: worker.to_owned(),
+            url: hello.url.clone(),
+            cores: hello.cores,
+            memory_bytes: hello.memory_bytes,
+            build: hello.build.clone(),
+            pid: hello.pid,
+        });
     }
 
     fn publish_members(&self) {

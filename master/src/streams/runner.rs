@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::coordinator::{Action, CommitId, Coordinator, Event};
-use super::status::Statistics;
+use super::status::{self, Statistics};
 use super::tables::{StreamTables, TableProgress, targets_of};
 use super::{Layout, Partition, TableOffsets};
 use crate::cluster::{WorkerEvent, Workers};
+use crate::facts::{self, Facts};
 
 /// How long a client waits for a worker's look at brokers and topics.
 const PROBE_LIMIT: Duration = Duration::from_secs(25);
@@ -109,6 +110,9 @@ struct Runner {
     workers: Workers,
     tables: StreamTables,
     statistics: Statistics,
+    facts: Facts,
+    /// State and reason of each stream, as last told.
+    told: BTreeMap<String, (String, String)>,
     probes: HashMap<u64, (String, Asker)>,
     next_probe: u64,
     steps: JoinSet<Done>,
@@ -119,6 +123,7 @@ pub(crate) fn start(
     workers: Workers,
     events: mpsc::UnboundedReceiver<WorkerEvent>,
     tables: StreamTables,
+    facts: Facts,
     shutdown: CancellationToken,
 ) -> (Streams, impl Future<Output = ()> + Send) {
     let (commands, receiver) = mpsc::channel(64);
@@ -132,6 +137,8 @@ pub(crate) fn start(
         workers,
         tables,
         statistics: Statistics::default(),
+        facts,
+        told: BTreeMap::new(),
         probes: HashMap::new(),
         next_probe: 1,
         steps: JoinSet::new(),
@@ -304,6 +311,7 @@ impl Runner {
                 result,
             } => {
                 let result = result.map(|(offsets, progress)| {
+                    self.tell_commits(&stream, &progress);
                     self.statistics.committed(&stream, progress);
                     offsets
                 });
@@ -340,6 +348,42 @@ impl Runner {
         for action in self.coordinator.step(Instant::now(), event) {
             self.perform(action).await;
         }
+        self.tell_states();
+    }
+
+    fn tell_commits(&self, stream: &str, progress: &BTreeMap<String, TableProgress>) {
+        for (table, progress) in progress {
+            self.facts.publish(facts::Event::TableCommitted {
+                table: table.clone(),
+                version: progress.version,
+                rows: progress.rows,
+                files: progress.files,
+                bytes: progress.bytes,
+                application: String::new(),
+                statement: 0,
+                stream: stream.to_owned(),
+            });
+        }
+    }
+
+    /// Tells streams whose state is another than was told last.
+    fn tell_states(&mut self) {
+        let states = status::states(&self.coordinator);
+        for name in self.told.keys().filter(|name| !states.contains_key(*name)) {
+            self.facts.publish(facts::Event::StreamDeleted {
+                stream: name.clone(),
+            });
+        }
+        for (name, (state, reason)) in &states {
+            if self.told.get(name) != Some(&(state.clone(), reason.clone())) {
+                self.facts.publish(facts::Event::StreamChanged {
+                    stream: name.clone(),
+                    state: state.clone(),
+                    reason: reason.clone(),
+                });
+            }
+        }
+        self.told = states;
     }
 
     async fn perform(&mut self, action: Action) {

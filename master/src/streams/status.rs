@@ -100,6 +100,16 @@ impl Statistics {
     }
 }
 
+/// State and last error of every stream, by name.
+pub(crate) fn states(coordinator: &Coordinator) -> BTreeMap<String, (String, String)> {
+    let streams = coordinator.streams().iter();
+    let states = streams.map(|(name, stream)| {
+        let reason = stream.last_error.clone().unwrap_or_default();
+        (name.clone(), (state(stream).to_owned(), reason))
+    });
+    states.collect()
+}
+
 fn state(stream: &Stream) -> &'static str {
     match stream.phase {
         Phase::Paused => "paused",

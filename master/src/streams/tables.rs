@@ -62,6 +62,9 @@ pub(crate) struct StreamTables {
 pub(crate) struct TableProgress {
     pub(crate) rows: u64,
     pub(crate) version: u64,
+    /// Files and bytes that one commit added.
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
 }
 
 impl StreamTables {
@@ -169,6 +172,7 @@ impl StreamTables {
                 TableProgress {
                     rows: snapshot.rows(),
                     version: snapshot.version,
+                    ..TableProgress::default()
                 },
             );
         }
@@ -232,10 +236,13 @@ impl StreamTables {
                 epoch: offer.epoch,
                 ranges,
             };
+            let (count, bytes) = (files.len() as u64, files.iter().map(|file| file.size).sum());
             let committed = table.commit(Commit { made_by, files }).await?;
             let row = TableProgress {
                 rows: committed.rows,
                 version: committed.version,
+                files: count,
+                bytes,
             };
             progress.insert(offered.table.clone(), row);
         }

@@ -1,13 +1,12 @@
-//! The event log of one application: told from its beginning to whoever watches, then as it happens.
+//! What one application is told: from its beginning to whoever watches, then as it happens.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use drumline_proto::v1::{ApplicationEvent, application_event};
 use futures::Stream;
 use tokio::sync::watch;
 
-/// Append-only; clones share it.
+/// Append-only; clones share it. Only the bus appends.
 #[derive(Debug, Clone)]
 pub(crate) struct EventLog {
     events: Arc<Mutex<Vec<ApplicationEvent>>>,
@@ -21,7 +20,7 @@ struct Length {
 }
 
 impl EventLog {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             events: Arc::default(),
             length: watch::Sender::new(Length::default()),
@@ -29,21 +28,16 @@ impl EventLog {
     }
 
     /// Appends an event. `ApplicationFinished` completes the log: what comes after it is dropped.
-    pub(crate) fn append(&self, at: SystemTime, event: application_event::Event) {
+    pub(super) fn append(&self, event: ApplicationEvent) {
         if self.is_complete() {
             return;
         }
-        let complete = matches!(event, application_event::Event::ApplicationFinished(_));
-        let since_epoch = at
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+        let complete = matches!(
+            event.event,
+            Some(application_event::Event::ApplicationFinished(_))
+        );
         let mut events = self.lock();
-        let sequence = events.len() as u64 + 1;
-        events.push(ApplicationEvent {
-            sequence,
-            at_unix_millis: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
-            event: Some(event),
-        });
+        events.push(event);
         let length = Length {
             events: events.len(),
             complete,
@@ -90,40 +84,51 @@ mod tests {
 
     use super::*;
 
-    fn started(ordinal: u32) -> application_event::Event {
-        application_event::Event::StatementStarted(StatementStarted {
-            ordinal,
-            sql: String::new(),
-        })
+    fn event(sequence: u64, event: application_event::Event) -> ApplicationEvent {
+        ApplicationEvent {
+            sequence,
+            at_unix_millis: 0,
+            event: Some(event),
+        }
     }
 
-    fn finished() -> application_event::Event {
-        application_event::Event::ApplicationFinished(ApplicationFinished::default())
+    fn started(sequence: u64) -> ApplicationEvent {
+        event(
+            sequence,
+            application_event::Event::StatementStarted(StatementStarted::default()),
+        )
+    }
+
+    fn finished(sequence: u64) -> ApplicationEvent {
+        event(
+            sequence,
+            application_event::Event::ApplicationFinished(ApplicationFinished::default()),
+        )
     }
 
     #[tokio::test]
     async fn watcher_sees_the_past_then_the_present_then_the_end() {
         let log = EventLog::new();
-        log.append(SystemTime::now(), started(0));
+        log.append(started(1));
         let mut watch = Box::pin(log.watch());
         assert_eq!(watch.next().await.unwrap().sequence, 1);
         assert!(
             watch.next().now_or_never().is_none(),
             "nothing more has happened"
         );
-        log.append(SystemTime::now(), started(1));
-        assert_eq!(watch.next().await.unwrap().sequence, 2);
-        log.append(SystemTime::now(), finished());
-        log.append(SystemTime::now(), started(2));
-        assert_eq!(watch.next().await.unwrap().sequence, 3);
+        log.append(started(5));
+        assert_eq!(watch.next().await.unwrap().sequence, 5);
+        log.append(finished(7));
+        log.append(started(8));
+        assert_eq!(watch.next().await.unwrap().sequence, 7);
         assert_eq!(watch.next().await, None);
     }
 
     #[tokio::test]
     async fn late_watcher_sees_everything() {
         let log = EventLog::new();
-        log.append(SystemTime::now(), started(0));
-        log.append(SystemTime::now(), finished());
+        log.append(started(1));
+        log.append(finished(2));
         assert_eq!(log.watch().count().await, 2);
         log.completed().await;
     }

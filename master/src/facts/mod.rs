@@ -1,0 +1,23 @@
+//! What happened, recorded once: every fact of the cluster goes through one bus, and everything that is
+//! shown of it (events to clients, REST, `system.*` tables, metrics, the page) is read from here.
+//!
+//! `event.rs` is the event model; `records.rs` is what people and programs see of it; `history.rs` turns
+//! the one into the other, purely; `bus.rs` owns both and tells whoever listens; `log.rs` keeps what one
+//! application is told; `told.rs` puts that into the words of the wire contract.
+//!
+//! Invariant: a record is changed by an event and by nothing else, so that events replayed from the
+//! journal give the same records.
+
+mod bus;
+mod event;
+mod history;
+mod log;
+mod records;
+#[cfg(test)]
+mod tests;
+mod told;
+
+pub(crate) use bus::Facts;
+pub(crate) use event::{Body, Event, JobEnd, StagePlan, TaskMetrics, TaskName};
+pub(crate) use log::EventLog;
+pub(crate) use records::{State, WorkerState};
