@@ -16,8 +16,8 @@ use crate::host::{HostEvent, Options};
 use crate::kafka::settings;
 use crate::machine::{Action, Event, Machine, Positions, Range};
 use crate::pipeline::{Command, Pipeline, Report};
-use crate::roll::{Rolled, Target, resume};
-use crate::source::{self, Read, Reading};
+use crate::roll::{Rolled, Target};
+use crate::source::{self, Begin, Read, Reading, Seen};
 use crate::transform::Transform;
 use crate::{Error, Result, schema};
 
@@ -57,7 +57,7 @@ pub(crate) async fn run(
                 machine,
                 closed: BTreeMap::new(),
                 positions: BTreeMap::new(),
-                ends: BTreeMap::new(),
+                seen: BTreeMap::new(),
                 parts: &mut parts,
             };
             running.run(reports, answers, &reporter).await
@@ -161,7 +161,7 @@ async fn start(
             config: config.clone(),
             partitions: mine
                 .iter()
-                .map(|partition| (partition.partition, begin(partition)))
+                .map(|partition| (partition.partition, begin(partition, &targets)))
                 .collect(),
             start_from: definition.start_from(),
             decoder,
@@ -188,16 +188,17 @@ async fn start(
     Ok((Machine::new(parts.topics.len(), flush, file_size), inbox))
 }
 
-/// The smallest of the tables' offsets; where none has one, what the master says.
-fn begin(partition: &v1::AssignedPartition) -> Option<i64> {
-    resume(
-        &partition
-            .table_offsets
-            .iter()
-            .map(|(table, offset)| (table.clone(), *offset))
-            .collect(),
-    )
-    .or(partition.from)
+/// What the topic's tables, which are these, tell of where to begin.
+fn begin(partition: &v1::AssignedPartition, tables: &[Target; 2]) -> Begin {
+    let own = |target: &Target| {
+        let next = partition.table_offsets.get(&target.table)?;
+        Some((target.table.clone(), *next))
+    };
+    let held: BTreeMap<String, i64> = tables.iter().filter_map(own).collect();
+    Begin {
+        incomplete: held.len() < tables.len(),
+        held,
+    }
 }
 
 fn target(
@@ -253,7 +254,7 @@ struct Running<'a> {
     // Closed files by topic, until they are offered.
     closed: BTreeMap<usize, Vec<Rolled>>,
     positions: BTreeMap<usize, Positions>,
-    ends: BTreeMap<usize, Positions>,
+    seen: BTreeMap<usize, Seen>,
     parts: &'a mut Parts,
 }
 
@@ -331,8 +332,8 @@ impl Running<'_> {
                 self.closed.insert(topic, tables);
                 Some(Event::Closed { topic, next })
             }
-            Report::Ends(ends) => {
-                self.ends.insert(topic, ends);
+            Report::Seen(seen) => {
+                self.seen.insert(topic, seen);
                 None
             }
             Report::Failed(error) => {
@@ -395,29 +396,33 @@ impl Running<'_> {
     }
 
     async fn report_positions(&self, reporter: &Reporter) {
-        let mut ends = Vec::new();
+        let mut report = v1::PositionReport {
+            stream: reporter.stream.clone(),
+            epoch: reporter.epoch,
+            ..v1::PositionReport::default()
+        };
         for (at, positions) in &self.positions {
+            let topic = self.parts.topics.get(*at).cloned().unwrap_or_default();
+            let seen = self.seen.get(at);
             for (partition, position) in positions {
-                let end = self
-                    .ends
-                    .get(at)
-                    .and_then(|ends| ends.get(partition))
+                let end = seen
+                    .and_then(|seen| seen.ends.get(partition))
                     .map_or(-1, |end| *end.max(position));
-                let topic = self.parts.topics.get(*at).cloned().unwrap_or_default();
-                ends.push(v1::EndOffset {
-                    topic,
+                report.ends.push(v1::EndOffset {
+                    topic: topic.clone(),
                     partition: *partition,
                     end,
                     position: *position,
                 });
             }
+            if let Some(seen) = seen {
+                if let (Some(reason), true) = (&seen.waiting, report.waiting.is_empty()) {
+                    report.waiting.clone_from(reason);
+                }
+                report.partitions.insert(topic, seen.partitions);
+            }
         }
-        if !ends.is_empty() {
-            let report = v1::PositionReport {
-                stream: reporter.stream.clone(),
-                epoch: reporter.epoch,
-                ends,
-            };
+        if !report.ends.is_empty() {
             reporter.send(HostEvent::Positions(report)).await;
         }
     }

@@ -50,19 +50,35 @@ pub enum Error {
         /// Whether the same again may succeed.
         passing: bool,
     },
-    /// Kafka no longer has, or does not have yet, what is to be read next.
+    /// Kafka dropped records that a table has not got yet.
     #[error(
-        "topic {topic} partition {partition} holds offsets {low} to {high}, but {wanted} is to be read next"
+        "topic {topic} partition {partition} begins at offset {low} now: [{wanted}, {low}) are gone before table {table} had them"
     )]
-    OffsetGone {
+    OffsetsLost {
         /// Which topic.
         topic: String,
         /// Which partition.
         partition: i32,
-        /// Where the tables left off.
+        /// The table that is furthest behind.
+        table: String,
+        /// Where it left off.
         wanted: i64,
         /// First offset that Kafka has.
         low: i64,
+    },
+    /// Kafka does not have what a table has already.
+    #[error(
+        "topic {topic} partition {partition} ends at offset {high}, but table {table} goes on at {wanted}"
+    )]
+    OffsetBeyondEnd {
+        /// Which topic.
+        topic: String,
+        /// Which partition.
+        partition: i32,
+        /// The table that is furthest on.
+        table: String,
+        /// Where it left off.
+        wanted: i64,
         /// End of what can be read.
         high: i64,
     },
@@ -167,7 +183,8 @@ impl Error {
             | Self::KafkaClient { .. }
             | Self::UnknownTopic { .. }
             | Self::Read { passing: false, .. }
-            | Self::OffsetGone { .. }
+            | Self::OffsetsLost { .. }
+            | Self::OffsetBeyondEnd { .. }
             | Self::CreateTopic { .. }
             | Self::Embedded { .. }
             | Self::Definition { .. }
@@ -183,9 +200,13 @@ impl Error {
         match self {
             Self::Brokers { .. } => Some("check that kafka runs and that this machine reaches it".to_owned()),
             Self::UnknownTopic { topic, .. } => Some(format!("create {topic}, or correct its name; streams never create topics")),
-            Self::OffsetGone { .. } => {
-                Some("the topic was shortened or made anew; delete the stream and apply it under new table names".to_owned())
-            }
+            Self::OffsetsLost { .. } => Some(
+                "retention was shorter than the stream was away; to go on without them, delete the stream and \
+                 apply it with other table names".to_owned(),
+            ),
+            Self::OffsetBeyondEnd { .. } => Some(
+                "the topic was made anew; delete the stream and apply it with other table names".to_owned(),
+            ),
             Self::Transform { .. } => {
                 Some("a transform is SELECT … FROM input [WHERE …]; the columns of input are the topic's schema".to_owned())
             }

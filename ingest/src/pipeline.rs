@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::decode::{Batch, Letters};
 use crate::machine::Positions;
 use crate::roll::{Roll, Rolled, Target};
-use crate::source::Read;
+use crate::source::{Read, Seen};
 use crate::transform::Transform;
 use crate::{Error, Result};
 
@@ -36,7 +36,7 @@ pub(crate) enum Report {
         next: Positions,
         tables: Vec<Rolled>,
     },
-    Ends(Positions),
+    Seen(Seen),
     Failed(Error),
 }
 
@@ -160,7 +160,7 @@ impl Open {
                 })
             }
             Read::Batch(batch) => self.write(*batch).await,
-            Read::Ends(ends) => Ok(Report::Ends(ends)),
+            Read::Seen(seen) => Ok(Report::Seen(seen)),
             Read::Failed(error) => Err(error),
         }
     }

@@ -1,7 +1,5 @@
 //! Open files of one topic: its table's and the dead letters', between two closings.
 
-use std::collections::BTreeMap;
-
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use drumline_lake::{StagedFile, Stores, WriteTarget, Writer};
@@ -122,9 +120,4 @@ impl Roll {
             source: Box::new(source),
         }
     }
-}
-
-/// Where a topic's reading begins in each partition that some table holds an offset for.
-pub(crate) fn resume(offsets: &BTreeMap<String, i64>) -> Option<i64> {
-    offsets.values().min().copied()
 }

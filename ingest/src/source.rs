@@ -4,17 +4,18 @@
 //! librdkafka's statistics call `eof_offset`. That one lies beyond transaction markers, so they never
 //! stall a stream. It is believed only while no fetched record waits, so no record can be skipped.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError, mpsc};
+mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use drumline_proto::v1::StartFrom;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
-use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::mpsc as channel;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,7 @@ use crate::decode::{Batch, Decoder, Record};
 use crate::kafka::settings;
 use crate::machine::Positions;
 use crate::{Error, Result};
+use watch::{Absence, Watch};
 
 /// A batch is handed on when it has this many records, this many bytes, or is this old.
 const BATCH_RECORDS: usize = 8192;
@@ -35,10 +37,18 @@ const WATERMARKS_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) struct Reading {
     pub topic: String,
     pub config: ClientConfig,
-    /// Next position per partition; `None`: not known, begin as `start_from` says.
-    pub partitions: BTreeMap<i32, Option<i64>>,
+    pub partitions: BTreeMap<i32, Begin>,
     pub start_from: StartFrom,
     pub decoder: Decoder,
+}
+
+/// Where a partition's reading begins, as far as its tables tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Begin {
+    /// Next position of each table that has one.
+    pub held: BTreeMap<String, i64>,
+    /// A table has none: it may need everything that `start_from` names.
+    pub incomplete: bool,
 }
 
 /// What comes from a source, in order.
@@ -46,10 +56,20 @@ pub(crate) enum Read {
     /// The positions that reading begins at; always the first.
     Started(Positions),
     Batch(Box<Batch>),
-    /// Ends of the partitions (what a reader of committed records can reach).
-    Ends(Positions),
+    Seen(Seen),
     /// The last one.
     Failed(Error),
+}
+
+/// What Kafka says of the topic.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Ends of the partitions (what a reader of committed records can reach).
+    pub ends: Positions,
+    /// How many partitions the topic has now.
+    pub partitions: u32,
+    /// Why nothing can be read at the moment, if nothing can.
+    pub waiting: Option<String>,
 }
 
 /// Starts the thread. It ends when `stop` is cancelled, when nobody takes its batches, or on a failure.
@@ -83,13 +103,9 @@ fn read(
         start_from,
         mut decoder,
     } = reading;
-    let consumer: BaseConsumer<Watch> = settings::create(
-        &config,
-        Watch {
-            topic: topic.clone(),
-            seen: Mutex::default(),
-        },
-    )?;
+    let brokers = config.get("bootstrap.servers").unwrap_or_default();
+    let consumer: BaseConsumer<Watch> = settings::create(&config, Watch::new(&topic))?;
+    let mut absence = Absence::default();
     let starts = starts(&consumer, &topic, &partitions, start_from)?;
     let mut assignment = TopicPartitionList::new();
     for (partition, start) in &starts {
@@ -123,8 +139,14 @@ fn read(
             Some(Err(KafkaError::PartitionEOF(_))) | None => {}
             Some(Err(error)) => passing(&topic, error)?,
         }
-        if let Some(seen) = consumer.context().take() {
-            for (partition, next) in seen.next {
+        if let Some(told) = consumer.context().take() {
+            let waiting = absence
+                .look(Instant::now(), told.missing(positions.keys()))
+                .map(|reason| {
+                    let brokers = brokers.to_owned();
+                    Error::Brokers { brokers, reason }.to_string()
+                });
+            for (partition, next) in told.next {
                 if positions
                     .get(&partition)
                     .is_some_and(|position| *position < next)
@@ -133,7 +155,12 @@ fn read(
                     decoder.advance(partition, next);
                 }
             }
-            if reads.blocking_send(Read::Ends(seen.ends)).is_err() {
+            let seen = Seen {
+                ends: told.ends,
+                partitions: told.partitions,
+                waiting,
+            };
+            if reads.blocking_send(Read::Seen(seen)).is_err() {
                 return Ok(());
             }
         }
@@ -151,35 +178,64 @@ fn read(
     Ok(())
 }
 
-/// Checks each position against what Kafka has, and finds those that are not known.
+/// Finds where reading begins. Kafka must still have what follows each table's own offset.
 fn starts(
     consumer: &BaseConsumer<Watch>,
     topic: &str,
-    partitions: &BTreeMap<i32, Option<i64>>,
+    partitions: &BTreeMap<i32, Begin>,
     start_from: StartFrom,
 ) -> Result<Positions> {
     let mut starts = Positions::new();
-    for (partition, wanted) in partitions {
+    for (partition, begin) in partitions {
         let (low, high) = consumer
             .fetch_watermarks(topic, *partition, WATERMARKS_WITHIN)
             .map_err(|error| failed(topic, &error))?;
-        let start = match *wanted {
-            Some(wanted) if (low..=high).contains(&wanted) => wanted,
-            Some(wanted) => {
-                return Err(Error::OffsetGone {
-                    topic: topic.to_owned(),
-                    partition: *partition,
-                    wanted,
-                    low,
-                    high,
-                });
-            }
-            None if start_from == StartFrom::Latest => high,
-            None => low,
-        };
-        starts.insert(*partition, start);
+        starts.insert(
+            *partition,
+            begin.start(topic, *partition, low, high, start_from)?,
+        );
     }
     Ok(starts)
+}
+
+impl Begin {
+    /// Where to begin in a partition that holds `[low, high)`.
+    fn start(
+        &self,
+        topic: &str,
+        partition: i32,
+        low: i64,
+        high: i64,
+        start_from: StartFrom,
+    ) -> Result<i64> {
+        let (topic, first) = (topic.to_owned(), self.held.iter().min_by_key(|held| held.1));
+        if let Some((table, wanted)) = first.filter(|(_, wanted)| **wanted < low) {
+            return Err(Error::OffsetsLost {
+                topic,
+                partition,
+                table: table.clone(),
+                wanted: *wanted,
+                low,
+            });
+        }
+        let last = self.held.iter().max_by_key(|held| held.1);
+        if let Some((table, wanted)) = last.filter(|(_, wanted)| **wanted > high) {
+            return Err(Error::OffsetBeyondEnd {
+                topic,
+                partition,
+                table: table.clone(),
+                wanted: *wanted,
+                high,
+            });
+        }
+        Ok(match first {
+            Some((_, first)) if !self.incomplete || start_from == StartFrom::Latest => *first,
+            None if start_from == StartFrom::Latest => high,
+            // The earliest that is left: what a table without an offset may need. The others leave
+            // out what they have.
+            _ => low,
+        })
+    }
 }
 
 /// The tables are the truth; this only shows other tools how far they are.
@@ -232,75 +288,60 @@ fn failed(topic: &str, error: &KafkaError) -> Error {
     }
 }
 
-/// What statistics said last.
-#[derive(Default)]
-struct Seen {
-    next: Positions,
-    ends: Positions,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-struct Watch {
-    topic: String,
-    seen: Mutex<Option<Seen>>,
-}
-
-impl Watch {
-    fn take(&self) -> Option<Seen> {
-        self.seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-    }
-}
-
-impl ConsumerContext for Watch {}
-
-impl ClientContext for Watch {
-    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(topic = self.topic, facility, message, "librdkafka consumer");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(topic = self.topic, %error, reason, "librdkafka consumer");
-    }
-
-    fn stats_raw(&self, statistics: &[u8]) {
-        let Ok(statistics) = serde_json::from_slice::<Statistics>(statistics) else {
-            return;
+    fn start(held: &[(&str, i64)], incomplete: bool, from: StartFrom) -> Result<i64> {
+        let held = held
+            .iter()
+            .map(|(table, next)| ((*table).to_owned(), *next));
+        let begin = Begin {
+            held: held.collect(),
+            incomplete,
         };
-        let mut seen = Seen::default();
-        for partition in statistics
-            .topics
-            .get(&self.topic)
-            .into_iter()
-            .flat_map(|topic| topic.partitions.values())
-        {
-            if partition.ls_offset >= 0 {
-                seen.ends.insert(partition.partition, partition.ls_offset);
-            }
-            if partition.fetchq_cnt == 0 && partition.eof_offset >= 0 {
-                seen.next.insert(partition.partition, partition.eof_offset);
-            }
-        }
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+        begin.start("t", 0, 40, 90, from)
     }
-}
 
-#[derive(serde::Deserialize)]
-struct Statistics {
-    #[serde(default)]
-    topics: HashMap<String, TopicStatistics>,
-}
+    #[test]
+    fn without_a_commit_reading_begins_at_what_kafka_still_has() {
+        assert_eq!(start(&[], true, StartFrom::Earliest).unwrap(), 40);
+        assert_eq!(start(&[], true, StartFrom::Unspecified).unwrap(), 40);
+        assert_eq!(start(&[], true, StartFrom::Latest).unwrap(), 90);
+    }
 
-#[derive(serde::Deserialize)]
-struct TopicStatistics {
-    partitions: HashMap<String, PartitionStatistics>,
-}
+    #[test]
+    fn tables_go_on_from_the_one_that_is_furthest_behind() {
+        let held = [("rows", 70), ("letters", 50)];
+        assert_eq!(start(&held, false, StartFrom::Earliest).unwrap(), 50);
+        assert_eq!(start(&held, false, StartFrom::Latest).unwrap(), 50);
+    }
 
-#[derive(serde::Deserialize)]
-struct PartitionStatistics {
-    partition: i32,
-    fetchq_cnt: i64,
-    eof_offset: i64,
-    ls_offset: i64,
+    #[test]
+    fn a_table_without_an_offset_gets_what_kafka_still_has() {
+        let held = [("rows", 70)];
+        assert_eq!(start(&held, true, StartFrom::Earliest).unwrap(), 40);
+        assert_eq!(start(&held, true, StartFrom::Latest).unwrap(), 70);
+    }
+
+    #[test]
+    fn offsets_that_kafka_no_longer_has_are_named() {
+        let error =
+            start(&[("letters", 30), ("rows", 45)], false, StartFrom::Earliest).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "topic t partition 0 begins at offset 40 now: [30, 40) are gone before table letters had them"
+        );
+        assert!(error.hint().unwrap().contains("retention"), "{error:?}");
+        assert!(start(&[("rows", 30)], true, StartFrom::Earliest).is_err());
+    }
+
+    #[test]
+    fn a_topic_that_ends_before_a_table_was_made_anew() {
+        let error = start(&[("rows", 91)], true, StartFrom::Earliest).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "topic t partition 0 ends at offset 90, but table rows goes on at 91"
+        );
+    }
 }

@@ -14,7 +14,7 @@ use crate::failure::{Failure, OrFail as _, Result};
 use crate::output::{self, Columns};
 use crate::signals::StopSignals;
 
-/// Standing consumers: Kafka topics to tables.
+/// Read Kafka topics into tables, continuously.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  drumline stream apply examples/beatlytica/beatlytica.toml\n  \
@@ -49,20 +49,38 @@ enum Shape {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Create a stream, or change its definition; everything is checked before anything is kept
+    #[command(
+        after_help = "The file names brokers, topics, their columns, a SQL transform and how tables are partitioned;\n\
+        examples/beatlytica/beatlytica.toml has all of it.\n\n\
+        Examples:\n  drumline stream apply examples/beatlytica/beatlytica.toml\n  \
+        DRUMLINE_BROKERS=kafka:9092 drumline stream apply examples/beatlytica/beatlytica.toml"
+    )]
     Apply {
         /// Stream file (TOML)
         file: PathBuf,
     },
     /// All streams, one line each
     List,
-    /// Partitions, tables and lag of one stream
-    Status { name: String },
-    /// Stop consuming; the tables stay as they are
-    Pause { name: String },
-    /// Go on from where the tables are
-    Resume { name: String },
+    /// Partitions, tables and lag of one stream, and why it does not run if it does not
+    Status {
+        /// Name of the stream
+        name: String,
+    },
+    /// Stop reading; the tables stay as they are
+    Pause {
+        /// Name of the stream
+        name: String,
+    },
+    /// Read on from where the tables are
+    Resume {
+        /// Name of the stream
+        name: String,
+    },
     /// Forget the stream; its tables stay
-    Delete { name: String },
+    Delete {
+        /// Name of the stream
+        name: String,
+    },
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result {
@@ -159,17 +177,19 @@ fn list_table(streams: &[StreamSummary]) -> String {
     let mut columns = Columns::new(&[
         "STREAM",
         "STATE",
+        "SINCE",
         "TOPICS",
         "PARTITIONS",
         "LAG",
         "ROWS",
         "DEAD LETTERS",
-        "LAST ERROR",
+        "REASON",
     ]);
     for stream in streams {
         columns.row([
             stream.name.clone(),
             stream.state.clone(),
+            moment(stream.since_unix_millis),
             stream.topics.to_string(),
             stream.partitions.to_string(),
             known(stream.lag),
@@ -182,14 +202,18 @@ fn list_table(streams: &[StreamSummary]) -> String {
 }
 
 fn status_table(status: &StreamStatus) -> String {
+    let since = match status.since_unix_millis {
+        0 => String::new(),
+        since => format!(" since {}", moment(since)),
+    };
     let mut text = format!(
-        "stream {}: {}, lag {}\n",
+        "stream {}: {}{since}, lag {}\n",
         status.name,
         status.state,
         known(status.lag)
     );
     if !status.last_error.is_empty() {
-        text.push_str(&format!("last error: {}\n", status.last_error));
+        text.push_str(&format!("reason: {}\n", status.last_error));
     }
     let mut tables = Columns::new(&["TABLE", "KIND", "ROWS", "COMMITS", "VERSION", "LAST COMMIT"]);
     for table in &status.tables {
@@ -278,6 +302,26 @@ mod tests {
         TOPIC          PARTITION  COMMITTED  END  WORKER  EPOCH
         listen_events          0          7    -       -      2
         ");
+    }
+
+    #[test]
+    fn a_stream_that_waits_says_why_and_since_when() {
+        let status = StreamStatus {
+            name: "beatlytica".to_owned(),
+            state: "waiting".to_owned(),
+            last_error: "kafka at k:9092 cannot be reached: connection refused".to_owned(),
+            since_unix_millis: 1_541_000_000_000,
+            lag: -1,
+            ..Default::default()
+        };
+        assert!(
+            status_table(&status).starts_with(
+                "stream beatlytica: waiting since 2018-10-31T15:33:20Z, lag -\n\
+                 reason: kafka at k:9092 cannot be reached: connection refused\n"
+            ),
+            "{}",
+            status_table(&status)
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@ const FIXED: [(&str, &str); 7] = [
 ];
 
 /// Settings that a definition may override.
-const CONSUMER_DEFAULTS: [(&str, &str); 6] = [
+const CONSUMER_DEFAULTS: [(&str, &str); 7] = [
     ("client.id", "drumline"),
     ("check.crcs", "true"),
     ("fetch.wait.max.ms", "100"),
@@ -30,6 +30,8 @@ const CONSUMER_DEFAULTS: [(&str, &str); 6] = [
     ("queued.max.messages.kbytes", "32768"),
     ("fetch.message.max.bytes", "4194304"),
     ("socket.keepalive.enable", "true"),
+    // How soon new partitions of a topic are noticed.
+    ("topic.metadata.refresh.interval.ms", "30000"),
 ];
 
 /// A consumer of `topic` for `stream`; the group only holds positions for lag tools.

@@ -58,6 +58,24 @@ impl Host {
         }
     }
 
+    /// The next report of positions that is as wanted.
+    pub async fn report(
+        &mut self,
+        wanted: impl Fn(&v1::PositionReport) -> bool,
+    ) -> v1::PositionReport {
+        loop {
+            let event = timeout(DEADLINE, self.events.recv())
+                .await
+                .expect("no such report in time")
+                .expect("host is gone");
+            match event {
+                HostEvent::Positions(report) if wanted(&report) => return report,
+                HostEvent::AssignmentFailed(failed) => panic!("{failed:?}"),
+                HostEvent::Positions(_) | HostEvent::Offer(_) => {}
+            }
+        }
+    }
+
     pub async fn failure(&mut self) -> v1::Failure {
         loop {
             let event = timeout(DEADLINE, self.events.recv())

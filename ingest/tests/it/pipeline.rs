@@ -1,4 +1,4 @@
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
@@ -87,6 +87,41 @@ async fn a_restart_goes_on_from_what_the_tables_hold() {
         bed.commit(&offer).await;
         host.host.offer_answer(answer(&offer, true));
     }
+    host.host.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_whose_first_commit_was_lost_gets_its_rows_from_the_beginning() {
+    let bed = Bed::new(1).await;
+    bed.send("k", [event(0), b"no json".to_vec(), event(1)]);
+    let mut host = bed.host();
+    host.host.assign(bed.assign(1, 1).await);
+    let offer = host.offer().await;
+    for table in offer.tables.iter().filter(|table| table.table == "listens") {
+        bed.commit_table(&offer, table).await;
+    }
+    drop(host);
+    assert_eq!(
+        (
+            bed.consumed("listens").await,
+            bed.consumed("rejected").await
+        ),
+        (3, 0)
+    );
+
+    let mut host = bed.host();
+    host.host.assign(bed.assign(2, 1).await);
+    while bed.consumed("rejected").await < 3 {
+        let offer = host.offer().await;
+        bed.commit(&offer).await;
+        host.host.offer_answer(answer(&offer, true));
+    }
+    assert_eq!(counted(&bed).await, vec![2, 2, 0, 1, 2]);
+    let letters = bed.query("SELECT _offset FROM rejected").await;
+    assert_eq!(
+        letters.iter().map(|batch| batch.num_rows()).sum::<usize>(),
+        1
+    );
     host.host.shutdown().await;
 }
 
@@ -217,10 +252,13 @@ async fn reading_goes_on_after_the_broker_was_away() {
     host.host.assign(bed.assign(1, 1).await);
     bed.commit_until(&mut host, 10).await;
     bed.kafka.set_reachable(false).unwrap();
-    tokio::time::timeout(Duration::from_millis(500), host.events.recv())
-        .await
-        .ok();
+    let away = host.report(|report| !report.waiting.is_empty()).await;
+    assert!(
+        away.waiting.contains(bed.kafka.brokers()) && away.waiting.contains("cannot be reached"),
+        "{away:?}"
+    );
     bed.kafka.set_reachable(true).unwrap();
+    host.report(|report| report.waiting.is_empty()).await;
     bed.send("k", (10..20).map(event));
     bed.commit_until(&mut host, 20).await;
     assert_eq!(counted(&bed).await, numbers(20));
@@ -232,13 +270,17 @@ async fn a_position_that_kafka_does_not_have_is_a_failure() {
     let bed = Bed::new(1).await;
     bed.send("k", (0..10).map(event));
     let mut assign = bed.assign(1, 1).await;
-    assign.partitions[0].from = Some(500);
+    for table in ["listens", "rejected"] {
+        assign.partitions[0]
+            .table_offsets
+            .insert(table.to_owned(), 500);
+    }
     let mut host = bed.host();
     host.host.assign(assign);
     let failure = host.failure().await;
     assert_eq!(
         failure.message,
-        "topic listens partition 0 holds offsets 0 to 10, but 500 is to be read next"
+        "topic listens partition 0 ends at offset 10, but table rejected goes on at 500"
     );
     host.host.shutdown().await;
 }

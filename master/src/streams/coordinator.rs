@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use drumline_proto::v1::{Offer, StreamDefinition};
 
-use super::stream::{Phase, Share, Stream};
+use super::stream::{Phase, Report, Share, Step, Stream};
 use super::{Layout, Partition, TableOffsets};
 
 #[derive(Debug)]
@@ -57,11 +57,11 @@ pub(crate) enum Event {
         epoch: u64,
         reason: String,
     },
-    EndsReported {
+    Reported {
         worker: String,
         stream: String,
         epoch: u64,
-        ends: BTreeMap<Partition, i64>,
+        report: Report,
     },
     Tick,
 }
@@ -129,6 +129,10 @@ impl Coordinator {
         &self.streams
     }
 
+    pub(crate) fn has_workers(&self) -> bool {
+        !self.workers.is_empty()
+    }
+
     pub(crate) fn step(&mut self, now: Instant, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
@@ -173,17 +177,17 @@ impl Coordinator {
             } => {
                 if let Some(stream) = self.current(&stream, &worker, epoch) {
                     stream.shares.remove(&worker);
-                    stream.fail(now, format!("worker {worker}: {reason}"));
+                    stream.fail(now, Step::Reading, format!("worker {worker}: {reason}"));
                 }
             }
-            Event::EndsReported {
+            Event::Reported {
                 worker,
                 stream,
                 epoch,
-                ends,
+                report,
             } => {
                 if let Some(stream) = self.current(&stream, &worker, epoch) {
-                    stream.ends.extend(ends);
+                    stream.reported(now, &worker, report);
                 }
             }
             Event::Tick => {}
@@ -227,9 +231,10 @@ impl Coordinator {
             layout,
             phase,
             shares: BTreeMap::new(),
+            planned: BTreeMap::new(),
             offsets: TableOffsets::default(),
             ends: BTreeMap::new(),
-            last_error: None,
+            trouble: None,
             committing: BTreeSet::new(),
             failures: 0,
             reads: 0,
@@ -248,7 +253,9 @@ impl Coordinator {
     fn lose(&mut self, worker: &str) {
         self.workers.remove(worker);
         for stream in self.streams.values_mut() {
-            if stream.shares.remove(worker).is_some() {
+            let had = stream.shares.remove(worker).is_some();
+            let planned = stream.planned.remove(worker);
+            if had || planned.is_some_and(|partitions| !partitions.is_empty()) {
                 stream.reshare();
             }
             if matches!(&stream.phase, Phase::Probing { asked: Some((asked, _)) } if asked == worker)
@@ -320,8 +327,7 @@ impl Coordinator {
             match result {
                 Ok(offsets) => {
                     stream.offsets.advance(offsets);
-                    stream.failures = 0;
-                    stream.last_error = None;
+                    stream.committed();
                 }
                 Err(reason) => {
                     // Part of the offer may have landed: its worker starts again from the tables.
@@ -331,7 +337,7 @@ impl Coordinator {
                         .is_some_and(|s| s.epoch == commit.epoch);
                     if current {
                         stream.revoke(&commit.worker, actions);
-                        stream.fail(now, format!("commit: {reason}"));
+                        stream.fail(now, Step::Committing, format!("commit: {reason}"));
                     }
                 }
             }
@@ -359,11 +365,11 @@ impl Coordinator {
             return;
         }
         match result {
-            Err(reason) => stream.fail(now, reason),
+            Err(reason) => stream.fail(now, Step::Reading, reason),
             Ok(offsets) => {
                 stream.offsets = offsets;
                 stream.phase = Phase::Running;
-                for (worker, partitions) in stream.wanted(&self.workers) {
+                for (worker, partitions) in std::mem::take(&mut stream.planned) {
                     if partitions.is_empty() || stream.shares.contains_key(&worker) {
                         continue;
                     }
@@ -374,6 +380,9 @@ impl Coordinator {
                         Share {
                             epoch,
                             partitions: partitions.clone(),
+                            since: now,
+                            heard: false,
+                            waiting: None,
                         },
                     );
                     actions.push(Action::AssignPartitions {

@@ -57,17 +57,14 @@ impl TableOffsets {
     }
 
     /// Where `partition` has to be read from: the smallest offset of the tables it goes to. Nothing
-    /// while none of them has one: then the stream's `start_from` says. A table that has none beside one
-    /// that has (its first commit failed, or it is new) may need all of the topic.
+    /// while one of them has none (nothing is committed yet, its first commit failed, or it is new):
+    /// then the stream's `start_from` says, and the others leave out what they have.
     fn resume_from(&self, partition: &Partition, targets: &BTreeSet<String>) -> Option<i64> {
-        let held: Vec<i64> = targets
+        let held: Option<Vec<i64>> = targets
             .iter()
-            .filter_map(|table| self.0.get(table)?.get(partition).copied())
+            .map(|table| self.0.get(table)?.get(partition).copied())
             .collect();
-        if !held.is_empty() && held.len() < targets.len() {
-            return Some(0);
-        }
-        held.into_iter().min()
+        held?.into_iter().min()
     }
 
     fn of(&self, partition: &Partition) -> BTreeMap<String, i64> {

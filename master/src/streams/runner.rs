@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use drumline_proto::v1::{
-    Assign, AssignedPartition, MasterMessage, OfferAnswer, Probe, ProbeResult, Revoke,
-    StreamDefinition, StreamStatus, WorkerMessage, master_message, worker_message,
+    Assign, AssignedPartition, Failure, MasterMessage, OfferAnswer, PositionReport, Probe,
+    ProbeResult, Revoke, StreamDefinition, StreamStatus, WorkerMessage, master_message,
+    worker_message,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -16,6 +17,7 @@ use tracing::{info, warn};
 
 use super::coordinator::{Action, CommitId, Coordinator, Event};
 use super::status::{self, Statistics};
+use super::stream::Report;
 use super::tables::{StreamTables, TableProgress, targets_of};
 use super::{Layout, Partition, TableOffsets};
 use crate::cluster::{WorkerEvent, Workers};
@@ -221,10 +223,7 @@ impl Runner {
                 self.step(Event::Offered { worker, offer }).await
             }
             Some(worker_message::Message::AssignmentFailed(failed)) => {
-                let reason = failed
-                    .failure
-                    .map(|failure| failure.message)
-                    .unwrap_or_default();
+                let reason = failed.failure.map(in_words).unwrap_or_default();
                 let (stream, epoch) = (failed.stream, failed.epoch);
                 warn!(
                     worker,
@@ -239,21 +238,12 @@ impl Runner {
                 .await;
             }
             Some(worker_message::Message::Positions(report)) => {
-                let ends = report.ends.into_iter().map(|end| {
-                    (
-                        Partition {
-                            topic: end.topic,
-                            partition: end.partition,
-                        },
-                        end.end,
-                    )
-                });
-                let (stream, epoch, ends) = (report.stream, report.epoch, ends.collect());
-                self.step(Event::EndsReported {
+                let (stream, epoch) = (report.stream.clone(), report.epoch);
+                self.step(Event::Reported {
                     worker,
                     stream,
                     epoch,
-                    ends,
+                    report: Report::from(report),
                 })
                 .await;
             }
@@ -264,7 +254,7 @@ impl Runner {
                     }
                     Some((_, Asker::Coordinator { stream })) => {
                         let result = match result.failure {
-                            Some(failure) => Err(failure.message),
+                            Some(failure) => Err(in_words(failure)),
                             None => Ok(Layout(result.partitions.into_iter().collect())),
                         };
                         self.step(Event::StreamProbed {
@@ -511,7 +501,6 @@ async fn assign_message(
         AssignedPartition {
             topic: partition.topic.clone(),
             partition: partition.partition,
-            from: offsets.resume_from(partition, &targets),
             table_offsets: held.collect(),
         }
     });
@@ -521,6 +510,31 @@ async fn assign_message(
         partitions: partitions.collect(),
         tables: targets,
     })))
+}
+
+impl From<PositionReport> for Report {
+    fn from(report: PositionReport) -> Self {
+        let ends = report.ends.into_iter().map(|end| {
+            let partition = Partition {
+                topic: end.topic,
+                partition: end.partition,
+            };
+            (partition, end.end)
+        });
+        Self {
+            ends: ends.collect(),
+            partitions: report.partitions.into_iter().collect(),
+            waiting: Some(report.waiting).filter(|reason| !reason.is_empty()),
+        }
+    }
+}
+
+/// A failure with its next step, on one line.
+fn in_words(failure: Failure) -> String {
+    match failure.hint.is_empty() {
+        true => failure.message,
+        false => format!("{}; {}", failure.message, failure.hint),
+    }
 }
 
 fn message(message: master_message::Message) -> MasterMessage {

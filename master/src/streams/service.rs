@@ -176,6 +176,7 @@ fn summary(status: StreamStatus) -> StreamSummary {
         name: status.name,
         state: status.state,
         last_error: status.last_error,
+        since_unix_millis: status.since_unix_millis,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What people see of streams: the coordinator's state and what commits have added.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use drumline_proto::v1::{PartitionStatus, StreamStatus, StreamTableStatus};
 
@@ -53,13 +53,15 @@ impl Statistics {
 
     /// Every stream's status, by name.
     pub(crate) fn of(&self, coordinator: &Coordinator) -> BTreeMap<String, StreamStatus> {
+        let has_workers = coordinator.has_workers();
         let streams = coordinator.streams().iter();
         streams
-            .map(|(name, stream)| (name.clone(), self.status(name, stream)))
+            .map(|(name, stream)| (name.clone(), self.status(name, stream, has_workers)))
             .collect()
     }
 
-    fn status(&self, name: &str, stream: &Stream) -> StreamStatus {
+    fn status(&self, name: &str, stream: &Stream, has_workers: bool) -> StreamStatus {
+        let state = State::of(stream, has_workers);
         let layout: Vec<Partition> = stream
             .layout
             .iter()
@@ -90,34 +92,73 @@ impl Statistics {
             });
         StreamStatus {
             name: name.to_owned(),
-            state: state(stream).to_owned(),
+            state: state.word.to_owned(),
             lag: lag(&partitions),
             partitions,
             tables: tables.collect(),
-            last_error: stream.last_error.clone().unwrap_or_default(),
+            last_error: state.reason,
+            since_unix_millis: state.since.map_or(0, unix_millis),
             definition: Some((*stream.definition).clone()),
         }
     }
 }
 
-/// State and last error of every stream, by name.
+/// State and reason of every stream, by name.
 pub(crate) fn states(coordinator: &Coordinator) -> BTreeMap<String, (String, String)> {
+    let has_workers = coordinator.has_workers();
     let streams = coordinator.streams().iter();
     let states = streams.map(|(name, stream)| {
-        let reason = stream.last_error.clone().unwrap_or_default();
-        (name.clone(), (state(stream).to_owned(), reason))
+        let State { word, reason, .. } = State::of(stream, has_workers);
+        (name.clone(), (word.to_owned(), reason))
     });
     states.collect()
 }
 
-fn state(stream: &Stream) -> &'static str {
-    match stream.phase {
-        Phase::Paused => "paused",
-        Phase::Waiting { .. } => "failing",
-        Phase::Running if stream.last_error.is_some() => "failing",
-        Phase::Running => "running",
-        Phase::Probing { .. } | Phase::Settling | Phase::Reading { .. } => "starting",
+/// What a stream does, in a word, and why where it does not do its work.
+struct State {
+    word: &'static str,
+    reason: String,
+    since: Option<Instant>,
+}
+
+impl State {
+    fn of(stream: &Stream, has_workers: bool) -> Self {
+        let plain = |word| Self {
+            word,
+            reason: String::new(),
+            since: None,
+        };
+        match (&stream.phase, &stream.trouble) {
+            (Phase::Paused, _) => plain("paused"),
+            (_, Some(trouble)) => Self {
+                word: match trouble.failed {
+                    Some(_) => "failing",
+                    None => "waiting",
+                },
+                reason: trouble.reason.clone(),
+                since: Some(trouble.since),
+            },
+            (_, None) if !has_workers => Self {
+                reason: "no worker is there to read the topics; start one with `drumline worker`"
+                    .to_owned(),
+                ..plain("waiting")
+            },
+            (Phase::Running, None) => plain("running"),
+            (
+                Phase::Probing { .. }
+                | Phase::Settling
+                | Phase::Reading { .. }
+                | Phase::Waiting { .. },
+                None,
+            ) => plain("starting"),
+        }
     }
+}
+
+fn unix_millis(moment: Instant) -> i64 {
+    let then = SystemTime::now() - moment.elapsed();
+    let since_1970 = then.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn partition_status(stream: &Stream, partition: &Partition) -> PartitionStatus {

@@ -14,6 +14,8 @@ use super::{Layout, Partition, TableOffsets};
 const PROBE_LIMIT: Duration = Duration::from_secs(30);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
+/// Reading that goes well for so long after a failure has mended it.
+const MENDED_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -38,6 +40,36 @@ pub(crate) enum Phase {
 pub(crate) struct Share {
     pub(crate) epoch: u64,
     pub(crate) partitions: BTreeSet<Partition>,
+    pub(crate) since: Instant,
+    /// Its worker has begun to read.
+    pub(crate) heard: bool,
+    /// Why its worker reads nothing at the moment: brokers do not answer.
+    pub(crate) waiting: Option<String>,
+}
+
+/// What a worker says of its share, again and again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) ends: BTreeMap<Partition, i64>,
+    /// Partitions that each topic has now.
+    pub(crate) partitions: BTreeMap<String, u32>,
+    pub(crate) waiting: Option<String>,
+}
+
+/// Which part of a stream's work went wrong: only that part going well again mends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Reading,
+    Committing,
+}
+
+/// Why a stream does not do its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    pub(crate) reason: String,
+    pub(crate) since: Instant,
+    /// The step that failed; `None`: nothing failed, it waits.
+    pub(crate) failed: Option<Step>,
 }
 
 #[derive(Debug)]
@@ -46,9 +78,11 @@ pub(crate) struct Stream {
     pub(crate) layout: Option<Layout>,
     pub(crate) phase: Phase,
     pub(crate) shares: BTreeMap<String, Share>,
+    /// What each worker gets once the tables have been read; those that keep their share included.
+    pub(super) planned: BTreeMap<String, BTreeSet<Partition>>,
     pub(crate) offsets: TableOffsets,
     pub(crate) ends: BTreeMap<Partition, i64>,
-    pub(crate) last_error: Option<String>,
+    pub(crate) trouble: Option<Trouble>,
     pub(super) committing: BTreeSet<CommitId>,
     pub(super) failures: u32,
     pub(super) reads: u64,
@@ -59,10 +93,7 @@ impl Stream {
         self.layout.iter().flat_map(Layout::partitions).collect()
     }
 
-    pub(super) fn wanted(
-        &self,
-        workers: &BTreeSet<String>,
-    ) -> BTreeMap<String, BTreeSet<Partition>> {
+    fn wanted(&self, workers: &BTreeSet<String>) -> BTreeMap<String, BTreeSet<Partition>> {
         let current = self
             .shares
             .iter()
@@ -96,13 +127,88 @@ impl Stream {
         }
     }
 
-    pub(super) fn fail(&mut self, now: Instant, reason: String) {
+    /// Gives up for a while.
+    pub(super) fn fail(&mut self, now: Instant, step: Step, reason: String) {
         let wait = FIRST_RETRY
             .saturating_mul(1 << self.failures.min(5))
             .min(LAST_RETRY);
         self.failures += 1;
-        self.last_error = Some(reason);
+        self.troubled(now, Some(step), reason);
         self.phase = Phase::Waiting { until: now + wait };
+    }
+
+    /// Keeps since when it has been in trouble, whatever the reasons were.
+    fn troubled(&mut self, now: Instant, failed: Option<Step>, reason: String) {
+        let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
+        self.trouble = Some(Trouble {
+            reason,
+            since,
+            failed,
+        });
+    }
+
+    /// A commit landed.
+    pub(super) fn committed(&mut self) {
+        self.failures = 0;
+        if self.is_failing() {
+            self.trouble = None;
+        }
+    }
+
+    fn is_failing(&self) -> bool {
+        self.trouble
+            .as_ref()
+            .is_some_and(|trouble| trouble.failed.is_some())
+    }
+
+    /// Takes what the worker of a share says: ends, new partitions, and whether it can read.
+    pub(super) fn reported(&mut self, now: Instant, worker: &str, report: Report) {
+        self.ends.extend(report.ends);
+        if let Some(share) = self.shares.get_mut(worker) {
+            share.heard = true;
+            share.waiting = report.waiting;
+        }
+        let waiting = self.shares.values().find_map(|share| share.waiting.clone());
+        match (waiting, &self.trouble) {
+            (Some(reason), _) => {
+                let failed = self.trouble.as_ref().and_then(|trouble| trouble.failed);
+                self.troubled(now, failed, reason);
+            }
+            (None, Some(trouble)) => match trouble.failed {
+                None => self.trouble = None,
+                Some(Step::Reading) if self.reads_well(now) => self.trouble = None,
+                Some(Step::Reading | Step::Committing) => {}
+            },
+            (None, None) => {}
+        }
+        self.grow(&report.partitions);
+    }
+
+    /// Every share has been read for a while.
+    fn reads_well(&self, now: Instant) -> bool {
+        let lasts = |share: &Share| now.saturating_duration_since(share.since) >= MENDED_AFTER;
+        self.phase == Phase::Running
+            && self
+                .shares
+                .values()
+                .all(|share| share.heard && lasts(share))
+    }
+
+    /// Topics can get partitions at any time; they never lose one.
+    fn grow(&mut self, seen: &BTreeMap<String, u32>) {
+        let Some(layout) = &mut self.layout else {
+            return;
+        };
+        let mut grown = false;
+        for (topic, count) in &mut layout.0 {
+            if let Some(seen) = seen.get(topic).filter(|seen| *seen > count) {
+                *count = *seen;
+                grown = true;
+            }
+        }
+        if grown {
+            self.reshare();
+        }
     }
 
     pub(super) fn probed(&mut self, now: Instant, worker: &str, result: Result<Layout, String>) {
@@ -114,7 +220,7 @@ impl Stream {
                 self.layout = Some(layout);
                 self.phase = Phase::Settling;
             }
-            Err(reason) => self.fail(now, reason),
+            Err(reason) => self.fail(now, Step::Reading, reason),
         }
     }
 
@@ -149,7 +255,7 @@ impl Stream {
                 asked: Some((worker, since)),
             } if now - *since > PROBE_LIMIT => {
                 let reason = format!("worker {worker} did not answer about the topics");
-                self.fail(now, reason);
+                self.fail(now, Step::Reading, reason);
             }
             Phase::Settling => self.settle(workers, actions),
             Phase::Probing { .. }
@@ -174,6 +280,7 @@ impl Stream {
         for worker in changed {
             self.revoke(&worker, actions);
         }
+        self.planned = wanted;
         let revoked_commit_open = self.committing.iter().any(|commit| {
             self.shares
                 .get(&commit.worker)

@@ -8,7 +8,7 @@ use drumline_proto::v1::{Offer, OfferedTable, OffsetRange, StreamDefinition, Top
 use proptest::prelude::*;
 
 use super::coordinator::{Action, CommitId, Coordinator, Event};
-use super::stream::Phase;
+use super::stream::{Phase, Report, Step};
 use super::{Layout, Partition, TableOffsets};
 
 fn definition() -> Arc<StreamDefinition> {
@@ -177,6 +177,19 @@ fn offer_of_a_lost_worker_is_refused() {
 }
 
 #[test]
+fn lost_workers_partitions_all_go_to_those_that_are_left() {
+    let now = Instant::now();
+    let mut coordinator = Coordinator::new(0);
+    for worker in ["a", "b", "c"] {
+        run(&mut coordinator, now, came(worker));
+    }
+    run(&mut coordinator, now, put(5));
+    run(&mut coordinator, now, gone("c"));
+    let held = coordinator.streams()["s"].shares.values();
+    assert_eq!(held.map(|share| share.partitions.len()).sum::<usize>(), 5);
+}
+
+#[test]
 fn lost_workers_open_commit_is_waited_for_before_its_partitions_move() {
     let now = Instant::now();
     let mut coordinator = Coordinator::new(0);
@@ -269,6 +282,145 @@ fn failed_commit_restarts_its_worker_after_a_pause() {
     assert_eq!(shares(&later)["a"], (1, 1));
 }
 
+fn says(worker: &str, epoch: u64, report: Report) -> Event {
+    Event::Reported {
+        worker: worker.to_owned(),
+        stream: "s".to_owned(),
+        epoch,
+        report,
+    }
+}
+
+fn away() -> Report {
+    Report {
+        waiting: Some("nobody answers".to_owned()),
+        ..Report::default()
+    }
+}
+
+/// The step that failed, if one did, and since when.
+fn trouble(coordinator: &Coordinator) -> Option<(Option<Step>, Instant)> {
+    let trouble = coordinator.streams()["s"].trouble.as_ref()?;
+    Some((trouble.failed, trouble.since))
+}
+
+#[test]
+fn stream_waits_while_a_worker_reaches_no_broker_and_keeps_its_shares() {
+    let now = Instant::now();
+    let mut coordinator = Coordinator::new(0);
+    run(&mut coordinator, now, came("a"));
+    run(&mut coordinator, now, came("b"));
+    run(&mut coordinator, now, put(2));
+    assert!(run(&mut coordinator, now, says("a", 0, away())).is_empty());
+    let later = now + Duration::from_secs(60);
+    run(&mut coordinator, later, says("b", 1, away()));
+    assert_eq!(trouble(&coordinator), Some((None, now)));
+    // The other one still waits.
+    run(&mut coordinator, later, says("a", 0, Report::default()));
+    assert_eq!(trouble(&coordinator), Some((None, now)));
+    run(&mut coordinator, later, says("b", 1, Report::default()));
+    assert_eq!(trouble(&coordinator), None);
+    assert_eq!(coordinator.streams()["s"].shares.len(), 2);
+}
+
+#[test]
+fn failed_reading_is_mended_once_it_has_gone_well_for_a_while() {
+    let now = Instant::now();
+    let second = Duration::from_secs(1);
+    let mut coordinator = Coordinator::new(0);
+    run(&mut coordinator, now, came("a"));
+    run(&mut coordinator, now, put(1));
+    let failed = Event::AssignmentFailed {
+        worker: "a".to_owned(),
+        stream: "s".to_owned(),
+        epoch: 0,
+        reason: "nobody answers".to_owned(),
+    };
+    run(&mut coordinator, now, failed);
+    let again = now + 2 * second;
+    assert_eq!(
+        shares(&run(&mut coordinator, again, Event::Tick))["a"],
+        (1, 1)
+    );
+    run(
+        &mut coordinator,
+        again + second,
+        says("a", 1, Report::default()),
+    );
+    assert_eq!(trouble(&coordinator), Some((Some(Step::Reading), now)));
+    run(
+        &mut coordinator,
+        again + 6 * second,
+        says("a", 1, Report::default()),
+    );
+    assert_eq!(trouble(&coordinator), None);
+}
+
+#[test]
+fn failed_commit_is_mended_by_a_commit_alone() {
+    let now = Instant::now();
+    let minute = Duration::from_secs(60);
+    let mut coordinator = Coordinator::new(0);
+    run(&mut coordinator, now, came("a"));
+    run(&mut coordinator, now, put(1));
+    let end = |epoch, result| Event::CommitEnded {
+        stream: "s".to_owned(),
+        commit: CommitId {
+            worker: "a".to_owned(),
+            epoch,
+            offer: 1,
+        },
+        result,
+    };
+    let offered = |epoch| Event::Offered {
+        worker: "a".to_owned(),
+        offer: offer(epoch, 1, &[(0, 0, 5)]),
+    };
+    run(&mut coordinator, now, offered(0));
+    run(
+        &mut coordinator,
+        now,
+        end(0, Err("the store is away".to_owned())),
+    );
+    run(&mut coordinator, now + minute, Event::Tick);
+    run(
+        &mut coordinator,
+        now + 2 * minute,
+        says("a", 1, Report::default()),
+    );
+    assert_eq!(trouble(&coordinator), Some((Some(Step::Committing), now)));
+    run(&mut coordinator, now + 2 * minute, offered(1));
+    run(
+        &mut coordinator,
+        now + 2 * minute,
+        end(1, Ok(TableOffsets::default())),
+    );
+    assert_eq!(trouble(&coordinator), None);
+}
+
+#[test]
+fn new_partitions_are_shared_out_while_the_stream_runs() {
+    let now = Instant::now();
+    let mut coordinator = Coordinator::new(0);
+    run(&mut coordinator, now, came("a"));
+    run(&mut coordinator, now, came("b"));
+    run(&mut coordinator, now, put(2));
+    let seen = |count| Report {
+        partitions: BTreeMap::from([("t".to_owned(), count)]),
+        ..Report::default()
+    };
+    assert!(run(&mut coordinator, now, says("a", 0, seen(2))).is_empty());
+    let actions = run(&mut coordinator, now, says("a", 0, seen(3)));
+    let total: usize = coordinator.streams()["s"]
+        .shares
+        .values()
+        .map(|share| share.partitions.len())
+        .sum();
+    assert_eq!((shares(&actions).len(), total), (1, 3));
+    // A worker that has old metadata takes nothing away.
+    assert!(run(&mut coordinator, now, says("b", 1, seen(2))).is_empty());
+}
+
 #[test]
 fn paused_stream_holds_no_share() {
     let now = Instant::now();
@@ -303,8 +455,8 @@ fn partition_is_read_from_the_smallest_offset_of_its_tables() {
         .insert(partition(0), 9);
     assert_eq!(
         offsets.resume_from(&partition(0), &targets),
-        Some(0),
-        "dead letters may be behind"
+        None,
+        "dead letters have none: the stream's start says"
     );
     offsets
         .0
@@ -456,6 +608,11 @@ proptest! {
             };
             let actions = coordinator.step(now, event);
             model.take(actions)?;
+            let stream = &coordinator.streams()["s"];
+            if stream.phase == Phase::Running {
+                let held = stream.shares.values().map(|share| share.partitions.len());
+                prop_assert_eq!(held.sum::<usize>(), 5, "a partition is with nobody");
+            }
         }
     }
 }

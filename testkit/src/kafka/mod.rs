@@ -84,6 +84,16 @@ impl Kafka {
         wire::create_topics(self.port, topics).context("cannot create topics")
     }
 
+    /// Gives a topic more partitions, so that it has `total`.
+    pub fn grow_topic(&self, topic: &str, total: u32) -> Result<()> {
+        wire::create_partitions(self.port, topic, total).context("cannot add partitions")
+    }
+
+    /// Drops a partition's records below `before`, as retention does.
+    pub fn drop_records(&self, topic: &str, partition: i32, before: i64) -> Result<()> {
+        wire::delete_records(self.port, topic, partition, before).context("cannot drop records")
+    }
+
     fn wait_until_ready(&mut self) -> Result<()> {
         let port = self.port;
         self.process.wait_until("ready", READY_WITHIN, || {

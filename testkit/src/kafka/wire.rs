@@ -1,7 +1,8 @@
-//! Two requests of the Kafka protocol, by hand: enough to know that a broker works and to make
-//! topics. So tests do not judge our Kafka client by our Kafka client.
+//! A few requests of the Kafka protocol, by hand: enough to know that a broker works, and to make,
+//! grow and shorten topics. So tests do not judge our Kafka client by our Kafka client.
 //!
-//! Layouts: <https://kafka.apache.org/protocol.html>, Metadata v1 and CreateTopics v2.
+//! Layouts: <https://kafka.apache.org/protocol.html>, Metadata v1, CreateTopics v2,
+//! DeleteRecords v1, CreatePartitions v1.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,6 +12,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 const METADATA: (i16, i16) = (3, 1);
 const CREATE_TOPICS: (i16, i16) = (19, 2);
+const DELETE_RECORDS: (i16, i16) = (21, 1);
+const CREATE_PARTITIONS: (i16, i16) = (37, 1);
 const TOPIC_ALREADY_EXISTS: i16 = 36;
 const WAIT: Duration = Duration::from_secs(10);
 
@@ -27,8 +30,7 @@ pub(super) fn create_topics(port: u16, topics: &[(&str, u32)]) -> Result<()> {
     let mut body = Vec::new();
     body.extend(i32::try_from(topics.len())?.to_be_bytes());
     for (name, partitions) in topics {
-        body.extend(i16::try_from(name.len())?.to_be_bytes());
-        body.extend(name.as_bytes());
+        put_text(&mut body, name)?;
         body.extend(i32::try_from(*partitions)?.to_be_bytes());
         body.extend(1_i16.to_be_bytes());
         // No assignments, no settings.
@@ -48,6 +50,47 @@ pub(super) fn create_topics(port: u16, topics: &[(&str, u32)]) -> Result<()> {
             bail!("topic {name}: error {code}: {message}");
         }
     }
+    Ok(())
+}
+
+/// Gives a topic more partitions, so that it has `total`.
+pub(super) fn create_partitions(port: u16, topic: &str, total: u32) -> Result<()> {
+    let mut body = 1_i32.to_be_bytes().to_vec();
+    put_text(&mut body, topic)?;
+    body.extend(i32::try_from(total)?.to_be_bytes());
+    // No assignments.
+    body.extend((-1_i32).to_be_bytes());
+    body.extend(i32::try_from(WAIT.as_millis())?.to_be_bytes());
+    // Not only to validate.
+    body.push(0);
+    let answer = ask(port, CREATE_PARTITIONS, &body)?;
+    let mut rest = answer.get(8..).context("answer is cut off")?;
+    take_text(&mut rest)?;
+    let code = i16::from_be_bytes(take(&mut rest)?);
+    let message = take_text(&mut rest)?;
+    ensure!(code == 0, "topic {topic}: error {code}: {message}");
+    Ok(())
+}
+
+/// Drops a partition's records below `before`, as retention does.
+pub(super) fn delete_records(port: u16, topic: &str, partition: i32, before: i64) -> Result<()> {
+    let mut body = 1_i32.to_be_bytes().to_vec();
+    put_text(&mut body, topic)?;
+    body.extend(1_i32.to_be_bytes());
+    body.extend(partition.to_be_bytes());
+    body.extend(before.to_be_bytes());
+    body.extend(i32::try_from(WAIT.as_millis())?.to_be_bytes());
+    let answer = ask(port, DELETE_RECORDS, &body)?;
+    let mut rest = answer.get(8..).context("answer is cut off")?;
+    take_text(&mut rest)?;
+    // The number of partitions, then of the one: its index, its new first offset, an error.
+    let _: [u8; 8] = take(&mut rest)?;
+    let low = i64::from_be_bytes(take(&mut rest)?);
+    let code = i16::from_be_bytes(take(&mut rest)?);
+    ensure!(
+        code == 0 && low == before,
+        "topic {topic} partition {partition}: error {code}, begins at {low}"
+    );
     Ok(())
 }
 
@@ -79,6 +122,12 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N]> {
     let (head, tail) = rest.split_first_chunk().context("answer is cut off")?;
     *rest = tail;
     Ok(*head)
+}
+
+fn put_text(body: &mut Vec<u8>, text: &str) -> Result<()> {
+    body.extend(i16::try_from(text.len())?.to_be_bytes());
+    body.extend(text.as_bytes());
+    Ok(())
 }
 
 /// A text with its length before it; length -1: none.

@@ -9,3 +9,4 @@ mod demo;
 mod queries;
 mod refusals;
 mod stores;
+mod topics;

@@ -1,0 +1,280 @@
+//! What librdkafka tells beside records: its statistics, and why a connection broke.
+//!
+//! librdkafka mends connections by itself and reports no more than that all brokers are down, so
+//! whether reading stands still is taken from its statistics: the brokers that lead our partitions
+//! must be connected, and must answer.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
+use serde::Deserialize;
+
+use crate::machine::Positions;
+
+/// A broker that is gone for so long is worth telling: leaders change within seconds.
+const AWAY_AFTER: Duration = Duration::from_secs(5);
+/// A fetch waits a tenth of a second for records; a broker that says nothing for so long hangs.
+const SILENT_AFTER: Duration = Duration::from_secs(10);
+
+/// The consumer's context: keeps what was said last.
+pub(super) struct Watch {
+    topic: String,
+    told: Mutex<Option<Told>>,
+    broken: Mutex<Option<String>>,
+}
+
+/// What statistics said last.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// Beyond what was read and beyond transaction markers, where nothing waits to be taken.
+    pub next: Positions,
+    pub ends: Positions,
+    pub partitions: u32,
+    /// Partitions whose leader does not serve them, and why.
+    away: HashMap<i32, String>,
+}
+
+impl Told {
+    /// Why some of these partitions cannot be read, if one cannot.
+    pub(super) fn missing<'a>(
+        &self,
+        mut partitions: impl Iterator<Item = &'a i32>,
+    ) -> Option<String> {
+        partitions.find_map(|partition| self.away.get(partition).cloned())
+    }
+}
+
+/// Since when partitions cannot be read, and the first reason: later ones only follow from it.
+#[derive(Debug, Default)]
+pub(super) struct Absence {
+    began: Option<(Instant, String)>,
+}
+
+impl Absence {
+    /// The reason, once it has lasted.
+    pub(super) fn look(&mut self, now: Instant, missing: Option<String>) -> Option<String> {
+        let Some(reason) = missing else {
+            self.began = None;
+            return None;
+        };
+        let (since, first) = self.began.get_or_insert((now, reason));
+        (now.saturating_duration_since(*since) >= AWAY_AFTER).then(|| first.clone())
+    }
+}
+
+impl Watch {
+    pub(super) fn new(topic: &str) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            told: Mutex::default(),
+            broken: Mutex::default(),
+        }
+    }
+
+    pub(super) fn take(&self) -> Option<Told> {
+        self.told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}
+
+impl ConsumerContext for Watch {}
+
+impl ClientContext for Watch {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(topic = self.topic, facility, message, "librdkafka consumer");
+        if facility == "FAIL" {
+            *self.broken.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(why(message).to_owned());
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(topic = self.topic, %error, reason, "librdkafka consumer");
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        let Ok(statistics) = serde_json::from_slice::<Statistics>(statistics) else {
+            return;
+        };
+        let broken = self
+            .broken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let told = statistics.told(&self.topic, broken.as_deref());
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+    }
+}
+
+/// What happened, out of a line such as `[thrd:a:1/2]: a:1/2: Connect to ipv4#a:1 failed: Connection
+/// refused (after 0ms in state CONNECT)`.
+fn why(line: &str) -> &str {
+    let line = match line.split_once("]: ") {
+        Some((thread, rest)) if thread.starts_with("[thrd:") => rest,
+        _ => line,
+    };
+    line.split_once(" (after ").map_or(line, |(line, _)| line)
+}
+
+/// The part of librdkafka's statistics (its STATISTICS.md) that is looked at.
+#[derive(Deserialize)]
+struct Statistics {
+    #[serde(default)]
+    brokers: HashMap<String, Broker>,
+    #[serde(default)]
+    topics: HashMap<String, Topic>,
+}
+
+#[derive(Deserialize)]
+struct Broker {
+    nodeid: i32,
+    // `logical`: the group's coordinator, a second connection under the same id.
+    source: String,
+    state: String,
+    // Requests without an answer yet, and microseconds since anything came.
+    #[serde(default)]
+    waitresp_cnt: i64,
+    #[serde(default)]
+    rxidle: i64,
+}
+
+#[derive(Deserialize)]
+struct Topic {
+    partitions: HashMap<String, Partition>,
+}
+
+#[derive(Deserialize)]
+struct Partition {
+    partition: i32,
+    #[serde(default = "nobody")]
+    leader: i32,
+    fetchq_cnt: i64,
+    eof_offset: i64,
+    ls_offset: i64,
+}
+
+/// No broker's id.
+fn nobody() -> i32 {
+    -1
+}
+
+impl Statistics {
+    fn told(&self, topic: &str, broken: Option<&str>) -> Told {
+        let mut told = Told::default();
+        // -1 is where librdkafka keeps what has no partition yet.
+        let partitions = self
+            .topics
+            .get(topic)
+            .into_iter()
+            .flat_map(|topic| topic.partitions.values())
+            .filter(|partition| partition.partition >= 0);
+        for partition in partitions {
+            told.partitions += 1;
+            if partition.ls_offset >= 0 {
+                told.ends.insert(partition.partition, partition.ls_offset);
+            }
+            if partition.fetchq_cnt == 0 && partition.eof_offset >= 0 {
+                told.next.insert(partition.partition, partition.eof_offset);
+            }
+            if let Some(reason) = self.away(partition.leader, broken) {
+                told.away.insert(partition.partition, reason);
+            }
+        }
+        told
+    }
+
+    /// Why the leader of a partition does not serve it.
+    fn away(&self, leader: i32, broken: Option<&str>) -> Option<String> {
+        let leads = |broker: &&Broker| broker.nodeid == leader && broker.source != "logical";
+        // Brokers that were only named, not met, have the id that stands for nobody.
+        let Some(broker) = self.brokers.values().find(leads).filter(|_| leader >= 0) else {
+            return Some("a partition has no leader".to_owned());
+        };
+        if !matches!(broker.state.as_str(), "UP" | "REAUTH") {
+            return Some(broken.unwrap_or("no broker answers").to_owned());
+        }
+        let silent = Duration::from_micros(u64::try_from(broker.rxidle).unwrap_or(0));
+        (broker.waitresp_cnt > 0 && silent >= SILENT_AFTER)
+            .then(|| "the broker is connected and does not answer".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(state: &str, waitresp_cnt: i64, rxidle: i64, leader: i32) -> Told {
+        let statistics = serde_json::json!({
+            "brokers": {
+                "a": { "nodeid": -1, "source": "configured", "state": "UP" },
+                "b": { "nodeid": 1, "source": "learned", "state": state, "waitresp_cnt": waitresp_cnt, "rxidle": rxidle },
+                "group": { "nodeid": 1, "source": "logical", "state": "DOWN" },
+            },
+            "topics": { "t": { "partitions": {
+                "0": { "partition": 0, "leader": leader, "fetchq_cnt": 0, "eof_offset": 7, "ls_offset": 9 },
+                "1": { "partition": 1, "leader": 1, "fetchq_cnt": 3, "eof_offset": 5, "ls_offset": -1001 },
+                "-1": { "partition": -1, "leader": -1, "fetchq_cnt": 0, "eof_offset": -1001, "ls_offset": -1001 },
+            } } },
+        });
+        let statistics: Statistics = serde_json::from_value(statistics).unwrap();
+        statistics.told("t", Some("connection refused"))
+    }
+
+    #[test]
+    fn an_end_counts_as_read_only_where_nothing_waits() {
+        let told = told("UP", 1, 50_000, 1);
+        assert_eq!(told.next, Positions::from([(0, 7)]));
+        assert_eq!(told.ends, Positions::from([(0, 9)]));
+        assert_eq!(told.partitions, 2);
+        assert_eq!(told.missing([0, 1].iter()), None);
+    }
+
+    #[test]
+    fn a_leader_must_be_there_and_answer() {
+        let missing = |told: &Told| told.missing([0].iter());
+        assert_eq!(
+            missing(&told("TRY_CONNECT", 0, -1, 1)).as_deref(),
+            Some("connection refused")
+        );
+        assert_eq!(
+            missing(&told("UP", 0, 0, -1)).as_deref(),
+            Some("a partition has no leader")
+        );
+        assert_eq!(
+            missing(&told("UP", 1, 12_000_000, 1)).as_deref(),
+            Some("the broker is connected and does not answer")
+        );
+        // Nothing was asked: being quiet is right.
+        assert_eq!(missing(&told("UP", 0, 600_000_000, 1)), None);
+        // Others' partitions are no concern of ours.
+        assert_eq!(told("UP", 0, 0, -1).missing([1].iter()), None);
+    }
+
+    #[test]
+    fn an_absence_is_told_once_it_has_lasted() {
+        let (mut absence, now) = (Absence::default(), Instant::now());
+        let gone = || Some("gone".to_owned());
+        assert_eq!(absence.look(now, gone()), None);
+        let later = Some("still gone".to_owned());
+        assert_eq!(absence.look(now + AWAY_AFTER, later), gone());
+        assert_eq!(absence.look(now + AWAY_AFTER, None), None);
+        assert_eq!(absence.look(now + AWAY_AFTER, gone()), None);
+    }
+
+    #[test]
+    fn a_line_of_the_library_is_cut_to_what_happened() {
+        let line = "[thrd:127.0.0.1:1/2]: 127.0.0.1:1/2: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)";
+        assert_eq!(
+            why(line),
+            "127.0.0.1:1/2: Connect to ipv4#127.0.0.1:1 failed: Connection refused"
+        );
+        assert_eq!(why("plain"), "plain");
+    }
+}
