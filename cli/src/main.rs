@@ -53,19 +53,19 @@ enum Command {
     Demo(commands::demo::Arguments),
     /// Start a master and workers on this machine, until Ctrl-C
     Up(commands::up::Arguments),
-    /// Run SQL on the cluster: one text, a file, or line by line
+    /// Run SQL on the cluster: from the command line, a file, stdin, or a prompt
     Sql(commands::sql::Arguments),
-    /// Submit a SQL script as an application and follow it to its end
+    /// Run a SQL script as a named application, and follow it to its end
     Submit(commands::submit::Arguments),
-    /// Standing consumers: Kafka topics to tables
+    /// Read Kafka topics into tables, continuously: define, look at, pause, resume, delete
     Stream(commands::stream::Arguments),
-    /// Turn Eventsim logs into the three topics of a music service, in event-time order
+    /// Send recorded listening events (Eventsim logs) to Kafka or to files, in event-time order
     Replay(commands::replay::Arguments),
-    /// Make listening events: seeded, the same again for the same seed
+    /// Make up listening events and send them to Kafka or to files; the same seed gives the same
     Generate(commands::generate::Arguments),
-    /// Run a master
+    /// Run the master of a cluster: it plans, admits and commits
     Master(commands::master::Arguments),
-    /// Run a worker of a master
+    /// Run a worker: it joins a master, runs tasks and reads topics
     Worker(commands::worker::Arguments),
 }
 

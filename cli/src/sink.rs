@@ -18,31 +18,42 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(120);
 
 /// `--brokers`, `--output` and what goes with them; shared by `replay` and `generate`.
 #[derive(Debug, clap::Args)]
-#[group(id = "to", required = true, multiple = false, args = ["brokers", "output"])]
+#[group(skip)]
 pub(crate) struct SinkArg {
+    #[command(flatten)]
+    place: Place,
+    /// Partitions of topics that are made because they are missing
+    #[arg(long, value_name = "N", default_value_t = 4, requires = "brokers", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    topics_partitions: u32,
+    /// Setting passed on to librdkafka, e.g. security.protocol=SSL; may be repeated
+    #[arg(long = "kafka", value_name = "KEY=VALUE", requires = "brokers", value_parser = crate::commands::setting)]
+    kafka: Vec<(String, String)>,
+}
+
+/// Where events go: one of the two.
+#[derive(Debug, clap::Args)]
+#[group(id = "to", required = true, multiple = false)]
+struct Place {
     /// Kafka brokers to send to, host:port, comma separated
     #[arg(long, value_name = "HOST:PORT")]
     brokers: Option<String>,
     /// Folder to write TOPIC.jsonl files to; `-` writes {topic, key, ts, value} lines to stdout
     #[arg(long, short, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Partitions of topics that are made because they are missing
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    topics_partitions: u32,
-    /// Setting passed on to librdkafka, e.g. security.protocol=SSL; may be repeated
-    #[arg(long = "kafka", value_name = "KEY=VALUE", value_parser = crate::commands::setting)]
-    kafka: Vec<(String, String)>,
 }
 
 impl SinkArg {
     /// The folder that was given, if one was.
     pub(crate) fn output(&self) -> Option<PathBuf> {
-        self.output.clone().filter(|path| path.as_os_str() != "-")
+        self.place
+            .output
+            .clone()
+            .filter(|path| path.as_os_str() != "-")
     }
 
     /// Opens the way out, and makes topics that are missing.
     pub(crate) async fn open(&self) -> Result<Sink> {
-        match (&self.brokers, &self.output) {
+        match (&self.place.brokers, &self.place.output) {
             (Some(brokers), _) => {
                 let settings: BTreeMap<String, String> = self.kafka.iter().cloned().collect();
                 Sink::kafka(brokers, &settings, self.topics_partitions).await

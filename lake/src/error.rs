@@ -28,6 +28,14 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// The folder of a local lake cannot be had.
+    #[error("the lake's folder '{path}' cannot be made: {source}")]
+    Folder {
+        /// The folder.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// A location outside the lake, or inside the part that belongs to Drumline itself.
     #[error("location '{location}' is not allowed: {reason}")]
     LocationRefused {
@@ -213,6 +221,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Location { .. }
+            | Self::Folder { .. }
             | Self::LocationRefused { .. }
             | Self::NotFound { .. }
             | Self::AlreadyExists { .. }
@@ -245,6 +254,9 @@ impl Error {
             }
             Self::LocationRefused { .. } => {
                 "give a path relative to the lake's root, such as 'listen_events/'"
+            }
+            Self::Folder { .. } => {
+                "check the rights on the folder above it, or name another with --lake"
             }
             Self::NotWritable { .. } => "check the rights on the folder or bucket, and credentials",
             Self::AlreadyExists { .. } => "use IF NOT EXISTS, or drop it first",

@@ -44,9 +44,9 @@ impl Lake {
             })?;
             tokio::fs::create_dir_all(&folder)
                 .await
-                .map_err(|error| Error::Location {
-                    url: url.to_owned(),
-                    reason: format!("the folder cannot be made: {error}"),
+                .map_err(|source| Error::Folder {
+                    path: folder.display().to_string(),
+                    source,
                 })?;
         }
         let store = stores.get(&root)?;

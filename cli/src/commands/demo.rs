@@ -325,7 +325,8 @@ fn next_steps(data_dir: &Path) -> String {
     format!(
         "What to try next:\n  \
          drumline demo --keep                        the same, and the cluster stays up\n  \
-         drumline up --data-dir {folder}      a cluster on what this demo wrote; then: drumline sql\n  \
+         drumline up --data-dir {folder}\n                                              \
+         a cluster on what this demo wrote; then: drumline sql\n  \
          drumline demo --brokers HOST:PORT --lake gs://BUCKET/demo\n                                              \
          the same on real ones\n  \
          drumline generate --events 100000 --output ./events\n                                              \

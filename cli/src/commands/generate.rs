@@ -10,7 +10,7 @@ use crate::signals;
 use crate::sink::SinkArg;
 use crate::terminal::Terminal;
 
-/// Make listening events: returning users, sessions, level changes, some events late.
+/// Make up listening events: returning users, sessions, level changes, some events late.
 #[derive(Debug, clap::Args)]
 #[group(id = "how_many", required = true, multiple = true, args = ["events", "rate"])]
 #[command(

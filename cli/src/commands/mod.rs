@@ -2,6 +2,7 @@
 
 pub(crate) mod demo;
 pub(crate) mod generate;
+mod holder;
 pub(crate) mod master;
 pub(crate) mod replay;
 pub(crate) mod sql;
@@ -18,8 +19,13 @@ use crate::failure::{Failure, Result};
 pub(crate) fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => {
-            Failure::failed(format!("cannot listen on {address}: the port is in use"))
-                .hint("stop what listens there, or take another port (0 picks a free one)")
+            let by = holder::of(address.port())
+                .map(|holder| format!(" by {holder}"))
+                .unwrap_or_default();
+            Failure::failed(format!("cannot listen on {address}: the port is in use{by}")).hint(
+                "stop what listens there, or take a free port: `--listen 127.0.0.1:0`, with `drumline up` and \
+                 `drumline demo` `--port 0`; clients then find it with `--master`",
+            )
         }
         std::io::ErrorKind::PermissionDenied => {
             Failure::failed(format!("cannot listen on {address}: no right to"))

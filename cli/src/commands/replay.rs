@@ -10,7 +10,8 @@ use crate::signals;
 use crate::sink::SinkArg;
 use crate::terminal::Terminal;
 
-/// Turn Eventsim logs into listen_events, page_view_events and auth_events, in event-time order.
+/// Send recorded listening events (Eventsim logs) as listen_events, page_view_events and auth_events,
+/// in event-time order.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  drumline replay --brokers localhost:9092              # the shipped month of events\n  \
@@ -23,7 +24,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     sink: SinkArg,
     /// Seconds of event time per second [default: as fast as it goes]
-    #[arg(long, value_parser = positive)]
+    #[arg(long, value_name = "S", value_parser = positive)]
     speed: Option<f64>,
     /// No progress and no messages, only errors
     #[arg(long, short)]
