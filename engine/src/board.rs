@@ -8,7 +8,7 @@ use drumline_proto::v1::TaskReport;
 use tokio::sync::watch;
 
 use crate::WorkerTarget;
-use crate::job::{TaskFacts, TaskId, TaskStatus};
+use crate::job::{TaskFacts, TaskId, TaskStatus, Work};
 
 /// Collects reports of one job.
 pub(crate) struct Board {
@@ -62,7 +62,7 @@ impl Board {
                 task.finished = report.finished;
                 task.facts.rows_exchanged = report.rows_exchanged;
                 task.facts.bytes_exchanged = report.bytes_exchanged;
-                task.facts.rows_read = report.rows_read;
+                task.facts.work = Work::from_report(report);
                 task.facts.elapsed = Duration::from_micros(report.elapsed_micros);
             }
         });

@@ -1,12 +1,24 @@
 //! One run of a query's plan: its stages, its rows, and what its tasks did.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::ExecutionPlan;
 use tokio::sync::watch;
 use uuid::Uuid;
+
+/// The plan that runs in this process; none where the rows were there without running one.
+#[derive(Clone, Default)]
+pub(crate) struct Head(pub(crate) Option<Arc<dyn ExecutionPlan>>);
+
+impl std::fmt::Debug for Head {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Head").finish_non_exhaustive()
+    }
+}
 
 /// A running job.
 pub struct Job {
@@ -62,10 +74,44 @@ pub struct TaskFacts {
     pub rows_exchanged: u64,
     /// Bytes sent over Flight, as encoded.
     pub bytes_exchanged: u64,
-    /// Rows that its leaves read.
-    pub rows_read: u64,
     /// From its plan's arrival to its last row.
     pub elapsed: Duration,
+    /// What its plan did.
+    pub work: Work,
+}
+
+/// What the operators of a plan have done: in one process, below the exchanges that the plan ends in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Rows that its leaves read from tables.
+    pub rows_read: u64,
+    /// Bytes that its leaves read from files.
+    pub bytes_read: u64,
+    /// Rows that came out of it.
+    pub rows_out: u64,
+    /// Bytes written to disk for want of memory.
+    pub spilled_bytes: u64,
+    /// Most bytes that operators held at a time, summed over those that say so.
+    pub memory_peak_bytes: u64,
+    /// Each operator, parents before children.
+    pub operators: Vec<OperatorWork>,
+}
+
+/// What one operator has done, summed over its partitions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OperatorWork {
+    /// As DataFusion names it, e.g. `HashJoinExec`.
+    pub name: String,
+    /// Distance from the plan's root.
+    pub depth: u32,
+    /// Rows that came out of it.
+    pub rows_out: u64,
+    /// Time it computed.
+    pub compute: Duration,
+    /// Bytes it wrote to disk for want of memory.
+    pub spilled_bytes: u64,
+    /// Most bytes it held at a time.
+    pub memory_peak_bytes: u64,
 }
 
 /// Follows a job from outside of its stream. Cheap to clone.
@@ -73,7 +119,8 @@ pub struct TaskFacts {
 pub struct JobWatch {
     pub(crate) tasks: watch::Receiver<BTreeMap<TaskId, TaskStatus>>,
     pub(crate) expected: usize,
-    pub(crate) display: std::sync::Arc<str>,
+    pub(crate) display: Arc<str>,
+    pub(crate) head: Head,
 }
 
 impl JobWatch {
@@ -96,6 +143,11 @@ impl JobWatch {
             .values()
             .map(|task| task.facts.clone())
             .collect()
+    }
+
+    /// What has run in this process so far: the plan above the last exchange, or all of a plan that needs none.
+    pub fn head(&self) -> Work {
+        self.head.0.as_ref().map(Work::of).unwrap_or_default()
     }
 
     /// The plan with its stages, for people.

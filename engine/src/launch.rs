@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::board::Board;
 use crate::engine::Inner;
 use crate::explain;
-use crate::job::{JobWatch, StageInfo};
+use crate::job::{Head, JobWatch, StageInfo};
 use crate::route::RouteFn;
 use crate::session::{Distribution, job_session};
 use crate::settings::{self, Settings};
@@ -57,12 +57,13 @@ pub(crate) async fn launch(
             stages: Vec::new(),
             display: String::new(),
         };
-        return Ok(job.run(&state, board, Box::pin(stream)));
+        return Ok(job.run(&state, board, Box::pin(stream), Head::default()));
     }
     let plan = state.create_physical_plan(&query.plan).await?;
     let prepared = prepare(&plan, workers, route, &routes)?;
+    let head = Head(Some(Arc::clone(&plan)));
     let stream = execute_stream(plan, state.task_ctx())?;
-    Ok(prepared.run(&state, board, stream))
+    Ok(prepared.run(&state, board, stream, head))
 }
 
 /// As many partitions as a worker has cores, unless the session says otherwise.
@@ -116,12 +117,14 @@ impl Prepared {
         state: &SessionState,
         board: Arc<Board>,
         stream: SendableRecordBatchStream,
+        head: Head,
     ) -> Job {
         let expected = self.stages.iter().map(|stage| stage.tasks as usize).sum();
         let watch = JobWatch {
             tasks: board.subscribe(),
             expected,
             display: self.display.into(),
+            head,
         };
         let deadline = match settings::of(state.config()).job_deadline {
             0 => None,

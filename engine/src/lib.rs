@@ -33,6 +33,7 @@ pub mod sql;
 mod stages;
 mod tasks;
 mod transport;
+mod work;
 
 pub use engine::{Engine, Query};
 pub use error::{Error, Result};

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_distributed::TaskKey;
 use drumline_proto::v1::TaskReport;
 use tokio::sync::watch;
+
+use crate::job::Work;
 
 /// Header by which the session of a task finds its [`Task`]; set by the worker itself on each call.
 pub(crate) const TASK_HEADER: &str = "drumline-task";
@@ -49,41 +50,23 @@ impl Task {
 
     pub(crate) fn report(&self, finished: bool) -> TaskReport {
         let last_sent = self.last_sent.load(Ordering::Relaxed);
+        let work = self.plan.get().map(Work::of).unwrap_or_default();
         TaskReport {
             rows_exchanged: self.rows.load(Ordering::Relaxed),
             bytes_exchanged: self.bytes.load(Ordering::Relaxed),
-            rows_read: self.plan.get().map(rows_read).unwrap_or_default(),
             elapsed_micros: if finished && last_sent > 0 {
                 last_sent
             } else {
                 self.age()
             },
             finished,
+            ..work.to_report()
         }
     }
 
     fn age(&self) -> u64 {
         u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
-}
-
-/// Rows that came out of the plan's leaves. Leaves that are exchanges read other tasks, not tables.
-fn rows_read(plan: &Arc<dyn ExecutionPlan>) -> u64 {
-    use datafusion_distributed::NetworkBoundaryExt;
-    let mut rows = 0;
-    let _ = plan.apply(|node| {
-        if node.is_network_boundary() {
-            return Ok(TreeNodeRecursion::Jump);
-        }
-        if node.children().is_empty() {
-            rows += node
-                .metrics()
-                .and_then(|metrics| metrics.output_rows())
-                .unwrap_or_default();
-        }
-        Ok(TreeNodeRecursion::Continue)
-    });
-    rows as u64
 }
 
 /// The open tasks of a process. Cheap to clone.

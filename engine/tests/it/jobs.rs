@@ -36,7 +36,7 @@ async fn a_job_uses_both_workers_and_says_what_its_tasks_did() {
         assert!(!fact.elapsed.is_zero());
     }
     assert_eq!(
-        facts.iter().map(|fact| fact.rows_read).sum::<u64>(),
+        facts.iter().map(|fact| fact.work.rows_read).sum::<u64>(),
         EVENTS as u64,
         "{facts:?}"
     );

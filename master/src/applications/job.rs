@@ -9,19 +9,23 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
-use drumline_engine::job::{JobWatch, StageInfo, TaskFacts, TaskId, TaskStatus};
+use drumline_engine::job::{JobWatch, StageInfo, TaskFacts, TaskId, TaskStatus, Work};
 use drumline_engine::{Job, Query, WorkerTarget};
 use futures::Stream;
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 use super::Services;
 use super::machine::AttemptId;
 use crate::admitter::Place;
-use crate::facts::{Event, Facts, JobEnd, StagePlan, TaskMetrics, TaskName};
+use crate::facts::{Event, Facts, JobEnd, OperatorMetrics, StagePlan, TaskMetrics, TaskName};
 use crate::routing::JobPlacement;
 
 /// How long a job waits for the first worker to join.
 const WORKER_WITHIN: Duration = Duration::from_secs(30);
+
+/// How often a job tells what has run of it in this process.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// How long the reports of tasks that have ended may be on their way.
 const FACTS_WITHIN: Duration = Duration::from_secs(2);
@@ -191,11 +195,18 @@ impl JobTold {
     /// Tells tasks as they begin, go on and end; for as long as it is polled.
     pub(super) async fn follow(&mut self) {
         let mut tasks = self.watch.tasks();
+        let mut every =
+            tokio::time::interval_at(tokio::time::Instant::now() + PROGRESS_EVERY, PROGRESS_EVERY);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.tell_tasks(&mut tasks);
-            if tasks.changed().await.is_err() {
-                // Nothing more will be reported.
-                std::future::pending::<()>().await;
+            tokio::select! {
+                Ok(()) = tasks.changed() => {}
+                _ = every.tick() => self.facts.publish(Event::JobProgressed {
+                    application: self.application.clone(),
+                    job: self.job.clone(),
+                    metrics: work_metrics(&self.watch.head()),
+                }),
             }
         }
     }
@@ -268,7 +279,7 @@ impl JobTold {
             end,
             elapsed_micros: micros(elapsed.unwrap_or_else(|| self.started.elapsed())),
             reason,
-            metrics: TaskMetrics::default(),
+            metrics: work_metrics(&self.watch.head()),
         });
     }
 
@@ -299,10 +310,29 @@ impl Drop for JobTold {
 
 fn metrics(facts: &TaskFacts) -> TaskMetrics {
     TaskMetrics {
-        rows_read: facts.rows_read,
         rows_exchanged: facts.rows_exchanged,
         bytes_exchanged: facts.bytes_exchanged,
         elapsed_micros: micros(facts.elapsed),
+        ..work_metrics(&facts.work)
+    }
+}
+
+fn work_metrics(work: &Work) -> TaskMetrics {
+    let operators = work.operators.iter().map(|operator| OperatorMetrics {
+        name: operator.name.clone(),
+        depth: operator.depth,
+        rows_out: operator.rows_out,
+        compute_micros: micros(operator.compute),
+        spilled_bytes: operator.spilled_bytes,
+        memory_peak_bytes: operator.memory_peak_bytes,
+    });
+    TaskMetrics {
+        rows_read: work.rows_read,
+        bytes_read: work.bytes_read,
+        rows_out: work.rows_out,
+        spilled_bytes: work.spilled_bytes,
+        memory_peak_bytes: work.memory_peak_bytes,
+        operators: operators.collect(),
         ..TaskMetrics::default()
     }
 }

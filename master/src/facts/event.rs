@@ -94,6 +94,12 @@ pub(crate) enum Event {
         failed: bool,
         metrics: TaskMetrics,
     },
+    /// What has run of it in the master so far: every second. Not journaled.
+    JobProgressed {
+        application: String,
+        job: String,
+        metrics: TaskMetrics,
+    },
     JobEnded {
         application: String,
         job: String,
@@ -323,6 +329,7 @@ impl Event {
             | Self::StatementStarted { application, .. }
             | Self::JobQueued { application, .. }
             | Self::JobPlanned { application, .. }
+            | Self::JobProgressed { application, .. }
             | Self::JobEnded { application, .. }
             | Self::JobRetried { application, .. }
             | Self::ResultReady { application, .. }
@@ -350,6 +357,7 @@ impl Event {
         !matches!(
             self,
             Self::TaskProgressed { .. }
+                | Self::JobProgressed { .. }
                 | Self::WorkerReported { .. }
                 | Self::ResultReady { .. }
                 | Self::JobQueued { .. }

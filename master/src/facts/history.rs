@@ -153,6 +153,9 @@ impl History {
                     record.metrics = metrics.clone();
                 }
             }),
+            Event::JobProgressed { job, metrics, .. } => self.job(job, |record| {
+                record.metrics = metrics.clone();
+            }),
             Event::JobEnded {
                 job,
                 end,

@@ -18,6 +18,6 @@ mod tests;
 mod told;
 
 pub(crate) use bus::Facts;
-pub(crate) use event::{Body, Event, JobEnd, StagePlan, TaskMetrics, TaskName};
+pub(crate) use event::{Body, Event, JobEnd, OperatorMetrics, StagePlan, TaskMetrics, TaskName};
 pub(crate) use log::EventLog;
 pub(crate) use records::{State, WorkerState};

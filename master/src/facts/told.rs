@@ -136,6 +136,7 @@ pub(super) fn told(fact: &Fact, history: &History) -> Option<ApplicationEvent> {
         | Event::ApplicationResumed { .. }
         | Event::JobQueued { .. }
         | Event::TaskProgressed { .. }
+        | Event::JobProgressed { .. }
         | Event::JobEnded { .. }
         | Event::TableCommitted { .. }
         | Event::MasterStarted { .. }
