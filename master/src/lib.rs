@@ -28,6 +28,7 @@ mod options;
 mod routing;
 mod server;
 mod streams;
+mod system;
 
 pub use error::{Error, Result};
 pub use options::Options;

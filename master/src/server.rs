@@ -103,9 +103,9 @@ pub async fn start(options: Options) -> Result<Handle> {
     let admitter = Admitter::new(options.concurrent_jobs);
     background.spawn(watch_workers(workers.subscribe(), admitter.clone()));
     let services = Services {
-        facts,
         engine: engine(&options)?,
-        names: Names::new(catalog),
+        names: Names::new(catalog, facts.clone()),
+        facts,
         workers: workers.subscribe(),
         admitter,
         placements: Placements::default(),

@@ -4,7 +4,7 @@ use drumline_engine::{TableRef, Write, WriteMode};
 use drumline_lake::{Error, NewTable, Result, StatementId, Table, TableName, WriteTarget};
 
 use super::commit::{Summary, Target};
-use crate::catalog::{Names, PinnedTables};
+use crate::catalog::{Names, PinnedTables, check_schema};
 
 /// What to do about a write.
 pub(super) enum Prepared {
@@ -22,6 +22,7 @@ pub(super) async fn prepare(
     statement: &StatementId,
     attempt: &str,
 ) -> Result<Prepared> {
+    check_schema(&write.table.schema)?;
     match &write.mode {
         WriteMode::Append => append(&write.table, names, tables, statement, attempt).await,
         WriteMode::Create(_) => create(write, names, tables, statement, attempt).await,

@@ -8,12 +8,30 @@ use drumline_lake::{
     Table, TableName,
 };
 
+/// Refuses to change what is not the lake's.
+pub(crate) fn check_schema(schema: &str) -> Result<()> {
+    match schema {
+        crate::system::SCHEMA | "information_schema" => Err(Error::Name {
+            name: schema.to_owned(),
+            reason: "this schema shows what Drumline itself knows, and cannot be changed",
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Applies a definition; answers with a line for people.
 pub(crate) async fn define(
     catalog: &Catalog,
     definition: Definition,
     statement: StatementId,
 ) -> Result<String> {
+    check_schema(match &definition {
+        Definition::CreateSchema { schema, .. } | Definition::DropSchema { schema, .. } => schema,
+        Definition::CreateTable { table, .. }
+        | Definition::CreateExternal { table, .. }
+        | Definition::DropTable { table, .. } => &table.schema,
+        Definition::CreateView { view, .. } | Definition::DropView { view, .. } => &view.schema,
+    })?;
     match definition {
         Definition::CreateSchema {
             schema,

@@ -10,7 +10,7 @@ use drumline_lake::{Format, Object, ObjectKind, TableName};
 use drumline_proto::v1::TableEntry;
 
 use super::{Names, PinnedTables};
-use crate::Result;
+use crate::{Result, system};
 
 impl Names {
     /// Every table and view with its schema. One that cannot be read is listed without.
@@ -25,6 +25,17 @@ impl Names {
             });
             entries.push(entry(name, object, schema, partition_columns));
         }
+        entries.extend(system::names().map(|name| {
+            TableEntry {
+                schema: system::SCHEMA.to_owned(),
+                name: name.to_owned(),
+                kind: "system".to_owned(),
+                schema_ipc: system::schema(name)
+                    .map(|schema| schema_ipc(&schema))
+                    .unwrap_or_default(),
+                ..TableEntry::default()
+            }
+        }));
         Ok(entries)
     }
 }

@@ -16,13 +16,17 @@ use drumline_lake::{
 };
 use uuid::Uuid;
 
-pub(crate) use definitions::define;
+use crate::facts::{Facts, History};
+use crate::system;
+
+pub(crate) use definitions::{check_schema, define};
 pub(crate) use listing::schema_ipc;
 
 /// The lake's names, and its tables that are open. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Names {
     catalog: Catalog,
+    facts: Facts,
     /// By identity, so that a table that was dropped and made again is another one.
     open: Arc<Mutex<HashMap<Uuid, Table>>>,
 }
@@ -31,13 +35,16 @@ pub(crate) struct Names {
 pub(crate) struct PinnedTables {
     names: Names,
     catalog: Arc<CatalogSnapshot>,
+    /// What the schema `system` shows.
+    history: History,
     snapshots: tokio::sync::Mutex<BTreeMap<TableName, TableSnapshot>>,
 }
 
 impl Names {
-    pub(crate) fn new(catalog: Catalog) -> Self {
+    pub(crate) fn new(catalog: Catalog, facts: Facts) -> Self {
         Self {
             catalog,
+            facts,
             open: Arc::default(),
         }
     }
@@ -52,6 +59,7 @@ impl Names {
         Ok(Arc::new(PinnedTables {
             names: self.clone(),
             catalog,
+            history: self.facts.history(),
             snapshots: tokio::sync::Mutex::default(),
         }))
     }
@@ -106,6 +114,10 @@ impl PinnedTables {
 #[async_trait::async_trait]
 impl Tables for PinnedTables {
     async fn table(&self, table: &TableRef) -> drumline_engine::Result<Option<Resolved>> {
+        if table.schema == system::SCHEMA {
+            let provider = system::table(&table.name, &self.history)?;
+            return Ok(provider.map(Resolved::Table));
+        }
         let name = TableName::new(&table.schema, &table.name);
         let Some(object) = self.catalog.get(&name) else {
             return Ok(None);
@@ -121,6 +133,15 @@ impl Tables for PinnedTables {
 
     fn names(&self) -> Vec<(String, String)> {
         let parts = |(name, _): (TableName, &Object)| (name.schema, name.name);
-        self.catalog.objects().map(parts).collect()
+        let own = system::names().map(|name| (system::SCHEMA.to_owned(), name.to_owned()));
+        self.catalog.objects().map(parts).chain(own).collect()
+    }
+
+    fn schemas(&self) -> Vec<String> {
+        let mut schemas: Vec<String> = self.catalog.schemas().map(str::to_owned).collect();
+        schemas.push(system::SCHEMA.to_owned());
+        schemas.sort();
+        schemas.dedup();
+        schemas
     }
 }

@@ -18,6 +18,9 @@ mod tests;
 mod told;
 
 pub(crate) use bus::Facts;
+#[cfg(test)]
+pub(crate) use event::Fact;
 pub(crate) use event::{Body, Event, JobEnd, OperatorMetrics, StagePlan, TaskMetrics, TaskName};
+pub(crate) use history::History;
 pub(crate) use log::EventLog;
-pub(crate) use records::{State, WorkerState};
+pub(crate) use records::{Job, State, Task, WorkerState};

@@ -1,7 +1,5 @@
 use std::collections::BTreeMap;
 
-use super::event::Fact;
-use super::history::History;
 use super::*;
 
 const APPLICATION: &str = "019a";
