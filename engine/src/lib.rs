@@ -40,7 +40,9 @@ pub use error::{Error, Result};
 pub use job::Job;
 pub use lake_write::staged_files;
 pub use options::{ClientTls, Keepalive, Options, WorkerTarget};
-pub use planner::{CreateTable, Definition, Planned, Resolved, TableRef, Tables, Write, WriteMode};
+pub use planner::{
+    CreateTable, Definition, Planned, Resolved, SYSTEM_SCHEMA, TableRef, Tables, Write, WriteMode,
+};
 pub use session::{local_session, runtime};
 pub use settings::DrumlineSettings;
 pub use sql::Statement;

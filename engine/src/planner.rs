@@ -44,6 +44,9 @@ pub enum Resolved {
     View(String),
 }
 
+/// The schema of what the host knows of itself. `SHOW TABLES` lists it where it is asked for by name.
+pub const SYSTEM_SCHEMA: &str = "system";
+
 /// The names a statement may use, as of one moment: the host pins them for each statement.
 #[async_trait]
 pub trait Tables: Send + Sync {

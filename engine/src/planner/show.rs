@@ -1,6 +1,6 @@
 //! `SHOW` and `DESCRIBE`: answers that need no cluster, as queries over rows in memory.
 
-use super::{Planner, Scope, names};
+use super::{Planner, SYSTEM_SCHEMA, Scope, names};
 use crate::sql::{self, Show};
 use crate::{DrumlineSettings, Error, Result};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
@@ -19,7 +19,10 @@ impl Planner<'_> {
                     .map(|name| self.schema_name(name))
                     .transpose()?;
                 let mut names = self.tables.names();
-                names.retain(|(schema, _)| only.as_ref().is_none_or(|only| only == schema));
+                names.retain(|(schema, _)| match &only {
+                    Some(only) => only == schema,
+                    None => schema != SYSTEM_SCHEMA,
+                });
                 names.sort();
                 let (schemas, names) = names.into_iter().unzip();
                 rows(&[("table_schema", schemas), ("table_name", names)])

@@ -20,7 +20,7 @@ use crate::facts::History;
 use columns::TABLES;
 
 /// The schema's name. No table of a lake can be in it.
-pub(crate) const SCHEMA: &str = "system";
+pub(crate) use drumline_engine::SYSTEM_SCHEMA as SCHEMA;
 
 /// The names of its tables.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {

@@ -7,4 +7,5 @@ mod failures;
 mod lost_workers;
 mod queries;
 mod serving;
+mod system;
 mod writes;
