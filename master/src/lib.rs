@@ -24,6 +24,7 @@ mod error;
 mod facts;
 mod failure;
 mod lock;
+mod metrics;
 mod options;
 mod routing;
 mod server;

@@ -1,4 +1,4 @@
-//! Puts a master together and serves it on one port: gRPC, Flight, `/healthz` and `/`.
+//! Puts a master together and serves it on one port: gRPC, Flight, `/metrics`, `/healthz` and `/`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,7 @@ use crate::catalog::Names;
 use crate::cluster::ClusterService;
 use crate::facts::{self, Facts};
 use crate::lock::StateLock;
+use crate::metrics::Metrics;
 use crate::routing::Placements;
 use crate::streams::{StreamTables, StreamsService};
 use crate::{Error, Options, Result, cluster, streams};
@@ -93,8 +94,12 @@ pub async fn start(options: Options) -> Result<Handle> {
         shutdown.clone(),
     );
     background.spawn(coordination);
-    let stream_service =
-        StreamsService::new(catalog.clone(), running_streams, tables, workers.clone());
+    let stream_service = StreamsService::new(
+        catalog.clone(),
+        running_streams.clone(),
+        tables,
+        workers.clone(),
+    );
     stream_service.start_all().await?;
     let cluster_id = uuid::Uuid::now_v7().to_string();
     let cluster_service = ClusterService::new(workers.clone(), cluster_id, lake.root().to_string());
@@ -102,6 +107,7 @@ pub async fn start(options: Options) -> Result<Handle> {
     let jobs = jobs_runtime()?;
     let admitter = Admitter::new(options.concurrent_jobs);
     background.spawn(watch_workers(workers.subscribe(), admitter.clone()));
+    let metrics = Metrics::new(facts.clone(), running_streams);
     let services = Services {
         engine: engine(&options)?,
         names: Names::new(catalog, facts.clone()),
@@ -124,7 +130,7 @@ pub async fn start(options: Options) -> Result<Handle> {
     ))
     .add_service(limited!(StreamsServer, stream_service))
     .add_service(limited!(ClusterServer, cluster_service));
-    let serving = tokio::spawn(serve(listener, one_port(rpc), shutdown.clone()));
+    let serving = tokio::spawn(serve(listener, one_port(rpc, metrics), shutdown.clone()));
     tracing::info!(%address, lake = %lake.root(), "master listens");
     Ok(Handle {
         address,
@@ -199,9 +205,10 @@ async fn watch_workers(
 
 /// gRPC and pages together. Tonic's own fallback would answer a browser, and axum's a gRPC client:
 /// there is one, which looks at who asks.
-fn one_port(rpc: Routes) -> Routes {
+fn one_port(rpc: Routes, metrics: Metrics) -> Routes {
     let pages = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
+        .route("/metrics", get(|| async move { metrics.scrape().await }))
         .route("/", get(root));
     let rpc = rpc.prepare().into_axum_router().reset_fallback();
     Routes::from(rpc.merge(pages).fallback(unknown))

@@ -10,6 +10,7 @@ use super::event::{Event, Fact};
 use super::history::History;
 use super::log::EventLog;
 use super::told::told;
+use super::totals::Totals;
 
 /// Facts that a listener may be behind before it has to look at the records again.
 const LIVE: usize = 4096;
@@ -29,6 +30,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     history: History,
+    totals: Arc<Totals>,
     logs: BTreeMap<String, EventLog>,
 }
 
@@ -72,6 +74,11 @@ impl Facts {
         self.lock().history.clone()
     }
 
+    /// How often what has happened.
+    pub(crate) fn totals(&self) -> Arc<Totals> {
+        Arc::clone(&self.lock().totals)
+    }
+
     /// What an application was told; nothing if it is not known (any more).
     pub(crate) fn log(&self, application: &str) -> Option<EventLog> {
         self.lock().logs.get(application).cloned()
@@ -96,6 +103,7 @@ impl Facts {
 impl State {
     fn take(&mut self, fact: &Arc<Fact>) {
         self.history.apply(fact);
+        Arc::make_mut(&mut self.totals).apply(&fact.event);
         let Some(application) = fact.event.application() else {
             return;
         };

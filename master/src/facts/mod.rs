@@ -16,6 +16,7 @@ mod records;
 #[cfg(test)]
 mod tests;
 mod told;
+mod totals;
 
 pub(crate) use bus::Facts;
 #[cfg(test)]
@@ -24,3 +25,4 @@ pub(crate) use event::{Body, Event, JobEnd, OperatorMetrics, StagePlan, TaskMetr
 pub(crate) use history::History;
 pub(crate) use log::EventLog;
 pub(crate) use records::{Job, State, Task, WorkerState};
+pub(crate) use totals::{JOB_SECONDS, Totals};

@@ -18,7 +18,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) use runner::start;
+pub(crate) use runner::{Streams, start};
 pub(crate) use service::StreamsService;
 pub(crate) use tables::StreamTables;
 
