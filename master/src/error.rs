@@ -40,6 +40,32 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// The journal was written by a newer build.
+    #[error(
+        "the journal '{}' has format {found}, and this build ({}) knows formats up to {known}",
+        path.display(),
+        drumline_proto::BUILD
+    )]
+    JournalTooNew {
+        /// The database.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+        /// The newest that this build knows.
+        known: u64,
+    },
+    /// The journal cannot be read or written.
+    #[error("{reason}")]
+    Journal {
+        /// Which file, and what the system said.
+        reason: String,
+    },
+    /// The journal cannot be written at the moment: nothing more is taken on.
+    #[error("the master cannot write its journal, so it takes nothing on: {reason}")]
+    JournalFailing {
+        /// Which file, and what the system said.
+        reason: String,
+    },
     /// The lake answered with an error.
     #[error(transparent)]
     Lake(#[from] drumline_lake::Error),
@@ -107,15 +133,18 @@ impl Error {
             Self::Listen { .. }
             | Self::StateDir { .. }
             | Self::StateDirInUse { .. }
+            | Self::JournalTooNew { .. }
+            | Self::Journal { .. }
             | Self::UnknownApplication { .. }
             | Self::StreamTableMissing { .. }
             | Self::StreamTableDiffers { .. }
             | Self::StreamDefinition { .. }
             | Self::NothingToRun => ErrorKind::User,
             Self::Bug { .. } => ErrorKind::Bug,
-            Self::TooManyApplications { .. } | Self::Stopping | Self::Runtime { .. } => {
-                ErrorKind::Retryable
-            }
+            Self::TooManyApplications { .. }
+            | Self::JournalFailing { .. }
+            | Self::Stopping
+            | Self::Runtime { .. } => ErrorKind::Retryable,
             Self::Lake(error) => error.kind(),
             Self::Engine(error) => error.kind(),
         }
@@ -127,9 +156,17 @@ impl Error {
             Self::Listen { .. } => "choose another port, or 0 for any free one",
             Self::StateDir { .. } => "check the folder's rights, or choose another",
             Self::StateDirInUse { .. } => "stop that master, or choose another folder",
-            Self::UnknownApplication { .. } => {
-                "the master keeps its newest applications, and forgets all when it restarts"
+            Self::JournalTooNew { path, .. } => {
+                return Some(format!(
+                    "start the newer build again; or move '{}' and the folder 'events' beside it away: that loses the history, and nothing in the lake",
+                    path.display()
+                ));
             }
+            Self::Journal { .. } => "check the folder's rights and its disk's space",
+            Self::JournalFailing { .. } => {
+                "make room on the disk of its state folder, then try again"
+            }
+            Self::UnknownApplication { .. } => "the master keeps its newest applications",
             Self::NothingToRun => "send one of `sql` and `logical_plan`",
             Self::TooManyApplications { .. } => "wait for one of them, or cancel it",
             Self::StreamTableMissing { .. } => "apply the stream again: that makes its tables",
@@ -140,6 +177,19 @@ impl Error {
             Self::Stopping | Self::Runtime { .. } | Self::Bug { .. } => return None,
         };
         Some(hint.to_owned())
+    }
+}
+
+impl From<crate::journal::Error> for Error {
+    fn from(error: crate::journal::Error) -> Self {
+        match error {
+            crate::journal::Error::TooNew { path, found, known } => {
+                Self::JournalTooNew { path, found, known }
+            }
+            other => Self::Journal {
+                reason: other.to_string(),
+            },
+        }
     }
 }
 

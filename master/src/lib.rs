@@ -23,6 +23,7 @@ mod error;
 #[allow(dead_code)]
 mod facts;
 mod failure;
+mod journal;
 mod lock;
 mod metrics;
 mod options;

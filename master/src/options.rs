@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use drumline_lake::Stores;
 
@@ -24,6 +25,10 @@ pub struct Options {
     pub concurrent_jobs: usize,
     /// Applications kept for `Watch` after their end.
     pub kept_applications: usize,
+    /// How long applications are remembered after their end.
+    pub history_age: Duration,
+    /// Bytes of history in the state folder; above them the oldest that is over is forgotten.
+    pub history_size: u64,
 }
 
 impl Options {
@@ -39,6 +44,8 @@ impl Options {
             memory_limit: None,
             concurrent_jobs: 4,
             kept_applications: 1000,
+            history_age: Duration::from_secs(30 * 24 * 3600),
+            history_size: 256 << 20,
         }
     }
 }

@@ -23,7 +23,7 @@ use tonic::Status;
 use tonic::service::Routes;
 
 use crate::admitter::Admitter;
-use crate::applications::{Applications, ApplicationsService, ResultsService, Services};
+use crate::applications::{self, Applications, ApplicationsService, ResultsService, Services};
 use crate::catalog::Names;
 use crate::cluster::ClusterService;
 use crate::facts::{self, Facts};
@@ -31,7 +31,7 @@ use crate::lock::StateLock;
 use crate::metrics::Metrics;
 use crate::routing::Placements;
 use crate::streams::{StreamTables, StreamsService};
-use crate::{Error, Options, Result, cluster, streams};
+use crate::{Error, Options, Result, cluster, journal, streams};
 
 /// How long calls and background work may take to end once the master stops.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -52,6 +52,7 @@ macro_rules! limited {
 pub struct Handle {
     /// Where it listens.
     pub address: SocketAddr,
+    facts: Facts,
     applications: Applications,
     shutdown: CancellationToken,
     serving: JoinHandle<()>,
@@ -72,11 +73,21 @@ pub async fn start(options: Options) -> Result<Handle> {
     };
     let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
+    let limits = journal::Limits {
+        age: options.history_age,
+        bytes: options.history_size,
+    };
+    let state_dir = options.state_dir.clone();
+    let journal = tokio::task::spawn_blocking(move || journal::open(&state_dir, limits)).await;
+    let journal = journal.map_err(|error| Error::Bug {
+        context: format!("opening the journal: {error}"),
+    })??;
     let lake = Lake::open(&options.lake, options.stores.clone()).await?;
     lake.check_writable().await?;
     let catalog = Catalog::open(lake.clone()).await?;
 
-    let facts = Facts::new();
+    let unfinished = applications::unfinished(&journal.facts);
+    let facts = Facts::journaled(journal)?;
     facts.publish(facts::Event::MasterStarted {
         build: drumline_proto::BUILD.to_owned(),
         lake: lake.root().to_string(),
@@ -109,9 +120,9 @@ pub async fn start(options: Options) -> Result<Handle> {
     background.spawn(watch_workers(workers.subscribe(), admitter.clone()));
     let metrics = Metrics::new(facts.clone(), running_streams);
     let services = Services {
+        facts: facts.clone(),
         engine: engine(&options)?,
         names: Names::new(catalog, facts.clone()),
-        facts,
         workers: workers.subscribe(),
         admitter,
         placements: Placements::default(),
@@ -119,6 +130,7 @@ pub async fn start(options: Options) -> Result<Handle> {
         limits: Default::default(),
     };
     let applications = Applications::new(services, options.kept_applications);
+    applications.resume(unfinished);
 
     let rpc = Routes::new(limited!(
         ApplicationsServer,
@@ -134,6 +146,7 @@ pub async fn start(options: Options) -> Result<Handle> {
     tracing::info!(%address, lake = %lake.root(), "master listens");
     Ok(Handle {
         address,
+        facts,
         applications,
         shutdown,
         serving,
@@ -160,6 +173,7 @@ impl Handle {
             self.background.shutdown().await;
         }
         self.jobs.shutdown_background();
+        self.facts.close().await;
         discard(&self.work_dir);
     }
 }

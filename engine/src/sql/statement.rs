@@ -24,6 +24,11 @@ impl Statement {
     pub fn text_hash(&self) -> u64 {
         tokens::hash(&self.text)
     }
+
+    /// Whether it is `SET` or `RESET`: it touches nothing but the settings of the statements after it.
+    pub fn changes_settings(&self) -> bool {
+        matches!(self.body, Body::Set(_) | Body::Reset(_))
+    }
 }
 
 /// The statements Drumline knows. Names are as written: [`crate::planner`] gives them a schema.

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::task::Poll;
 
 use drumline_engine::{Engine, Query};
 use drumline_engine::{Planned, Statement};
@@ -18,10 +19,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::commit::{Staged, Summary};
 use super::machine::{AttemptId, Event, Outcome};
 use super::results::{Pumped, ResultSlot, pump};
+use super::resume::change;
 use super::runner::Message;
 use super::target::{Prepared, prepare};
 use super::{Application, Body, Services, job};
-use crate::catalog::{PinnedTables, define, schema_ipc};
+use crate::catalog::{PinnedTables, define, repeated, schema_ipc};
 use crate::facts::Event as Fact;
 use crate::failure::Failure;
 
@@ -60,6 +62,10 @@ impl Source {
 /// What an attempt needs. It reports to the runner's inbox, and ends with [`Ended`].
 pub(super) struct Attempt {
     pub(super) id: AttemptId,
+    /// Attempts of this statement under masters that were killed.
+    pub(super) attempts_before: u32,
+    /// The statement had begun under a master that was killed: what it does may have been done.
+    pub(super) may_be_done: bool,
     pub(super) avoid: BTreeSet<String>,
     pub(super) source: Arc<Source>,
     pub(super) application: Arc<Application>,
@@ -148,6 +154,10 @@ impl Attempt {
             Planned::Query(query) => self.answer(&query).await,
             Planned::Write(write) => self.write(write, &tables).await,
             Planned::Definition(definition) => {
+                let definition = match self.may_be_done {
+                    true => repeated(definition),
+                    false => definition,
+                };
                 let message = define(
                     self.services.names.catalog(),
                     definition,
@@ -170,17 +180,11 @@ impl Attempt {
 
     fn set(&self, key: String, value: Option<String>) -> Ended {
         let mut settings = BTreeMap::clone(&self.settings);
-        let message = match value {
-            Some(value) => {
-                let message = format!("{key} is {value}");
-                settings.insert(key, value);
-                message
-            }
-            None => {
-                settings.remove(&key);
-                format!("{key} is back to its default")
-            }
+        let message = match &value {
+            Some(value) => format!("{key} is {value}"),
+            None => format!("{key} is back to its default"),
         };
+        change(&mut settings, key, value);
         Ended {
             settings: Some(settings),
             ..Ended::done(Summary::message(message))
@@ -228,7 +232,9 @@ impl Attempt {
         // Plain, and not used by another attempt of anybody.
         let attempt = format!(
             "{}-{}-{}",
-            statement.application, self.id.ordinal, self.id.attempt
+            statement.application,
+            self.id.ordinal,
+            self.told_id().attempt
         );
         let prepared = prepare(&write, &self.services.names, tables, &statement, &attempt).await?;
         let (target, write_target) = match prepared {
@@ -255,14 +261,26 @@ impl Attempt {
     }
 
     async fn start(&self, query: &Query) -> Result<job::RunningJob, Ended> {
-        let job = job::start(
+        let turn = self.application.turn();
+        if let Some(turn) = turn {
+            turn.comes().await;
+        }
+        let mut job = std::pin::pin!(job::start(
             &self.services,
             &self.application.id,
-            self.id,
+            self.told_id(),
             query,
             &self.avoid,
-        )
-        .await?;
+        ));
+        // What it does first is to join the line.
+        let polled = futures::poll!(job.as_mut());
+        if let Some(turn) = turn {
+            turn.pass();
+        }
+        let job = match polled {
+            Poll::Ready(job) => job?,
+            Poll::Pending => job.await?,
+        };
         let started = Event::Started {
             id: self.id,
             workers: job.workers.clone(),
@@ -300,6 +318,24 @@ impl Attempt {
             .await;
         if answer.await.is_err() {
             std::future::pending::<()>().await;
+        }
+        // A restarted master must know that it cannot announce this result again. While the journal cannot be
+        // written, what runs goes on.
+        let _ = self
+            .services
+            .facts
+            .record(Fact::DeliveryStarted {
+                application: self.application.id.clone(),
+                statement: self.id.ordinal,
+            })
+            .await;
+    }
+
+    /// The attempt as it is told: those under masters that were killed count too.
+    fn told_id(&self) -> AttemptId {
+        AttemptId {
+            attempt: self.attempts_before + self.id.attempt,
+            ..self.id
         }
     }
 

@@ -165,6 +165,8 @@ pub(crate) struct Machine {
     /// The newest that was heard of the workers.
     alive: Option<BTreeSet<String>>,
     statement_started: Instant,
+    /// The statement to begin with.
+    first: u32,
 }
 
 impl Machine {
@@ -179,6 +181,15 @@ impl Machine {
             avoid: BTreeSet::new(),
             alive: None,
             statement_started: now,
+            first: 1,
+        }
+    }
+
+    /// The statements before this one are done.
+    pub(crate) fn beginning_at(self, statement: u32) -> Self {
+        Self {
+            first: statement,
+            ..self
         }
     }
 
@@ -200,7 +211,7 @@ impl Machine {
             (State::Reading, Event::Read { statements }) => {
                 self.statements = statements;
                 let mut actions = vec![Action::AnnounceApplication { statements }];
-                actions.extend(self.begin_statement(now, 1));
+                actions.extend(self.begin_statement(now, self.first));
                 actions
             }
             (State::Reading, Event::Refused(failure)) => self.finish(End::Failed(failure)),

@@ -11,6 +11,7 @@ mod flight;
 mod job;
 mod machine;
 mod results;
+mod resume;
 mod runner;
 mod service;
 mod target;
@@ -26,11 +27,14 @@ use tokio_util::task::TaskTracker;
 use crate::admitter::Admitter;
 use crate::catalog::Names;
 use crate::facts::{self, EventLog, Facts};
+use crate::failure::Failure;
 use crate::routing::Placements;
 use crate::{Error, Result};
 pub(crate) use flight::ResultsService;
 use machine::Event;
 use results::{Limits, ResultSlot};
+use resume::{Place, Turn};
+pub(crate) use resume::{Unfinished, unfinished};
 use runner::{Message, Runner};
 pub(crate) use service::ApplicationsService;
 
@@ -97,6 +101,8 @@ struct Entry {
 pub(crate) struct Application {
     pub(crate) id: String,
     slots: Mutex<BTreeMap<u32, Arc<ResultSlot>>>,
+    /// Of one that a restarted master took up.
+    turn: Option<Turn>,
 }
 
 impl Applications {
@@ -115,12 +121,28 @@ impl Applications {
         &self.inner.services
     }
 
-    /// Takes an application in. It has an id; nothing has run yet.
-    pub(crate) fn submit(&self, submission: Submission) -> Result<String> {
+    /// Takes an application in. It has an id, survives this master, and nothing has run yet.
+    ///
+    /// # Errors
+    /// While the journal cannot be written: nothing will run then.
+    pub(crate) async fn submit(&self, submission: Submission) -> Result<String> {
         if self.inner.runners.is_closed() {
             return Err(Error::Stopping);
         }
-        let application = Arc::new(Application::new());
+        self.inner.services.facts.accepts()?;
+        let this = self.clone();
+        // Goes on when whoever called hangs up: what is written down must also run.
+        let accepted = self
+            .inner
+            .runners
+            .spawn(async move { this.accept(submission).await });
+        accepted.await.map_err(|error| Error::Bug {
+            context: format!("accepting an application: {error}"),
+        })?
+    }
+
+    async fn accept(&self, submission: Submission) -> Result<String> {
+        let application = Arc::new(Application::new(new_id(), None));
         let id = application.id.clone();
         let (inbox, receiver) = mpsc::channel(INBOX);
         let entry = Entry {
@@ -137,7 +159,7 @@ impl Applications {
         } = submission;
         tracing::info!(application = %id, name, "application submitted");
         let services = Arc::clone(&self.inner.services);
-        services.facts.publish(facts::Event::ApplicationAccepted {
+        let accepted = services.facts.record(facts::Event::ApplicationAccepted {
             application: id.clone(),
             name,
             source,
@@ -148,9 +170,78 @@ impl Applications {
             },
             settings: settings.clone(),
         });
-        let runner = Runner::new(application, services, settings, inbox);
+        if let Err(error) = accepted.await {
+            // The fact may be written yet: then so is this.
+            self.end(&id, Failure::from(&error));
+            return Err(error);
+        }
+        let runner = Runner::new(application, services, settings, inbox, None);
         self.inner.runners.spawn(runner.run(body, receiver));
         Ok(id)
+    }
+
+    /// Takes up what was not over when the master before this one ended; those that cannot go on are failed.
+    pub(crate) fn resume(&self, unfinished: Vec<Unfinished>) {
+        self.forget_oldest();
+        let (_first, mut before) = watch::channel(true);
+        for application in unfinished {
+            if let Some(failure) = application.lost() {
+                tracing::warn!(
+                    application = application.id,
+                    reason = failure.message,
+                    "application cannot go on"
+                );
+                self.end(&application.id, failure);
+                continue;
+            }
+            let facts::Body::Sql(text) = application.body else {
+                continue;
+            };
+            let place: Place = application.place;
+            tracing::info!(
+                application = application.id,
+                statement = place.statement,
+                "application goes on"
+            );
+            let (turn, next) = Turn::after(before);
+            before = next;
+            let resumed = Arc::new(Application::new(application.id, Some(turn)));
+            let (inbox, receiver) = mpsc::channel(INBOX);
+            let entry = Entry {
+                application: Arc::clone(&resumed),
+                inbox: inbox.clone(),
+            };
+            self.lock().insert(resumed.id.clone(), entry);
+            let services = Arc::clone(&self.inner.services);
+            let runner = Runner::new(resumed, services, application.settings, inbox, Some(place));
+            self.inner
+                .runners
+                .spawn(runner.run(Body::Sql(text), receiver));
+        }
+    }
+
+    /// Ends an application that has no runner.
+    fn end(&self, id: &str, failure: Failure) {
+        self.inner
+            .services
+            .facts
+            .publish(facts::Event::ApplicationFinished {
+                application: id.to_owned(),
+                state: facts::State::Failed,
+                failure: Some(failure.into()),
+                statement: 0,
+            });
+    }
+
+    /// Of those that masters before this one brought to their end, only the newest are shown.
+    fn forget_oldest(&self) {
+        let facts = &self.inner.services.facts;
+        let history = facts.history();
+        let over = history.applications.values().rev();
+        let over = over.filter(|application| application.state.is_over());
+        for application in over.skip(self.inner.kept) {
+            facts.forget(&application.id);
+        }
     }
 
     /// An application's event log.
@@ -161,19 +252,27 @@ impl Applications {
 
     /// Asks an application to stop, and waits until nothing of it runs.
     pub(crate) async fn cancel(&self, id: &str) -> Result<()> {
-        let entry = self.entry(id)?;
-        // The inbox is closed once the application is over: then there is nothing to stop.
-        let _ = entry
-            .inbox
-            .send(Message::Event(Event::CancelRequested))
-            .await;
-        self.log(id)?.completed().await;
-        Ok(())
+        let log = self.log(id)?;
+        // One that was over before this master started has no inbox.
+        if let Ok(entry) = self.entry(id) {
+            // The inbox is closed once the application is over: then there is nothing to stop.
+            let _ = entry
+                .inbox
+                .send(Message::Event(Event::CancelRequested))
+                .await;
+        }
+        log.completed().await;
+        // Or a restarted master would go on with it.
+        self.inner.services.facts.settled().await
     }
 
     /// Where the rows of a statement are fetched.
     pub(crate) fn result(&self, id: &str, ordinal: u32) -> Result<Option<Arc<ResultSlot>>> {
-        Ok(self.entry(id)?.application.slot(ordinal))
+        match self.entry(id) {
+            Ok(entry) => Ok(entry.application.slot(ordinal)),
+            // It was over before this master started.
+            Err(_) => self.log(id).map(|_| None),
+        }
     }
 
     /// Cancels all and takes no more; answers when nothing runs.
@@ -198,9 +297,9 @@ impl Applications {
     fn keep(&self, entry: Entry) -> Result<()> {
         let mut by_id = self.lock();
         let over: Vec<String> = by_id
-            .keys()
-            .filter(|id| self.log(id).is_ok_and(|log| log.is_complete()))
-            .cloned()
+            .iter()
+            .filter(|(_, entry)| entry.inbox.is_closed())
+            .map(|(id, _)| id.clone())
             .collect();
         let running = by_id.len() - over.len();
         if running >= MAX_RUNNING {
@@ -224,13 +323,22 @@ impl Applications {
     }
 }
 
+/// Version 7: sorts by time.
+fn new_id() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
 impl Application {
-    fn new() -> Self {
+    fn new(id: String, turn: Option<Turn>) -> Self {
         Self {
-            // Version 7: sorts by time.
-            id: uuid::Uuid::now_v7().to_string(),
+            id,
             slots: Mutex::default(),
+            turn,
         }
+    }
+
+    fn turn(&self) -> Option<&Turn> {
+        self.turn.as_ref()
     }
 
     pub(crate) fn slot(&self, ordinal: u32) -> Option<Arc<ResultSlot>> {

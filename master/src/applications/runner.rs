@@ -13,6 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::attempt::{Attempt, Ended, Source, read};
 use super::commit::{self, Staged, Summary};
 use super::machine::{Action, AttemptId, End, Event, Machine, Outcome};
+use super::resume::{Place, settings_before};
 use super::{Application, Body, Services};
 use crate::facts::{Event as Fact, State};
 use crate::failure::Failure;
@@ -31,7 +32,7 @@ pub(crate) enum Message {
 
 /// What the runner's one piece of work came to.
 enum Finished {
-    Read(Result<Vec<Source>, Failure>),
+    Read(Result<(Vec<Source>, BTreeMap<String, String>), Failure>),
     Attempt(AttemptId, Box<Ended>),
     Commit(AttemptId, Result<Summary, Failure>),
 }
@@ -60,6 +61,8 @@ pub(crate) struct Runner {
     staged: Option<Staged>,
     summary: Summary,
     ordinal: u32,
+    /// Where it goes on, if a master before this one began it.
+    resumed: Option<Place>,
 }
 
 impl Runner {
@@ -68,13 +71,15 @@ impl Runner {
         services: Arc<Services>,
         settings: BTreeMap<String, String>,
         inbox: mpsc::Sender<Message>,
+        resumed: Option<Place>,
     ) -> Self {
+        let first = resumed.map_or(1, |place| place.statement);
         Self {
             application,
             services,
             settings: Arc::new(settings),
             inbox,
-            machine: Machine::new(Instant::now()),
+            machine: Machine::new(Instant::now()).beginning_at(first),
             statements: vec![],
             tasks: JoinSet::new(),
             work: Work::Read,
@@ -82,6 +87,7 @@ impl Runner {
             staged: None,
             summary: Summary::default(),
             ordinal: 0,
+            resumed,
         }
     }
 
@@ -90,10 +96,16 @@ impl Runner {
         let services = Arc::clone(&self.services);
         let mut workers = services.workers.clone();
         let engine = services.engine.clone();
-        self.tasks.spawn_on(
-            async move { Finished::Read(read(&engine, body)) },
-            &services.jobs,
-        );
+        let names = services.names.clone();
+        let settings = BTreeMap::clone(&self.settings);
+        let first = self.resumed.map_or(1, |place| place.statement);
+        let read = async move {
+            let statements = read(&engine, body)?;
+            let settings = settings_before(&engine, &names, &statements, first, settings).await?;
+            Ok((statements, settings))
+        };
+        self.tasks
+            .spawn_on(async move { Finished::Read(read.await) }, &services.jobs);
         workers.mark_changed();
         while !self.machine.is_finished() {
             tokio::select! {
@@ -134,7 +146,8 @@ impl Runner {
             return Event::Stopped { id };
         }
         match finished {
-            Ok(Finished::Read(Ok(statements))) => {
+            Ok(Finished::Read(Ok((statements, settings)))) => {
+                self.settings = Arc::new(settings);
                 self.statements = statements.into_iter().map(Arc::new).collect();
                 Event::Read {
                     statements: u32::try_from(self.statements.len()).unwrap_or(u32::MAX),
@@ -187,12 +200,7 @@ impl Runner {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::AnnounceApplication { statements } => {
-                self.tell(|application| Fact::ApplicationStarted {
-                    application,
-                    statements,
-                });
-            }
+            Action::AnnounceApplication { statements } => self.announce(statements),
             Action::AnnounceStatement { ordinal } => {
                 self.ordinal = ordinal;
                 let sql = self
@@ -206,10 +214,11 @@ impl Runner {
                 });
             }
             Action::AnnounceRetry { id, reason, worker } => {
+                let attempt = self.attempts_before(id.ordinal) + id.attempt;
                 self.tell(|application| Fact::JobRetried {
                     application,
                     statement: id.ordinal,
-                    attempt: id.attempt,
+                    attempt,
                     reason,
                     worker,
                 });
@@ -236,6 +245,10 @@ impl Runner {
         };
         let attempt = Attempt {
             id,
+            attempts_before: self.attempts_before(id.ordinal),
+            may_be_done: self
+                .resumed_at(id.ordinal)
+                .is_some_and(|place| place.has_begun),
             avoid,
             source: Arc::clone(source),
             application: Arc::clone(&self.application),
@@ -243,7 +256,15 @@ impl Runner {
             settings: Arc::clone(&self.settings),
             inbox: self.inbox.clone(),
         };
-        let run = async move { Finished::Attempt(id, Box::new(attempt.run().await)) };
+        let facts = self.services.facts.clone();
+        let run = async move {
+            // What came before must not be run again by a restarted master on top of this statement. While the
+            // journal cannot be written, what runs goes on.
+            if id.ordinal > 1 {
+                let _ = facts.settled().await;
+            }
+            Finished::Attempt(id, Box::new(attempt.run().await))
+        };
         self.tasks.spawn_on(run, &self.services.jobs);
     }
 
@@ -265,8 +286,7 @@ impl Runner {
             slot.end(None);
         }
         let summary = std::mem::take(&mut self.summary);
-        let committed = !summary.table.is_empty() && !summary.already_committed;
-        if committed {
+        if !summary.table.is_empty() && !self.is_told(&summary, ordinal) {
             self.tell(|application| Fact::TableCommitted {
                 table: summary.table.clone(),
                 version: summary.version,
@@ -289,6 +309,42 @@ impl Runner {
             elapsed_micros: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
             message: summary.message,
         });
+    }
+
+    /// Whether the commit was told. One that a killed master made may not have been.
+    fn is_told(&self, summary: &Summary, ordinal: u32) -> bool {
+        let told = || {
+            let history = self.services.facts.history();
+            let mut commits = history.commits.iter();
+            commits.any(|commit| {
+                commit.application == self.application.id && commit.statement == ordinal
+            })
+        };
+        summary.already_committed && (self.resumed_at(ordinal).is_none() || told())
+    }
+
+    fn announce(&self, statements: u32) {
+        if let Some(place) = self.resumed {
+            self.tell(|application| Fact::ApplicationResumed {
+                application,
+                statement: place.statement,
+            });
+        }
+        if self.resumed.is_none_or(|place| !place.is_started) {
+            self.tell(|application| Fact::ApplicationStarted {
+                application,
+                statements,
+            });
+        }
+    }
+
+    /// Set for the statement that a restarted master goes on with.
+    fn resumed_at(&self, ordinal: u32) -> Option<Place> {
+        self.resumed.filter(|place| place.statement == ordinal)
+    }
+
+    fn attempts_before(&self, ordinal: u32) -> u32 {
+        self.resumed_at(ordinal).map_or(0, |place| place.attempts)
     }
 
     fn finish(&mut self, end: End) {

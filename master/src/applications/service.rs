@@ -37,13 +37,14 @@ impl Service for ApplicationsService {
             Some(SubmittedBody::LogicalPlan(plan)) => Body::Plan(plan),
             None => return Err(Error::NothingToRun.into()),
         };
-        let application_id = self.applications.submit(Submission {
+        let submitted = self.applications.submit(Submission {
             name: request.name,
             source: request.source,
             submitted_by: String::new(),
             body,
             settings: request.settings.into_iter().collect(),
-        })?;
+        });
+        let application_id = submitted.await?;
         Ok(Response::new(SubmitResponse { application_id }))
     }
 

@@ -90,6 +90,30 @@ pub(crate) async fn define(
     }
 }
 
+/// A definition that may have been carried out by a master that was killed before it could say so: what it
+/// would make or drop may be made or dropped. What knows its own statement again needs no leniency.
+pub(crate) fn repeated(definition: Definition) -> Definition {
+    match definition {
+        Definition::CreateSchema { schema, .. } => Definition::CreateSchema {
+            schema,
+            if_not_exists: true,
+        },
+        Definition::DropSchema { schema, .. } => Definition::DropSchema {
+            schema,
+            if_exists: true,
+        },
+        Definition::DropTable { table, .. } => Definition::DropTable {
+            table,
+            if_exists: true,
+        },
+        Definition::DropView { view, .. } => Definition::DropView {
+            view,
+            if_exists: true,
+        },
+        other => other,
+    }
+}
+
 async fn create_schema(catalog: &Catalog, schema: String, if_not_exists: bool) -> Result<String> {
     let exists = |snapshot: &CatalogSnapshot| snapshot.schemas().any(|other| other == schema);
     let existed = exists(&*catalog.refresh().await?);

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::facts::{Facts, History};
 use crate::system;
 
-pub(crate) use definitions::{check_schema, define};
+pub(crate) use definitions::{check_schema, define, repeated};
 pub(crate) use listing::schema_ipc;
 
 /// The lake's names, and its tables that are open. Cheap to clone.

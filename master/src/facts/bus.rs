@@ -1,7 +1,7 @@
-//! The one bus: numbers what happens, keeps the records, and tells whoever listens.
+//! The one bus: numbers what happens, keeps the records, tells whoever listens, and hands over to the journal.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::broadcast;
@@ -11,6 +11,8 @@ use super::history::History;
 use super::log::EventLog;
 use super::told::told;
 use super::totals::Totals;
+use crate::journal::{self, Journal, Opened};
+use crate::{Error, Result};
 
 /// Facts that a listener may be behind before it has to look at the records again.
 const LIVE: usize = 4096;
@@ -25,6 +27,7 @@ pub(crate) struct Facts {
 struct Inner {
     state: Mutex<State>,
     live: broadcast::Sender<Arc<Fact>>,
+    journal: Option<Journal>,
 }
 
 #[derive(Debug, Default)]
@@ -35,18 +38,106 @@ struct State {
 }
 
 impl Facts {
-    /// A bus on which nothing has happened.
+    /// A bus on which nothing has happened, and of which nothing is kept.
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
         Self {
-            inner: Arc::new(Inner {
-                state: Mutex::default(),
-                live: broadcast::Sender::new(LIVE),
+            inner: Arc::new(Inner::new(State::default(), None)),
+        }
+    }
+
+    /// A bus that goes on after all that a journal holds. Tells what had to be repaired.
+    pub(crate) fn journaled(mut opened: Opened) -> Result<Self, journal::Error> {
+        let repaired = opened.repaired.take();
+        let facts = std::mem::take(&mut opened.facts);
+        let newest = facts.last().map_or(0, |fact| fact.sequence);
+        let bus: Arc<Mutex<Weak<Inner>>> = Arc::default();
+        let dropped = {
+            let bus = Arc::clone(&bus);
+            move |applications: &[String]| {
+                let inner = bus.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+                for application in applications {
+                    if let Some(inner) = &inner {
+                        inner.forget(application);
+                    }
+                }
+            }
+        };
+        let mut known = bus.lock().unwrap_or_else(PoisonError::into_inner);
+        let journal = opened.start(newest, Box::new(dropped))?;
+        let mut state = State::default();
+        for fact in facts {
+            state.take(&Arc::new(fact), Some(&journal));
+        }
+        let inner = Arc::new(Inner::new(state, Some(journal)));
+        *known = Arc::downgrade(&inner);
+        drop(known);
+        let facts = Self { inner };
+        if let Some(repaired) = repaired {
+            facts.publish(Event::JournalRepaired {
+                kept: repaired.kept,
+                dropped: repaired.dropped,
+                reason: repaired.reason,
+            });
+        }
+        Ok(facts)
+    }
+
+    /// Tells what has happened, now. It is written down in its turn.
+    pub(crate) fn publish(&self, event: Event) {
+        self.tell(event);
+    }
+
+    /// Tells what has happened; answers once it is written down for good.
+    ///
+    /// # Errors
+    /// While the journal cannot be written. The fact stands, and is written down once it can.
+    pub(crate) async fn record(&self, event: Event) -> Result<()> {
+        let sequence = self.tell(event);
+        self.durable(sequence).await
+    }
+
+    /// Answers once all that was told is written down for good.
+    ///
+    /// # Errors
+    /// While the journal cannot be written.
+    pub(crate) async fn settled(&self) -> Result<()> {
+        let sequence = self.lock().history.sequence;
+        self.durable(sequence).await
+    }
+
+    /// Whether more can be taken on.
+    ///
+    /// # Errors
+    /// While the journal cannot be written.
+    pub(crate) fn accepts(&self) -> Result<()> {
+        let Some(journal) = &self.inner.journal else {
+            return Ok(());
+        };
+        match &journal.writer.progress().borrow().failing {
+            None => Ok(()),
+            Some(reason) => Err(Error::JournalFailing {
+                reason: reason.to_string(),
             }),
         }
     }
 
-    /// Tells what has happened, now.
-    pub(crate) fn publish(&self, event: Event) {
+    async fn durable(&self, sequence: u64) -> Result<()> {
+        let Some(journal) = &self.inner.journal else {
+            return Ok(());
+        };
+        let mut progress = journal.writer.progress();
+        let past = progress.wait_for(|progress| progress.is_past(sequence));
+        let is_durable = past
+            .await
+            .is_ok_and(|progress| progress.durable >= sequence);
+        match is_durable {
+            true => Ok(()),
+            false => self.accepts(),
+        }
+    }
+
+    fn tell(&self, event: Event) -> u64 {
         let since_1970 = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -59,9 +150,29 @@ impl Facts {
             at: i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX),
             event,
         });
-        state.take(&fact);
-        // Nobody may be listening. Sent under the lock, so that all hear facts in their order.
+        let sequence = fact.sequence;
+        let journal = self.inner.journal.as_ref();
+        state.take(&fact, journal);
+        // Under the lock, so that all hear facts in their order.
+        if let Some(journal) = journal {
+            journal.writer.put(&fact);
+        }
+        // Nobody may be listening.
         let _ = self.inner.live.send(fact);
+        sequence
+    }
+
+    /// Writes down what was told, and closes the journal's files.
+    pub(crate) async fn close(&self) {
+        let inner = Arc::clone(&self.inner);
+        let closed = tokio::task::spawn_blocking(move || {
+            if let Some(journal) = &inner.journal {
+                journal.close();
+            }
+        });
+        if closed.await.is_err() {
+            tracing::error!("the journal was not closed");
+        }
     }
 
     /// Facts as they happen. One who falls too far behind is told so, and looks at the records again.
@@ -86,6 +197,24 @@ impl Facts {
 
     /// Forgets an application that is over.
     pub(crate) fn forget(&self, application: &str) {
+        self.inner.forget(application);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.inner.lock()
+    }
+}
+
+impl Inner {
+    fn new(state: State, journal: Option<Journal>) -> Self {
+        Self {
+            state: Mutex::new(state),
+            live: broadcast::Sender::new(LIVE),
+            journal,
+        }
+    }
+
+    fn forget(&self, application: &str) {
         let mut state = self.lock();
         state.history.forget(application);
         state.logs.remove(application);
@@ -93,22 +222,21 @@ impl Facts {
 
     // A fact is applied whole or, if that panics, not told: the records are good either way.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.inner
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    fn take(&mut self, fact: &Arc<Fact>) {
+    fn take(&mut self, fact: &Arc<Fact>, journal: Option<&Journal>) {
         self.history.apply(fact);
         Arc::make_mut(&mut self.totals).apply(&fact.event);
         let Some(application) = fact.event.application() else {
             return;
         };
         if matches!(fact.event, Event::ApplicationAccepted { .. }) {
-            self.logs.insert(application.to_owned(), EventLog::new());
+            let journal = journal.map(|journal| journal.writer.progress());
+            self.logs
+                .insert(application.to_owned(), EventLog::new(journal));
         }
         let Some(log) = self.logs.get(application) else {
             return;

@@ -32,6 +32,12 @@ pub(crate) enum Event {
         build: String,
         lake: String,
     },
+    /// The journal was damaged: what is kept of it, and what is lost.
+    JournalRepaired {
+        kept: u64,
+        dropped: u64,
+        reason: String,
+    },
 
     /// The application has an id; nothing of it has run.
     ApplicationAccepted {
@@ -126,6 +132,11 @@ pub(crate) enum Event {
         ticket: Vec<u8>,
         #[serde(skip)]
         schema_ipc: Vec<u8>,
+    },
+    /// The first rows of a statement's result are about to be handed out: it cannot be run again unseen.
+    DeliveryStarted {
+        application: String,
+        statement: u32,
     },
     StatementFinished {
         application: String,
@@ -333,6 +344,7 @@ impl Event {
             | Self::JobEnded { application, .. }
             | Self::JobRetried { application, .. }
             | Self::ResultReady { application, .. }
+            | Self::DeliveryStarted { application, .. }
             | Self::StatementFinished { application, .. }
             | Self::ApplicationFinished { application, .. } => Some(application),
             Self::TaskStarted { task, .. }
@@ -342,6 +354,7 @@ impl Event {
                 Some(application)
             }
             Self::MasterStarted { .. }
+            | Self::JournalRepaired { .. }
             | Self::WorkerJoined { .. }
             | Self::WorkerReported { .. }
             | Self::WorkerChanged { .. }

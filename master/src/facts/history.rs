@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::event::{Body, Event, Fact, JobEnd, StagePlan, TaskMetrics, TaskName};
 use super::records::{
-    Application, Commit, Job, Stage, State, Statement, Stream, Task, Worker, WorkerState,
+    Application, Commit, Job, Repair, Stage, State, Statement, Stream, Task, Worker, WorkerState,
 };
 
 /// Commits that are remembered.
@@ -30,6 +30,8 @@ pub(crate) struct History {
     pub(crate) streams: BTreeMap<String, Arc<Stream>>,
     /// The oldest first.
     pub(crate) commits: VecDeque<Arc<Commit>>,
+    /// How often the journal was damaged; the oldest first.
+    pub(crate) repairs: Vec<Arc<Repair>>,
 }
 
 impl History {
@@ -38,6 +40,16 @@ impl History {
         self.sequence = fact.sequence;
         match &fact.event {
             Event::MasterStarted { build, lake } => self.restart(at, build, lake),
+            Event::JournalRepaired {
+                kept,
+                dropped,
+                reason,
+            } => self.repairs.push(Arc::new(Repair {
+                at,
+                kept: *kept,
+                dropped: *dropped,
+                reason: reason.clone(),
+            })),
             Event::ApplicationAccepted {
                 application,
                 name,
@@ -185,7 +197,7 @@ impl History {
                 record.attempts = record.attempts.max(*attempt);
                 record.retries.push(reason.clone());
             }),
-            Event::ResultReady { .. } => {}
+            Event::ResultReady { .. } | Event::DeliveryStarted { .. } => {}
             Event::StatementFinished {
                 application,
                 statement,

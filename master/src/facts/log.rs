@@ -6,11 +6,15 @@ use drumline_proto::v1::{ApplicationEvent, application_event};
 use futures::Stream;
 use tokio::sync::watch;
 
+use crate::journal::Progress;
+
 /// Append-only; clones share it. Only the bus appends.
 #[derive(Debug, Clone)]
 pub(crate) struct EventLog {
     events: Arc<Mutex<Vec<ApplicationEvent>>>,
     length: watch::Sender<Length>,
+    /// How far the journal has come: nobody is told what a killed master would not know again.
+    journal: Option<watch::Receiver<Progress>>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -20,10 +24,11 @@ struct Length {
 }
 
 impl EventLog {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(journal: Option<watch::Receiver<Progress>>) -> Self {
         Self {
             events: Arc::default(),
             length: watch::Sender::new(Length::default()),
+            journal,
         }
     }
 
@@ -60,13 +65,19 @@ impl EventLog {
             .await;
     }
 
-    /// Every event from the first; ends after the application's end.
+    /// Every event from the first, each once it is durable; ends after the application's end. While the journal
+    /// cannot be written, events are told all the same.
     pub(crate) fn watch(&self) -> impl Stream<Item = ApplicationEvent> + Send + use<> {
         let state = (self.clone(), self.length.subscribe(), 0);
-        futures::stream::unfold(state, |(log, mut length, next)| async move {
+        futures::stream::unfold(state, |(mut log, mut length, next)| async move {
             let has_more = |length: &Length| length.events > next || length.complete;
             length.wait_for(has_more).await.ok()?;
             let event = log.lock().get(next).cloned()?;
+            if let Some(journal) = &mut log.journal {
+                // A journal that is gone belongs to a master that is.
+                let has_come = |progress: &Progress| progress.is_past(event.sequence);
+                journal.wait_for(has_come).await.ok()?;
+            }
             Some((event, (log, length, next + 1)))
         })
     }
@@ -108,7 +119,7 @@ mod tests {
 
     #[tokio::test]
     async fn watcher_sees_the_past_then_the_present_then_the_end() {
-        let log = EventLog::new();
+        let log = EventLog::new(None);
         log.append(started(1));
         let mut watch = Box::pin(log.watch());
         assert_eq!(watch.next().await.unwrap().sequence, 1);
@@ -126,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn late_watcher_sees_everything() {
-        let log = EventLog::new();
+        let log = EventLog::new(None);
         log.append(started(1));
         log.append(finished(2));
         assert_eq!(log.watch().count().await, 2);

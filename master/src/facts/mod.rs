@@ -5,6 +5,8 @@
 //! the one into the other, purely; `bus.rs` owns both and tells whoever listens; `log.rs` keeps what one
 //! application is told; `told.rs` puts that into the words of the wire contract.
 //!
+//! Facts worth keeping go to `journal/`, and are told to an application's watchers once they are durable.
+//!
 //! Invariant: a record is changed by an event and by nothing else, so that events replayed from the
 //! journal give the same records.
 
@@ -19,9 +21,9 @@ mod told;
 mod totals;
 
 pub(crate) use bus::Facts;
-#[cfg(test)]
-pub(crate) use event::Fact;
-pub(crate) use event::{Body, Event, JobEnd, OperatorMetrics, StagePlan, TaskMetrics, TaskName};
+pub(crate) use event::{
+    Body, Event, Fact, JobEnd, OperatorMetrics, StagePlan, TaskMetrics, TaskName,
+};
 pub(crate) use history::History;
 pub(crate) use log::EventLog;
 pub(crate) use records::{Job, State, Task, WorkerState};

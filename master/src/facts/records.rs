@@ -202,6 +202,18 @@ pub(crate) struct Stream {
     pub(crate) last_commit_at: i64,
 }
 
+/// A damaged journal that was repaired when the master started.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Repair {
+    pub(crate) at: i64,
+    /// Facts that were there still.
+    pub(crate) kept: u64,
+    /// Facts that are lost, as far as is known.
+    pub(crate) dropped: u64,
+    /// What was damaged, and where it was put.
+    pub(crate) reason: String,
+}
+
 /// One commit to a table.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 pub(crate) struct Commit {

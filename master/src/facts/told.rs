@@ -140,6 +140,8 @@ pub(super) fn told(fact: &Fact, history: &History) -> Option<ApplicationEvent> {
         | Event::JobEnded { .. }
         | Event::TableCommitted { .. }
         | Event::MasterStarted { .. }
+        | Event::JournalRepaired { .. }
+        | Event::DeliveryStarted { .. }
         | Event::WorkerJoined { .. }
         | Event::WorkerReported { .. }
         | Event::WorkerChanged { .. }

@@ -1,0 +1,263 @@
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::facts::{Body, Event, Facts, State};
+
+pub(super) const LIMITS: Limits = Limits {
+    age: Duration::from_secs(30 * 24 * 3600),
+    bytes: 256 << 20,
+};
+
+pub(super) fn accepted(application: &str) -> Event {
+    Event::ApplicationAccepted {
+        application: application.to_owned(),
+        name: "nightly".to_owned(),
+        source: String::new(),
+        submitted_by: String::new(),
+        body: Body::Sql("SELECT 1".to_owned()),
+        settings: [("drumline.cores".to_owned(), "1".to_owned())].into(),
+    }
+}
+
+fn finished(application: &str) -> Event {
+    Event::ApplicationFinished {
+        application: application.to_owned(),
+        state: State::Succeeded,
+        failure: None,
+        statement: 0,
+    }
+}
+
+/// A bus that writes to this folder, as a master has it.
+fn start(folder: &Path, limits: Limits) -> (Facts, Option<Repaired>) {
+    let opened = open(folder, limits).unwrap();
+    let repaired = opened.repaired.clone();
+    (Facts::journaled(opened).unwrap(), repaired)
+}
+
+fn sequences(folder: &Path) -> Vec<u64> {
+    let opened = open(folder, LIMITS).unwrap();
+    opened.facts.iter().map(|fact| fact.sequence).collect()
+}
+
+#[tokio::test]
+async fn what_was_recorded_is_there_after_a_restart_in_both_copies() {
+    let folder = tempfile::tempdir().unwrap();
+    let (facts, repaired) = start(folder.path(), LIMITS);
+    assert_eq!(repaired, None);
+    facts.record(accepted("a")).await.unwrap();
+    facts.publish(Event::JobQueued {
+        application: "a".to_owned(),
+        statement: 1,
+        attempt: 1,
+        position: 1,
+    });
+    facts.record(finished("a")).await.unwrap();
+    let before = facts.history();
+    drop(facts);
+
+    let (facts, repaired) = start(folder.path(), LIMITS);
+    assert_eq!(repaired, None);
+    assert_eq!(facts.history().applications["a"].state, State::Succeeded);
+    assert!(facts.log("a").unwrap().is_complete());
+    let sequence = facts.history().sequence;
+    assert_eq!(sequence, before.sequence);
+    facts.record(accepted("b")).await.unwrap();
+    assert!(facts.history().sequence > sequence, "numbers grow");
+    drop(facts);
+
+    let lines = fs::read_to_string(folder.path().join("events/00000001.jsonl")).unwrap();
+    assert_eq!(lines.lines().count(), 3, "{lines}");
+    for line in lines.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(
+            line["checksum"].is_string() && line["event"].is_string(),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_journal_of_a_newer_build_is_refused_by_both_versions() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.redb");
+    store::fixture::of_format(&path, 7, &[]);
+    let Err(error) = open(folder.path(), LIMITS) else {
+        panic!("it was opened");
+    };
+    let said = error.to_string();
+    assert!(
+        said.contains("format 7") && said.contains("up to 1"),
+        "{said}"
+    );
+    assert!(path.exists(), "it is left alone");
+    let error = crate::Error::from(error);
+    assert!(
+        error.hint().unwrap().contains("newer"),
+        "{:?}",
+        error.hint()
+    );
+}
+
+#[test]
+fn a_journal_of_format_0_is_brought_to_this_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.redb");
+    let json = r#"{"sequence":5,"at":7,"event":"application_accepted","application":"a","name":"n","source":"","submitted_by":"","body":{"sql":"SELECT 1"},"settings":{}}"#;
+    let deleted = r#"{"sequence":9,"at":8,"event":"stream_deleted","stream":"s"}"#;
+    store::fixture::format_0(&path, &[(5, json), (9, deleted)]);
+    for _ in 0..2 {
+        let opened = open(folder.path(), LIMITS).unwrap();
+        assert_eq!(opened.repaired, None);
+        let sequences: Vec<u64> = opened.facts.iter().map(|fact| fact.sequence).collect();
+        assert_eq!(sequences, [5, 9]);
+        assert!(
+            matches!(&opened.facts[0].event, Event::ApplicationAccepted { application, .. } if application == "a")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_lost_database_is_made_anew_from_the_lines_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (facts, _) = start(folder.path(), LIMITS);
+    facts.record(accepted("a")).await.unwrap();
+    drop(facts);
+    let before = sequences(folder.path());
+    let path = folder.path().join("journal.redb");
+    fs::write(&path, b"rubbish").unwrap();
+    let (facts, repaired) = start(folder.path(), LIMITS);
+    let repaired = repaired.unwrap();
+    assert_eq!((repaired.kept, repaired.dropped), (1, 0));
+    assert!(
+        repaired.reason.contains("journal.redb.damaged-"),
+        "{repaired:?}"
+    );
+    assert_eq!(facts.history().applications.len(), 1);
+    drop(facts);
+    assert_eq!(sequences(folder.path())[..1], before);
+    fs::remove_file(&path).unwrap();
+    let (facts, repaired) = start(folder.path(), LIMITS);
+    assert!(repaired.unwrap().reason.contains("is missing"));
+    assert_eq!(facts.history().applications.len(), 1);
+    // What was repaired is history too.
+    assert_eq!(facts.history().repairs.len(), 2);
+}
+
+#[tokio::test]
+async fn while_the_disk_is_full_nothing_is_acknowledged_and_afterwards_all_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (facts, _) = start(folder.path(), LIMITS);
+    facts.record(accepted("a")).await.unwrap();
+    drop(facts);
+    // Writes to this device fail as on a full disk.
+    let file = folder.path().join("events/00000001.jsonl");
+    let kept = folder.path().join("kept");
+    let opened = open(folder.path(), LIMITS).unwrap();
+    fs::rename(&file, &kept).unwrap();
+    std::os::unix::fs::symlink("/dev/full", &file).unwrap();
+    let facts = Facts::journaled(opened).unwrap();
+    facts.accepts().unwrap();
+    let error = facts.record(accepted("b")).await.unwrap_err();
+    assert!(error.to_string().contains("No space left"), "{error}");
+    assert!(facts.accepts().is_err());
+    facts.publish(accepted("c"));
+    assert_eq!(facts.history().applications.len(), 3, "what runs goes on");
+
+    fs::rename(&kept, &file).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while facts.accepts().is_err() {
+        assert!(Instant::now() < deadline, "it does not recover");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    facts.record(accepted("d")).await.unwrap();
+    drop(facts);
+    let (facts, repaired) = start(folder.path(), LIMITS);
+    assert_eq!(repaired, None);
+    assert_eq!(facts.history().applications.len(), 4);
+}
+
+#[tokio::test]
+async fn the_oldest_applications_that_are_over_are_let_go_from_disk_and_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let (facts, _) = start(folder.path(), LIMITS);
+    facts.record(accepted("runs")).await.unwrap();
+    for number in 0..50 {
+        let id = format!("over-{number:02}");
+        facts.publish(accepted(&id));
+        facts.record(finished(&id)).await.unwrap();
+    }
+    drop(facts);
+    let small = Limits {
+        bytes: 4000,
+        ..LIMITS
+    };
+    let (facts, _) = start(folder.path(), small);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while facts.history().applications.len() > 20 {
+        assert!(Instant::now() < deadline, "nothing is let go");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(facts);
+    let (facts, repaired) = start(folder.path(), LIMITS);
+    assert_eq!(repaired, None);
+    let history = facts.history();
+    assert!(history.applications.contains_key("runs"));
+    assert!(history.applications.contains_key("over-49"));
+    assert!(!history.applications.contains_key("over-00"));
+}
+
+#[tokio::test]
+async fn dropped_applications_are_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (facts, _) = start(folder.path(), LIMITS);
+    facts.publish(accepted("a"));
+    facts.record(finished("a")).await.unwrap();
+    drop(facts);
+    let told = Arc::new(Mutex::new(vec![]));
+    let heard = Arc::clone(&told);
+    let none = Limits {
+        age: Duration::ZERO,
+        ..LIMITS
+    };
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let journal = open(folder.path(), none)
+        .unwrap()
+        .start(
+            0,
+            Box::new(move |ids: &[String]| heard.lock().unwrap().extend_from_slice(ids)),
+        )
+        .unwrap();
+    drop(journal);
+    assert_eq!(*told.lock().unwrap(), ["a"]);
+}
+
+/// `cargo test -p drumline-master --lib opening_many -- --nocapture` says how long it takes.
+#[test]
+fn opening_many_facts_is_quick() {
+    let folder = tempfile::tempdir().unwrap();
+    let count: u64 = std::env::var("DRUMLINE_FACTS").map_or(5_000, |count| count.parse().unwrap());
+    let mut opened = open(folder.path(), LIMITS).unwrap();
+    let facts: Vec<Arc<Fact>> = (1..=count)
+        .map(|sequence| {
+            Arc::new(Fact {
+                sequence,
+                at: writer::now_millis(),
+                event: accepted(&format!("application-{}", sequence / 20)),
+            })
+        })
+        .collect();
+    for batch in facts.chunks(1000) {
+        opened.ledger.write(batch).unwrap();
+    }
+    drop(opened);
+    let started = Instant::now();
+    let opened = open(folder.path(), LIMITS).unwrap();
+    let elapsed = started.elapsed();
+    println!("{count} facts are open after {elapsed:?}");
+    assert_eq!(opened.facts.len() as u64, count);
+    assert!(elapsed < Duration::from_secs(10), "{elapsed:?}");
+}
