@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use drumline_client::proto::application_event::Event;
 use drumline_client::proto::{self, ApplicationFinished, ApplicationState, ResultReady};
-use drumline_client::{Application, Client, Error, Kind, Rows, Submission};
+use drumline_client::{Application, Client, Contact, Error, Kind, Rows, Submission};
 use futures::{Stream, StreamExt as _};
 
 use crate::caret;
@@ -152,6 +152,8 @@ struct Run<'a> {
     is_query: bool,
     /// Something is on stdout.
     shown: bool,
+    /// The statement whose result was announced last.
+    opened: u32,
 }
 
 /// Rows that are being read.
@@ -171,11 +173,12 @@ impl<'a> Run<'a> {
             statements: 0,
             is_query: false,
             shown: false,
+            opened: 0,
         }
     }
 
     async fn follow(&mut self, application: &Application) -> Result<Followed> {
-        let mut events = std::pin::pin!(events(application));
+        let mut events = std::pin::pin!(events(application, self.view.terminal));
         loop {
             let event = tokio::select! {
                 biased;
@@ -294,6 +297,11 @@ impl<'a> Run<'a> {
     async fn open(&mut self, ready: &ResultReady) -> Result<Written> {
         let drained = self.drain().await?;
         self.is_query = true;
+        // Announced again by a restarted master, which does so only if none of its rows were handed out.
+        if self.opened == ready.ordinal {
+            self.broken = None;
+        }
+        self.opened = ready.ordinal;
         match self.client.rows(ready).await {
             Ok(rows) => {
                 if self.view.format != Format::Table {
@@ -320,8 +328,17 @@ async fn next_batch(
 }
 
 /// The application's events. Unlike `Events::next`, waiting for the next may be given up and taken up again.
-fn events(application: &Application) -> impl Stream<Item = drumline_client::Result<Event>> + use<> {
-    futures::stream::unfold(application.watch(), |mut events| async {
+fn events(
+    application: &Application,
+    terminal: Terminal,
+) -> impl Stream<Item = drumline_client::Result<Event>> + use<> {
+    let events = application
+        .watch()
+        .on_contact(move |contact| match contact {
+            Contact::Lost => terminal.say("lost the master, waiting for it…"),
+            Contact::Back => terminal.say("the master is back"),
+        });
+    futures::stream::unfold(events, |mut events| async {
         loop {
             match events.next().await {
                 Ok(Some(event)) => match event.event {

@@ -88,6 +88,8 @@ impl Application {
             stream: None,
             last: None,
             finished: false,
+            patience: PATIENCE,
+            contact: None,
         }
     }
 
@@ -109,33 +111,79 @@ impl Application {
     }
 }
 
-/// How long a master may be away before a watcher gives up.
-const PATIENCE: Duration = Duration::from_secs(20);
-const PAUSE: Duration = Duration::from_millis(250);
+/// How long a master may be away before a watcher gives up, unless told otherwise.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Pauses between tries grow from the first to the last of these.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Whether the master is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contact {
+    /// It does not answer any more; it is being waited for.
+    Lost,
+    /// It answers again.
+    Back,
+}
+
+type OnContact = Box<dyn Fn(Contact) + Send + Sync>;
 
 /// An application's events in order, each once. When the connection breaks it is made again and
 /// what was seen is skipped, so a restart of the master shows as a pause.
-#[derive(Debug)]
 pub struct Events {
     application: Application,
     stream: Option<tonic::Streaming<v1::ApplicationEvent>>,
     last: Option<u64>,
     finished: bool,
+    patience: Duration,
+    contact: Option<OnContact>,
+}
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Events")
+            .field("application", &self.application)
+            .field("last", &self.last)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Events {
+    /// How long the master may be away before waiting for it ends; 60 seconds unless set here.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Told when the master is lost and when it is back.
+    pub fn on_contact(self, tell: impl Fn(Contact) + Send + Sync + 'static) -> Self {
+        Self {
+            contact: Some(Box::new(tell)),
+            ..self
+        }
+    }
+
+    fn tell(&self, contact: Contact) {
+        if let Some(tell) = &self.contact {
+            tell(contact);
+        }
+    }
+
     /// The next event; `None` after the application's last.
     ///
     /// # Errors
-    /// [`Error::Unreachable`] when the master stays away for 20 seconds.
+    /// [`Error::Unreachable`] when the master stays away for too long.
     pub async fn next(&mut self) -> Result<Option<v1::ApplicationEvent>> {
         if self.finished {
             return Ok(None);
         }
         let mut away_since = None;
+        let mut pause = FIRST_PAUSE;
         loop {
             let error = match self.read().await {
                 Ok(Some(event)) => {
+                    if away_since.is_some() {
+                        self.tell(Contact::Back);
+                    }
                     self.last = Some(event.sequence);
                     self.finished = matches!(
                         event.event,
@@ -153,11 +201,21 @@ impl Events {
                 Err(error) => error,
             };
             self.stream = None;
-            let since = *away_since.get_or_insert_with(tokio::time::Instant::now);
-            if !matches!(error, Error::Unreachable { .. }) || since.elapsed() > PATIENCE {
+            if !matches!(error, Error::Unreachable { .. }) {
                 return Err(error);
             }
-            tokio::time::sleep(PAUSE).await;
+            let since = match away_since {
+                Some(since) => since,
+                None => {
+                    self.tell(Contact::Lost);
+                    *away_since.insert(tokio::time::Instant::now())
+                }
+            };
+            if since.elapsed() + pause > self.patience {
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAST_PAUSE);
         }
     }
 

@@ -197,7 +197,19 @@ impl Error {
             return Error::Failure(Box::new(failure.into()));
         }
         use tonic::Code;
+        // Nobody sent it: the connection broke under the call.
+        let is_broken = std::error::Error::source(status).is_some()
+            && matches!(
+                status.code(),
+                Code::Unknown | Code::Internal | Code::Cancelled
+            );
         let kind = match status.code() {
+            _ if is_broken => {
+                return Error::Unreachable {
+                    url: url.to_owned(),
+                    reason: root_cause(status),
+                };
+            }
             Code::Unavailable => {
                 return Error::Unreachable {
                     url: url.to_owned(),

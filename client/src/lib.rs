@@ -25,7 +25,7 @@ mod run;
 pub mod stream_file;
 mod streams;
 
-pub use application::{Application, Events, Submission};
+pub use application::{Application, Contact, Events, Submission};
 pub use connection::{Client, Options};
 pub use drumline_proto::v1 as proto;
 pub use error::{Error, Failure, Kind, Position, Result};

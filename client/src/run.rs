@@ -105,28 +105,34 @@ impl Run {
     /// # Errors
     /// The failure of the statement that ended the run, or [`Error::Cancelled`].
     pub async fn next(&mut self) -> Result<Option<Outcome>> {
-        // An event of a later release is skipped.
         let event = loop {
             match self.events.next().await? {
                 Some(v1::ApplicationEvent {
+                    event: Some(Event::ResultReady(ready)),
+                    ..
+                }) => {
+                    self.gave_rows = true;
+                    match self.application.client().rows(&ready).await {
+                        Ok(rows) => {
+                            return Ok(Some(Outcome::Rows {
+                                ordinal: ready.ordinal,
+                                rows,
+                            }));
+                        }
+                        // A restarted master announces the result again, or says why it cannot.
+                        Err(Error::Unreachable { .. }) => {}
+                        Err(error) => return Err(self.last_words(error).await),
+                    }
+                }
+                Some(v1::ApplicationEvent {
                     event: Some(event), ..
                 }) => break event,
+                // Of a later release.
                 Some(_) => {}
                 None => return Ok(None),
             }
         };
         Ok(match event {
-            Event::ResultReady(ready) => {
-                self.gave_rows = true;
-                let rows = match self.application.client().rows(&ready).await {
-                    Ok(rows) => rows,
-                    Err(error) => return Err(self.last_words(error).await),
-                };
-                Some(Outcome::Rows {
-                    ordinal: ready.ordinal,
-                    rows,
-                })
-            }
             Event::StatementFinished(finished) => Some(Outcome::Finished(finished)),
             Event::ApplicationFinished(finished) => {
                 ended(self.application.id(), finished)?;
@@ -144,15 +150,24 @@ impl Run {
     /// To its end; the rows of the last statement that has any.
     pub async fn collect(&mut self) -> Result<Vec<RecordBatch>> {
         let mut last = Vec::new();
-        while let Some(outcome) = self.next().await? {
-            if let Outcome::Rows { rows, .. } = outcome {
-                last = match rows.collect().await {
-                    Ok(batches) => batches,
-                    Err(error) => return Err(self.last_words(error).await),
-                };
+        // Rows broke off with their master: a restarted one announces them again, or says why it cannot.
+        let mut broken = None;
+        loop {
+            let rows = match self.next().await {
+                Ok(Some(Outcome::Rows { rows, .. })) => rows,
+                Ok(Some(_)) => continue,
+                Ok(None) => return broken.map_or(Ok(last), Err),
+                Err(cancelled @ Error::Cancelled { .. }) => {
+                    return Err(broken.unwrap_or(cancelled));
+                }
+                Err(error) => return Err(error),
+            };
+            match rows.collect().await {
+                Ok(batches) => (last, broken) = (batches, None),
+                Err(error @ Error::Unreachable { .. }) => broken = Some(error),
+                Err(error) => return Err(self.last_words(error).await),
             }
         }
-        Ok(last)
     }
 
     /// Rows broke off with `error`: what the application says about it is better, it has a

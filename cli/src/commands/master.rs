@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use crate::amount;
 use crate::commands::{Exposure, cannot_listen};
 use crate::failure::{Failure, Result};
 use crate::local::lake_url;
@@ -40,6 +42,24 @@ pub(crate) struct Arguments {
         env = "DRUMLINE_MASTER__STATE_DIR"
     )]
     state_dir: PathBuf,
+    /// How long applications are remembered after their end, e.g. 12h or 30d
+    #[arg(
+        long,
+        default_value = "30d",
+        value_name = "TIME",
+        value_parser = amount::duration,
+        env = "DRUMLINE_MASTER__HISTORY_AGE"
+    )]
+    history_age: Duration,
+    /// How much history is kept in the state folder; above it the oldest is forgotten
+    #[arg(
+        long,
+        default_value = "256MiB",
+        value_name = "SIZE",
+        value_parser = amount::size,
+        env = "DRUMLINE_MASTER__HISTORY_SIZE"
+    )]
+    history_size: u64,
     #[command(flatten)]
     exposure: Exposure,
     /// Shape of log lines on stderr; RUST_LOG filters them
@@ -55,8 +75,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
     arguments.exposure.check(arguments.listen)?;
     let stop = signals::stop_token(arguments.exit_with_parent)?;
     let lake = lake_url(&arguments.lake)?;
-    let options =
+    let mut options =
         drumline_master::Options::new(arguments.listen, lake.as_str(), &arguments.state_dir);
+    options.history_age = arguments.history_age;
+    options.history_size = arguments.history_size;
     let master = tokio::select! {
         master = drumline_master::start(options) => master.map_err(|error| explain(error, arguments.listen))?,
         () = stop.cancelled() => return Ok(()),
