@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod answers;
+pub mod chaos;
 pub mod cluster;
 pub mod conformance;
 pub mod gcs;

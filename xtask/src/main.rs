@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask setup | verify | demo | bench`.
+//! The project's own commands: `cargo xtask setup | verify | demo | bench | chaos`.
 //!
 //! Builds in seconds, because it depends on nothing of the workspace: what needs the workspace is
 //! started through cargo.
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use run::cargo;
+use run::{cargo, run_with};
 
 #[derive(Parser)]
 #[command(
@@ -37,6 +37,17 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Break things at random and count what is left
+    Chaos {
+        /// What to break
+        victim: Victim,
+        /// How many times
+        #[arg(long, default_value_t = 20)]
+        seeds: u64,
+        /// The first seed: a failing one is printed
+        #[arg(long, default_value_t = 0)]
+        from_seed: u64,
+    },
     /// Measure, in release builds; arguments are passed on
     Bench {
         /// What to measure
@@ -44,6 +55,14 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Victim {
+    /// The journal's files: truncated, bits flipped
+    Journal,
+    /// The master's process: killed with applications and a stream running
+    Master,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -75,6 +94,11 @@ fn dispatch(command: Command) -> Result<()> {
             command.extend(arguments.iter().map(String::as_str));
             cargo(&command)
         }
+        Command::Chaos {
+            victim,
+            seeds,
+            from_seed,
+        } => chaos(victim, &seeds.to_string(), &from_seed.to_string()),
         Command::Bench { bench, arguments } => {
             let name = match bench {
                 Bench::Tpch => "tpch",
@@ -92,6 +116,38 @@ fn dispatch(command: Command) -> Result<()> {
             ];
             command.extend(arguments.iter().map(String::as_str));
             cargo(&command)
+        }
+    }
+}
+
+fn chaos(victim: Victim, seeds: &str, from_seed: &str) -> Result<()> {
+    match victim {
+        Victim::Journal => run_with(
+            "cargo",
+            &[
+                "test",
+                "--package",
+                "drumline-master",
+                "--lib",
+                "journal::chaos",
+                "--",
+                "--nocapture",
+            ],
+            &[("DRUMLINE_SEEDS", seeds), ("DRUMLINE_FROM_SEED", from_seed)],
+        ),
+        Victim::Master => {
+            cargo(&["build", "--quiet", "--package", "drumline-cli"])?;
+            cargo(&[
+                "run",
+                "--quiet",
+                "--package",
+                "drumline-testkit",
+                "--bin",
+                "chaos",
+                "--",
+                seeds,
+                from_seed,
+            ])
         }
     }
 }

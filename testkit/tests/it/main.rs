@@ -8,5 +8,6 @@ mod dead_letters;
 mod demo;
 mod queries;
 mod refusals;
+mod restarts;
 mod stores;
 mod topics;

@@ -1,0 +1,260 @@
+//! Kills a master under load, brings it back, and counts: what was accepted must have happened once.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cluster::Options;
+use crate::streams::{EXAMPLE_TOPICS, example_stream};
+use crate::{Cluster, Kafka, Process, poll};
+
+/// A restarted master accepts again within this.
+pub const ACCEPTING_WITHIN: Duration = Duration::from_secs(10);
+
+/// Debug builds on a busy machine included.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// Statements of an application.
+const STATEMENTS: i64 = 5;
+
+/// What runs when the master is killed.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// Applications, submitted at once: some run, the others wait in line.
+    pub applications: u64,
+    /// The kill comes at a random moment up to this long after the first is submitted.
+    pub within: Duration,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            applications: 60,
+            within: Duration::from_secs(25),
+        }
+    }
+}
+
+/// What one kill came to.
+#[derive(Debug)]
+pub struct Round {
+    /// When after the first submission the master was killed.
+    pub killed_after: Duration,
+    /// Applications that had been accepted, and of them those that were over.
+    pub accepted: u64,
+    /// Of them, those that were over.
+    pub over: u64,
+    /// Applications that a later master went on with.
+    pub resumed: i64,
+    /// From the start of the new process to its first answer.
+    pub accepting: Duration,
+    /// From the kill to the end of the last application.
+    pub settled: Duration,
+}
+
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            killed_after,
+            accepted,
+            over,
+            resumed,
+            accepting,
+            settled,
+        } = self;
+        write!(
+            f,
+            "killed after {killed_after:.1?} with {accepted} accepted and {over} over; accepting again after \
+             {accepting:.1?}, {resumed} went on, all over after {settled:.1?}; no row lost or doubled"
+        )
+    }
+}
+
+/// A broker that holds the shipped events.
+pub fn example_broker() -> Result<Kafka> {
+    let kafka = Kafka::start()?;
+    kafka.create_topics(&EXAMPLE_TOPICS)?;
+    let output = std::process::Command::new(crate::cluster::drumline())
+        .args(["replay", "--quiet", "--brokers", &kafka.brokers()])
+        .output()
+        .context("cannot run drumline replay")?;
+    ensure!(
+        output.status.success(),
+        "replay: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(kafka)
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): one number is all that a round needs.
+fn random(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// What application `number` does. Each statement builds on the one before, so one that is left out or done
+/// twice shows in the counts; the settings show in the zone.
+fn script(number: u64) -> String {
+    format!(
+        "SET datafusion.execution.time_zone = 'Europe/Zurich';\n\
+         CREATE TABLE rows_{number} AS SELECT value AS n FROM generate_series(1, {rows});\n\
+         INSERT INTO rows_{number} SELECT n + 1000000 FROM rows_{number};\n\
+         SET datafusion.execution.batch_size = 512;\n\
+         INSERT INTO totals SELECT {number}, count(*), max(arrow_typeof(now())) FROM rows_{number};\n",
+        rows = rows(number)
+    )
+}
+
+fn rows(number: u64) -> u64 {
+    1000 + number
+}
+
+/// One round: a cluster of its own, a stream, applications, a kill, and the count.
+pub fn kill_master(seed: u64, load: Load, kafka: &Kafka) -> Result<Round> {
+    let mut cluster = Cluster::start(Options::default())?;
+    cluster.sql("CREATE TABLE totals (application BIGINT, rows BIGINT, zone VARCHAR)")?;
+    cluster.apply_stream(&example_stream(
+        &kafka.brokers(),
+        Duration::from_millis(700),
+    )?)?;
+
+    let begun = Instant::now();
+    let moment = load.within.mul_f64((random(seed) % 1000) as f64 / 1000.0);
+    let mut clients = Vec::new();
+    for number in 0..load.applications {
+        // Killed while they are still being submitted.
+        if begun.elapsed() >= moment {
+            break;
+        }
+        let path = cluster.path(&format!("application-{number}.sql"));
+        std::fs::write(&path, script(number))?;
+        let path = path.display().to_string();
+        let name = format!("client-{number}");
+        let submit = ["submit", path.as_str(), "--name", name.as_str()];
+        clients.push(cluster.spawn(&name, &submit)?);
+    }
+    std::thread::sleep(moment.saturating_sub(begun.elapsed()));
+    let over = clients
+        .iter_mut()
+        .filter_map(|client| (!client.is_running()).then_some(()));
+    let over = over.count() as u64;
+    cluster.kill_master()?;
+    let killed = Instant::now();
+    let killed_after = begun.elapsed();
+
+    let started = Instant::now();
+    cluster.start_master()?;
+    poll("the master accepts again", ACCEPTING_WITHIN * 3, || {
+        Ok(is_healthy(&cluster.url()).then_some(()))
+    })?;
+    let accepting = started.elapsed();
+    ensure!(
+        accepting <= ACCEPTING_WITHIN,
+        "the master accepted again after {accepting:?} only\n{}",
+        cluster.master()?.log_tail()
+    );
+
+    let mut accepted = 0;
+    for (number, client) in clients.iter_mut().enumerate() {
+        accepted += u64::from(ended_well(&cluster, number as u64, client)?);
+    }
+    let settled = killed.elapsed();
+    ensure!(
+        cluster.number("SELECT count(*) FROM totals")? == accepted as i64,
+        "not one total for each application: {:?}",
+        cluster.sql("SELECT * FROM totals ORDER BY 1")?
+    );
+    cluster.wait_for_example(PATIENCE)?;
+    let resumed = history(&cluster, accepted)?;
+    Ok(Round {
+        killed_after,
+        accepted,
+        over,
+        resumed,
+        accepting,
+        settled,
+    })
+}
+
+/// Waits for a client's end; whether its application had been accepted. What was not accepted may have happened
+/// all the same, where the answer was lost, but then whole: the count is of `totals`.
+fn ended_well(cluster: &Cluster, number: u64, client: &mut Process) -> Result<bool> {
+    let status = client.wait(PATIENCE)?;
+    let table = format!("rows_{number}");
+    let is_there = || -> Result<bool> {
+        let tables = cluster.sql("SHOW TABLES")?;
+        let quoted = format!("\"{table}\"");
+        Ok(tables.iter().any(|row| row.to_string().contains(&quoted)))
+    };
+    if status.code() == Some(3) && !is_there()? {
+        return Ok(false);
+    }
+    ensure!(
+        status.success() || status.code() == Some(3),
+        "application {number} ended with {status}\n{}",
+        client.log_tail()
+    );
+    let expected = i64::try_from(2 * rows(number))?;
+    // One whose client was not told goes on by itself.
+    cluster.wait_for_number(&format!("SELECT count(*) FROM {table}"), expected, PATIENCE)?;
+    cluster.wait_for_number(
+        &format!(
+            "SELECT count(*) FROM totals WHERE application = {number} AND rows = {expected} \
+             AND zone LIKE '%Europe/Zurich%'"
+        ),
+        1,
+        PATIENCE,
+    )?;
+    let distinct = cluster.number(&format!("SELECT count(DISTINCT n) FROM {table}"))?;
+    ensure!(
+        distinct == expected,
+        "{table} holds {distinct} rows, not {expected}"
+    );
+    Ok(true)
+}
+
+/// The history is whole: every application with every statement of it. Gives how many were taken up.
+fn history(cluster: &Cluster, accepted: u64) -> Result<i64> {
+    let ours = "name LIKE 'client-%'";
+    let whole = cluster.number(&format!(
+        "SELECT count(*) FROM system.applications WHERE {ours} AND state = 'succeeded'"
+    ))?;
+    ensure!(
+        whole == accepted as i64,
+        "{whole} of {accepted} applications are in the history: {:?}",
+        cluster.sql(&format!("SELECT * FROM system.applications WHERE {ours}"))?
+    );
+    let statements = cluster.number(&format!(
+        "SELECT count(*) FROM system.statements WHERE state = 'succeeded' AND application IN \
+         (SELECT id FROM system.applications WHERE {ours})"
+    ))?;
+    ensure!(
+        statements == accepted as i64 * STATEMENTS,
+        "{statements} statements of {accepted} applications are in the history"
+    );
+    cluster.number(&format!(
+        "SELECT count(*) FROM system.applications WHERE {ours} AND resumed > 0"
+    ))
+}
+
+/// Whether `/healthz` answers.
+fn is_healthy(url: &str) -> bool {
+    let ask = || -> Result<String> {
+        let address = url.trim_start_matches("http://");
+        let mut socket = TcpStream::connect(address)?;
+        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        write!(
+            socket,
+            "GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}

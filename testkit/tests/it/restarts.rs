@@ -1,0 +1,146 @@
+//! A master that is killed and comes back: what it had acknowledged has happened, once.
+
+use std::io::Read;
+use std::process::Stdio;
+use std::time::Duration;
+
+use drumline_testkit::chaos::{self, Load};
+use drumline_testkit::cluster::Options;
+use drumline_testkit::{Cluster, poll};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until the master has accepted this many applications since it started.
+fn wait_until_accepted(cluster: &mut Cluster, count: usize) {
+    poll("the master accepts", PATIENCE, || {
+        let log = cluster.master()?.log();
+        Ok((log.matches("application submitted").count() >= count).then_some(()))
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_master_killed_with_applications_and_a_stream_loses_and_doubles_nothing() {
+    let kafka = chaos::example_broker().unwrap();
+    let load = Load {
+        applications: 12,
+        within: Duration::from_secs(8),
+    };
+    // Late enough for some to be accepted: `cargo xtask chaos master` kills at any moment.
+    let round = chaos::kill_master(4, load, &kafka).unwrap();
+    println!("{round}");
+    assert!(round.accepted > 0, "{round}");
+}
+
+#[test]
+fn a_waiting_client_says_that_it_waits_and_gets_its_result() {
+    let mut cluster = Cluster::start(Options::default()).unwrap();
+    let mut client = cluster
+        .spawn(
+            "client",
+            &[
+                "sql",
+                "-o",
+                "csv",
+                "-c",
+                "CREATE TABLE t AS SELECT value AS n FROM generate_series(1, 3000); \
+                 SELECT 'answer', count(*), sum(n) FROM t",
+            ],
+        )
+        .unwrap();
+    wait_until_accepted(&mut cluster, 1);
+    cluster.kill_master().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    cluster.start_master().unwrap();
+    let status = client.wait(PATIENCE).unwrap();
+    let said = client.log();
+    assert!(status.success(), "{status}: {said}");
+    assert!(said.contains("lost the master, waiting for it…"), "{said}");
+    assert!(said.contains("the master is back"), "{said}");
+    assert_eq!(said.matches("answer,3000,4501500").count(), 1, "{said}");
+    let resumed =
+        "SELECT count(*) FROM system.applications WHERE resumed = 1 AND state = 'succeeded'";
+    assert_eq!(cluster.number(resumed).unwrap(), 1);
+}
+
+#[test]
+fn a_result_that_was_handed_out_in_part_is_not_spliced() {
+    let mut cluster = Cluster::start(Options::default()).unwrap();
+    let mut client = cluster
+        .command()
+        .args([
+            "sql",
+            "-o",
+            "csv",
+            "-c",
+            "SELECT value FROM generate_series(1, 100000000)",
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = client.stdout.take().unwrap();
+    let mut some = [0; 4096];
+    stdout.read_exact(&mut some).unwrap();
+    cluster.kill_master().unwrap();
+    cluster.start_master().unwrap();
+    let rest = std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+    let output = client.wait_with_output().unwrap();
+    rest.join().unwrap().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("had been handed out"), "{said}");
+    assert!(said.contains("run it again"), "{said}");
+    let failed = "SELECT count(*) FROM system.applications WHERE state = 'failed' AND error_kind = 'retryable'";
+    assert_eq!(cluster.number(failed).unwrap(), 1);
+}
+
+#[test]
+fn what_was_cancelled_stays_cancelled() {
+    let mut cluster = Cluster::start(Options::default()).unwrap();
+    let mut client = cluster
+        .spawn(
+            "client",
+            &[
+                "sql",
+                "-c",
+                "CREATE TABLE t AS SELECT count(*) AS n FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b",
+            ],
+        )
+        .unwrap();
+    wait_until_accepted(&mut cluster, 1);
+    client.signal(nix::sys::signal::Signal::SIGINT).unwrap();
+    assert_eq!(client.wait(PATIENCE).unwrap().code(), Some(130));
+    cluster.kill_master().unwrap();
+    cluster.start_master().unwrap();
+    let states = cluster
+        .sql("SELECT state FROM system.applications WHERE resumed > 0 OR state IN ('cancelled', 'succeeded')")
+        .unwrap();
+    let states: Vec<&str> = states
+        .iter()
+        .filter_map(|row| row["state"].as_str())
+        .collect();
+    assert_eq!(states, ["cancelled"]);
+}
+
+#[test]
+fn losing_the_state_folder_loses_history_only() {
+    let mut cluster = Cluster::start(Options::default()).unwrap();
+    cluster.sql("CREATE TABLE t AS SELECT 7 AS n").unwrap();
+    cluster
+        .sql("CREATE VIEW v AS SELECT n + 1 AS n FROM t")
+        .unwrap();
+    let stream = drumline_testkit::streams::example_stream("127.0.0.1:9", Duration::from_secs(1));
+    cluster.apply_stream(&stream.unwrap()).unwrap();
+    let applications = "SELECT count(*) FROM system.applications WHERE state = 'succeeded'";
+    assert!(cluster.number(applications).unwrap() >= 2);
+    cluster.kill_master().unwrap();
+    std::fs::remove_dir_all(cluster.path("state")).unwrap();
+    cluster.start_master().unwrap();
+    assert_eq!(cluster.number(applications).unwrap(), 0);
+    assert_eq!(cluster.number("SELECT n FROM v").unwrap(), 8);
+    let streams = cluster.run(&["stream", "list", "-o", "json"]).unwrap();
+    let streams = String::from_utf8(streams.stdout).unwrap();
+    assert!(streams.contains("beatlytica"), "{streams}");
+}
