@@ -229,6 +229,10 @@ impl<'a> Run<'a> {
         };
         match batch {
             Some(Ok(batch)) => {
+                if self.view.format != Format::Table && batch.num_rows() > 0 {
+                    // From here on rows scroll by: bars would be drawn between them.
+                    self.progress.clear();
+                }
                 let result = answer.writer.write(&batch)?;
                 self.shown |= answer.writer.has_written();
                 Ok(result)
@@ -264,14 +268,16 @@ impl<'a> Run<'a> {
         match event {
             Event::ApplicationStarted(started) => self.statements = started.statements,
             Event::StatementStarted(statement) => self.progress.statement_started(&statement.sql),
+            Event::JobQueued(queued) => {
+                let line = report::queued(&queued);
+                self.progress.say(self.view.terminal, &line);
+            }
             Event::JobPlanned(job) => self.progress.job_planned(&job),
             Event::TaskChanged(task) => self.progress.task_changed(&task),
             Event::JobRetried(retry) => {
                 let line = format!(
                     "statement {}, attempt {}: {}",
-                    retry.ordinal + 1,
-                    retry.attempt,
-                    retry.reason
+                    retry.ordinal, retry.attempt, retry.reason
                 );
                 self.progress.say(self.view.terminal, &line);
             }
@@ -304,10 +310,6 @@ impl<'a> Run<'a> {
         self.opened = ready.ordinal;
         match self.client.rows(ready).await {
             Ok(rows) => {
-                if self.view.format != Format::Table {
-                    // Rows scroll by: bars would be drawn between them.
-                    self.progress.clear();
-                }
                 let writer = RowWriter::new(self.view.format, rows.schema(), std::io::stdout());
                 self.answer = Some(Answer { rows, writer });
             }

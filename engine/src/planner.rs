@@ -53,8 +53,14 @@ pub trait Tables: Send + Sync {
     /// What a name stands for; `None` if nothing has it.
     async fn table(&self, table: &TableRef) -> Result<Option<Resolved>>;
 
+    /// Every name, with the kind of what it stands for in one word.
+    fn objects(&self) -> Vec<(TableName, &'static str)>;
+
     /// Every name: schema and name.
-    fn names(&self) -> Vec<(String, String)>;
+    fn names(&self) -> Vec<(String, String)> {
+        let parts = |(name, _): (TableName, &str)| (name.schema, name.name);
+        self.objects().into_iter().map(parts).collect()
+    }
 
     /// Every schema, those without tables too.
     fn schemas(&self) -> Vec<String> {

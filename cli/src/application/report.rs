@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drumline_client::proto::{JobFinished, StatementFinished};
+use drumline_client::proto::{JobFinished, JobQueued, StatementFinished};
 
 use crate::output::{self, Columns};
 
@@ -10,11 +10,9 @@ use crate::output::{self, Columns};
 pub(super) fn summary(statement: &StatementFinished) -> String {
     let elapsed = output::elapsed(Duration::from_micros(statement.elapsed_micros));
     let rows = output::rows(statement.rows);
-    if !statement.message.is_empty() {
-        return format!("{} ({elapsed})", statement.message);
-    }
     match (statement.table.as_str(), statement.already_committed) {
-        ("", _) => format!("{rows} in {elapsed}"),
+        ("", _) if statement.message.is_empty() => format!("{rows} in {elapsed}"),
+        ("", _) => format!("{} ({elapsed})", statement.message),
         (table, true) => {
             format!(
                 "{table}: had been committed before as version {}, nothing done twice",
@@ -29,6 +27,18 @@ pub(super) fn summary(statement: &StatementFinished) -> String {
             )
         }
     }
+}
+
+/// Why nothing happens yet.
+pub(super) fn queued(job: &JobQueued) -> String {
+    let before = match job.position {
+        0 | 1 => "next in line".to_owned(),
+        position => format!("number {position} in line"),
+    };
+    format!(
+        "statement {} waits for free cores, {before}: all workers are busy, or none has joined yet",
+        job.ordinal
+    )
 }
 
 /// What each task of a job did.
@@ -85,6 +95,7 @@ mod tests {
             table: "dim_users".to_owned(),
             version: 1,
             files: 2,
+            message: "wrote 96 rows to dim_users".to_owned(),
             elapsed_micros: 2_500_000,
             ..Default::default()
         };
@@ -105,6 +116,17 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(summary(&view), "created view v (0 ms)");
+    }
+
+    #[test]
+    fn a_job_that_waits_says_where_it_stands() {
+        let job = |position| JobQueued {
+            ordinal: 2,
+            attempt: 1,
+            position,
+        };
+        assert!(queued(&job(1)).starts_with("statement 2 waits for free cores, next in line"));
+        assert!(queued(&job(3)).contains("number 3 in line"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Who listens on a port of this machine, as far as /proc tells this user.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Name and id of a process that listens on `port`; nothing where that cannot be seen.
 pub(super) fn of(port: u16) -> Option<String> {
@@ -10,13 +10,14 @@ pub(super) fn of(port: u16) -> Option<String> {
         .flat_map(|table| listeners(&table, port))
         .map(|inode| format!("socket:[{inode}]"))
         .collect();
-    let processes = std::fs::read_dir("/proc").ok()?.flatten();
-    let holder = processes
-        .map(|entry| entry.path())
-        .find(|process| holds_one_of(process, &sockets))?;
-    let name = std::fs::read_to_string(holder.join("comm")).ok()?;
-    let id = holder.file_name()?.to_str()?;
-    Some(format!("{} (process {id})", name.trim()))
+    let mut ids = std::fs::read_dir("/proc")
+        .ok()?
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let folder = |id: u32| PathBuf::from(format!("/proc/{id}"));
+    let holder = ids.find(|id| holds_one_of(&folder(*id), &sockets))?;
+    let name = std::fs::read_to_string(folder(holder).join("comm")).ok()?;
+    Some(format!("{} (process {holder})", name.trim()))
 }
 
 /// Inodes of the sockets that listen on `port`, out of a table of proc_net(5).

@@ -3,12 +3,13 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::drumline::{Ended, command, end, run};
+use crate::drumline::{Ended, command, end, run, run_without_override};
 
 fn taken() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -43,7 +44,87 @@ fn a_busy_port_is_one_clear_line() {
             "{ended:?}"
         );
         assert!(ended.stderr.contains("hint: "), "{ended:?}");
+        if cfg!(target_os = "linux") {
+            let holder = format!("(process {})", std::process::id());
+            assert!(ended.errors()[0].contains(&holder), "{ended:?}");
+        }
     }
+}
+
+#[test]
+fn a_folder_without_rights_is_one_clear_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let locked = folder.path().join("locked");
+    fs::create_dir(&locked).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o555)).unwrap();
+    let anywhere = ["--listen", "127.0.0.1:0"];
+    for (arguments, named, hint) in [
+        (
+            &["up", "--port", "0", "--data-dir", "locked/data"][..],
+            "locked/data",
+            "--data-dir",
+        ),
+        (
+            &["up", "--port", "0", "--data-dir", "locked"],
+            "locked/state",
+            "--data-dir",
+        ),
+        (
+            &["demo", "--port", "0", "--data-dir", "locked/data"],
+            "locked/data",
+            "--data-dir",
+        ),
+        (
+            &["demo", "--port", "0", "--data-dir", "locked"],
+            "locked",
+            "--data-dir",
+        ),
+        (
+            &[
+                "up",
+                "--port",
+                "0",
+                "--data-dir",
+                "data",
+                "--lake",
+                "locked/lake",
+            ],
+            "locked/lake",
+            "--lake",
+        ),
+        (
+            &["master", "--lake", "lake", "--state-dir", "locked/state"],
+            "locked/state",
+            "rights",
+        ),
+        (
+            &["master", "--lake", "locked/lake", "--state-dir", "state"],
+            "locked/lake",
+            "--lake",
+        ),
+        (
+            &["worker", "--work-dir", "locked/work"],
+            "locked/work",
+            "--work-dir",
+        ),
+    ] {
+        let listens = matches!(arguments[0], "master" | "worker");
+        let arguments = [arguments, if listens { &anywhere } else { &[] }].concat();
+        let ended = run_without_override(folder.path(), &arguments);
+        assert_eq!(ended.code, Some(1), "{arguments:?}: {ended:?}");
+        let errors = ended.errors();
+        assert_eq!(errors.len(), 1, "{arguments:?}: {ended:?}");
+        assert!(
+            errors[0].contains(named) && errors[0].contains("ermission denied"),
+            "{arguments:?}: {ended:?}"
+        );
+        let hinted = ended
+            .stderr
+            .lines()
+            .any(|line| line.starts_with("hint: ") && line.contains(hint));
+        assert!(hinted, "{arguments:?}: {ended:?}");
+    }
+    assert_eq!(fs::read_dir(&locked).unwrap().count(), 0);
 }
 
 #[test]

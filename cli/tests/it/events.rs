@@ -180,3 +180,22 @@ fn brokers_that_do_not_answer_are_unreachable() {
     assert_eq!(ended.errors().len(), 1, "{ended:?}");
     assert!(ended.errors()[0].contains(&brokers), "{ended:?}");
 }
+
+#[test]
+fn settings_for_kafka_go_with_brokers_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let brokers = format!("127.0.0.1:{}", crate::drumline::closed_port());
+    let settings = [
+        "--kafka",
+        "socket.timeout.ms=1000",
+        "--topics-partitions",
+        "2",
+    ];
+    let to_kafka = [&["replay", "--brokers", &brokers], &settings[..]].concat();
+    let ended = run(folder.path(), &to_kafka);
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    let to_files = [&["replay", "--output", "out"], &settings[..]].concat();
+    let ended = run(folder.path(), &to_files);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("--kafka"), "{ended:?}");
+}

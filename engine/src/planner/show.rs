@@ -18,14 +18,20 @@ impl Planner<'_> {
                     .as_ref()
                     .map(|name| self.schema_name(name))
                     .transpose()?;
-                let mut names = self.tables.names();
-                names.retain(|(schema, _)| match &only {
-                    Some(only) => only == schema,
-                    None => schema != SYSTEM_SCHEMA,
+                let mut objects = self.tables.objects();
+                objects.retain(|(name, _)| match &only {
+                    Some(only) => *only == name.schema,
+                    None => name.schema != SYSTEM_SCHEMA,
                 });
-                names.sort();
-                let (schemas, names) = names.into_iter().unzip();
-                rows(&[("table_schema", schemas), ("table_name", names)])
+                objects.sort_by(|(a, _), (b, _)| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
+                let column = |of: fn(&(TableName, &'static str)) -> String| {
+                    objects.iter().map(of).collect::<Vec<_>>()
+                };
+                rows(&[
+                    ("table_schema", column(|(name, _)| name.schema.clone())),
+                    ("table_name", column(|(name, _)| name.name.clone())),
+                    ("kind", column(|(_, kind)| (*kind).to_owned())),
+                ])
             }
             Show::Schemas => rows(&[("schema_name", self.tables.schemas())]),
             Show::Columns { table } => self.columns(&self.name(table)?).await,

@@ -52,11 +52,9 @@ impl Tables for Pinned {
         Ok(Some(Resolved::Table(table.snapshot().await?.provider()?)))
     }
 
-    fn names(&self) -> Vec<(String, String)> {
-        self.catalog
-            .objects()
-            .map(|(name, _)| (name.schema, name.name))
-            .collect()
+    fn objects(&self) -> Vec<(TableName, &'static str)> {
+        let kind = |(name, object): (TableName, &Object)| (name, object.kind.word());
+        self.catalog.objects().map(kind).collect()
     }
 }
 

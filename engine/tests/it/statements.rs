@@ -126,8 +126,11 @@ async fn names_of_a_with_clause_come_before_tables() {
 async fn names_are_listed() {
     let home = Home::new().await;
     home.run("CREATE SCHEMA s; CREATE TABLE s.b AS SELECT 1 AS n, 'x' AS c; CREATE VIEW a AS SELECT 1 AS one").await.unwrap();
-    assert_eq!(home.rows("SHOW TABLES").await, ["default|a", "s|b"]);
-    assert_eq!(home.rows("SHOW TABLES FROM s").await, ["s|b"]);
+    assert_eq!(
+        home.rows("SHOW TABLES").await,
+        ["default|a|view", "s|b|table"]
+    );
+    assert_eq!(home.rows("SHOW TABLES FROM s").await, ["s|b|table"]);
     assert_eq!(home.rows("SHOW SCHEMAS").await, ["default", "s"]);
     assert_eq!(home.rows("SHOW COLUMNS FROM s.b").await.len(), 2);
     assert_eq!(

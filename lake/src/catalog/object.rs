@@ -29,6 +29,17 @@ pub enum ObjectKind {
     External,
 }
 
+impl ObjectKind {
+    /// As people see it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::View => "view",
+            Self::External => "external",
+        }
+    }
+}
+
 /// How a table keeps its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]

@@ -99,3 +99,6 @@ async fn create(
         Box::new(write_target),
     ))
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,23 +76,16 @@ fn entry(
     schema: Option<SchemaRef>,
     partition_columns: Vec<String>,
 ) -> TableEntry {
-    let (kind, format, location) = match object.kind {
-        ObjectKind::View => ("view", "", ""),
-        ObjectKind::External => (
-            "external",
-            format_name(object.format),
-            object.location.as_str(),
-        ),
-        ObjectKind::Table => (
-            "table",
-            format_name(object.format),
-            object.location.as_str(),
-        ),
+    let (format, location) = match object.kind {
+        ObjectKind::View => ("", ""),
+        ObjectKind::External | ObjectKind::Table => {
+            (format_name(object.format), object.location.as_str())
+        }
     };
     TableEntry {
         schema: name.schema,
         name: name.name,
-        kind: kind.to_owned(),
+        kind: object.kind.word().to_owned(),
         format: format.to_owned(),
         location: location.to_owned(),
         schema_ipc: schema.map(|schema| schema_ipc(&schema)).unwrap_or_default(),

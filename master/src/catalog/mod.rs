@@ -131,10 +131,10 @@ impl Tables for PinnedTables {
         Ok(Some(Resolved::Table(snapshot.provider()?)))
     }
 
-    fn names(&self) -> Vec<(String, String)> {
-        let parts = |(name, _): (TableName, &Object)| (name.schema, name.name);
-        let own = system::names().map(|name| (system::SCHEMA.to_owned(), name.to_owned()));
-        self.catalog.objects().map(parts).chain(own).collect()
+    fn objects(&self) -> Vec<(TableName, &'static str)> {
+        let kind = |(name, object): (TableName, &Object)| (name, object.kind.word());
+        let own = system::names().map(|name| (TableName::new(system::SCHEMA, name), "system"));
+        self.catalog.objects().map(kind).chain(own).collect()
     }
 
     fn schemas(&self) -> Vec<String> {

@@ -3,8 +3,8 @@
 use drumline_proto::v1::application_event::Event as Told;
 use drumline_proto::v1::{
     ApplicationEvent, ApplicationFinished, ApplicationStarted, ApplicationState, JobFinished,
-    JobPlanned, JobRetried, ResultReady, StagePlanned, StatementFinished, StatementStarted,
-    TaskChanged, TaskFacts, TaskState,
+    JobPlanned, JobQueued, JobRetried, ResultReady, StagePlanned, StatementFinished,
+    StatementStarted, TaskChanged, TaskFacts, TaskState,
 };
 
 use super::event::{Event, Fact, JobEnd, TaskName};
@@ -26,6 +26,16 @@ pub(super) fn told(fact: &Fact, history: &History) -> Option<ApplicationEvent> {
                 sql: sql.clone(),
             })
         }
+        Event::JobQueued {
+            statement,
+            attempt,
+            position,
+            ..
+        } => Told::JobQueued(JobQueued {
+            ordinal: *statement,
+            attempt: *attempt,
+            position: *position,
+        }),
         Event::JobPlanned {
             statement,
             attempt,
@@ -134,7 +144,6 @@ pub(super) fn told(fact: &Fact, history: &History) -> Option<ApplicationEvent> {
         }),
         Event::ApplicationAccepted { .. }
         | Event::ApplicationResumed { .. }
-        | Event::JobQueued { .. }
         | Event::TaskProgressed { .. }
         | Event::JobProgressed { .. }
         | Event::JobEnded { .. }
