@@ -163,7 +163,6 @@ async fn start(
                 .iter()
                 .map(|partition| (partition.partition, begin(partition, &targets)))
                 .collect(),
-            start_from: definition.start_from(),
             decoder,
         };
         let pipeline = Pipeline {

@@ -8,7 +8,7 @@ use arrow::ipc::writer::StreamWriter;
 use drumline_proto::v1;
 
 use crate::host::Options;
-use crate::kafka::{partition_counts, settings};
+use crate::kafka::{self, partition_counts, settings};
 use crate::transform::Transform;
 use crate::{Error, Result, schema};
 
@@ -62,6 +62,20 @@ async fn look(
             },
         })?;
         result.partitions.insert(topic.topic.clone(), *partitions);
+    }
+    if definition.start_from() == v1::StartFrom::Latest {
+        let topics = result.partitions.clone().into_iter().collect();
+        let ends = ends(definition, topics).await.map_err(|error| Failed {
+            key: kafka_key(&error),
+            error,
+        })?;
+        let end = |(topic, partition, end)| v1::EndOffset {
+            topic,
+            partition,
+            end,
+            position: end,
+        };
+        result.ends = ends.into_iter().map(end).collect();
     }
     Ok(())
 }
@@ -119,12 +133,33 @@ async fn table_schema(
 }
 
 async fn topics(definition: &v1::StreamDefinition) -> Result<BTreeMap<String, u32>> {
+    ask(definition, |brokers, config| {
+        partition_counts(brokers, config)
+    })
+    .await
+}
+
+async fn ends(
+    definition: &v1::StreamDefinition,
+    topics: BTreeMap<String, u32>,
+) -> Result<Vec<(String, i32, i64)>> {
+    ask(definition, move |brokers, config| {
+        kafka::ends(brokers, config, &topics)
+    })
+    .await
+}
+
+/// Asks the brokers something, on a thread that may block.
+async fn ask<T: Send + 'static>(
+    definition: &v1::StreamDefinition,
+    question: impl FnOnce(&str, &rdkafka::ClientConfig) -> Result<T> + Send + 'static,
+) -> Result<T> {
     let config = settings::consumer(&definition.name, &definition.brokers, &definition.kafka)?;
     let brokers = definition.brokers.clone();
-    tokio::task::spawn_blocking(move || partition_counts(&brokers, &config))
+    tokio::task::spawn_blocking(move || question(&brokers, &config))
         .await
         .map_err(|error| Error::Bug {
-            context: format!("listing topics did not finish: {error}"),
+            context: format!("a question to the brokers did not end: {error}"),
         })?
 }
 

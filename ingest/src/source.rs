@@ -11,7 +11,6 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use drumline_proto::v1::StartFrom;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
@@ -38,7 +37,6 @@ pub(crate) struct Reading {
     pub topic: String,
     pub config: ClientConfig,
     pub partitions: BTreeMap<i32, Begin>,
-    pub start_from: StartFrom,
     pub decoder: Decoder,
 }
 
@@ -47,7 +45,7 @@ pub(crate) struct Reading {
 pub(crate) struct Begin {
     /// Next position of each table that has one.
     pub held: BTreeMap<String, i64>,
-    /// A table has none: it may need everything that `start_from` names.
+    /// A table has none: it needs everything that Kafka has.
     pub incomplete: bool,
 }
 
@@ -100,13 +98,12 @@ fn read(
         topic,
         config,
         partitions,
-        start_from,
         mut decoder,
     } = reading;
     let brokers = config.get("bootstrap.servers").unwrap_or_default();
     let consumer: BaseConsumer<Watch> = settings::create(&config, Watch::new(&topic))?;
     let mut absence = Absence::default();
-    let starts = starts(&consumer, &topic, &partitions, start_from)?;
+    let starts = starts(&consumer, &topic, &partitions)?;
     let mut assignment = TopicPartitionList::new();
     for (partition, start) in &starts {
         assignment
@@ -183,31 +180,20 @@ fn starts(
     consumer: &BaseConsumer<Watch>,
     topic: &str,
     partitions: &BTreeMap<i32, Begin>,
-    start_from: StartFrom,
 ) -> Result<Positions> {
     let mut starts = Positions::new();
     for (partition, begin) in partitions {
         let (low, high) = consumer
             .fetch_watermarks(topic, *partition, WATERMARKS_WITHIN)
             .map_err(|error| failed(topic, &error))?;
-        starts.insert(
-            *partition,
-            begin.start(topic, *partition, low, high, start_from)?,
-        );
+        starts.insert(*partition, begin.start(topic, *partition, low, high)?);
     }
     Ok(starts)
 }
 
 impl Begin {
     /// Where to begin in a partition that holds `[low, high)`.
-    fn start(
-        &self,
-        topic: &str,
-        partition: i32,
-        low: i64,
-        high: i64,
-        start_from: StartFrom,
-    ) -> Result<i64> {
+    fn start(&self, topic: &str, partition: i32, low: i64, high: i64) -> Result<i64> {
         let (topic, first) = (topic.to_owned(), self.held.iter().min_by_key(|held| held.1));
         if let Some((table, wanted)) = first.filter(|(_, wanted)| **wanted < low) {
             return Err(Error::OffsetsLost {
@@ -229,10 +215,8 @@ impl Begin {
             });
         }
         Ok(match first {
-            Some((_, first)) if !self.incomplete || start_from == StartFrom::Latest => *first,
-            None if start_from == StartFrom::Latest => high,
-            // The earliest that is left: what a table without an offset may need. The others leave
-            // out what they have.
+            Some((_, first)) if !self.incomplete => *first,
+            // A table without an offset needs all that is left. The others leave out what they have.
             _ => low,
         })
     }
@@ -292,7 +276,7 @@ fn failed(topic: &str, error: &KafkaError) -> Error {
 mod tests {
     use super::*;
 
-    fn start(held: &[(&str, i64)], incomplete: bool, from: StartFrom) -> Result<i64> {
+    fn start(held: &[(&str, i64)], incomplete: bool) -> Result<i64> {
         let held = held
             .iter()
             .map(|(table, next)| ((*table).to_owned(), *next));
@@ -300,45 +284,38 @@ mod tests {
             held: held.collect(),
             incomplete,
         };
-        begin.start("t", 0, 40, 90, from)
+        begin.start("t", 0, 40, 90)
     }
 
     #[test]
     fn without_a_commit_reading_begins_at_what_kafka_still_has() {
-        assert_eq!(start(&[], true, StartFrom::Earliest).unwrap(), 40);
-        assert_eq!(start(&[], true, StartFrom::Unspecified).unwrap(), 40);
-        assert_eq!(start(&[], true, StartFrom::Latest).unwrap(), 90);
+        assert_eq!(start(&[], true).unwrap(), 40);
     }
 
     #[test]
     fn tables_go_on_from_the_one_that_is_furthest_behind() {
-        let held = [("rows", 70), ("letters", 50)];
-        assert_eq!(start(&held, false, StartFrom::Earliest).unwrap(), 50);
-        assert_eq!(start(&held, false, StartFrom::Latest).unwrap(), 50);
+        assert_eq!(start(&[("rows", 70), ("letters", 50)], false).unwrap(), 50);
     }
 
     #[test]
     fn a_table_without_an_offset_gets_what_kafka_still_has() {
-        let held = [("rows", 70)];
-        assert_eq!(start(&held, true, StartFrom::Earliest).unwrap(), 40);
-        assert_eq!(start(&held, true, StartFrom::Latest).unwrap(), 70);
+        assert_eq!(start(&[("rows", 70)], true).unwrap(), 40);
     }
 
     #[test]
     fn offsets_that_kafka_no_longer_has_are_named() {
-        let error =
-            start(&[("letters", 30), ("rows", 45)], false, StartFrom::Earliest).unwrap_err();
+        let error = start(&[("letters", 30), ("rows", 45)], false).unwrap_err();
         assert_eq!(
             error.to_string(),
             "topic t partition 0 begins at offset 40 now: [30, 40) are gone before table letters had them"
         );
         assert!(error.hint().unwrap().contains("retention"), "{error:?}");
-        assert!(start(&[("rows", 30)], true, StartFrom::Earliest).is_err());
+        assert!(start(&[("rows", 30)], true).is_err());
     }
 
     #[test]
     fn a_topic_that_ends_before_a_table_was_made_anew() {
-        let error = start(&[("rows", 91)], true, StartFrom::Earliest).unwrap_err();
+        let error = start(&[("rows", 91)], true).unwrap_err();
         assert_eq!(
             error.to_string(),
             "topic t partition 0 ends at offset 90, but table rows goes on at 91"

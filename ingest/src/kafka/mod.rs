@@ -10,4 +10,4 @@ mod topics;
 pub use embedded::EmbeddedKafka;
 pub use producer::Producer;
 pub use topics::ensure_topics;
-pub(crate) use topics::partition_counts;
+pub(crate) use topics::{ends, partition_counts};

@@ -42,6 +42,29 @@ pub(crate) fn partition_counts(
         .collect())
 }
 
+/// Where every partition of these topics ends, for a reader of committed records. Blocks.
+pub(crate) fn ends(
+    brokers: &str,
+    config: &ClientConfig,
+    topics: &BTreeMap<String, u32>,
+) -> Result<Vec<(String, i32, i64)>> {
+    let client: BaseConsumer<DefaultConsumerContext> =
+        settings::create(config, DefaultConsumerContext)?;
+    let partitions = topics.iter().flat_map(|(topic, count)| {
+        (0..i32::try_from(*count).unwrap_or(i32::MAX)).map(move |partition| (topic, partition))
+    });
+    let end = |(topic, partition): (&String, i32)| {
+        let (_, high) = client
+            .fetch_watermarks(topic, partition, REACHABLE_WITHIN)
+            .map_err(|error| Error::Brokers {
+                brokers: brokers.to_owned(),
+                reason: unreachable_reason(&error),
+            })?;
+        Ok((topic.clone(), partition, high))
+    };
+    partitions.map(end).collect()
+}
+
 /// Creates those of `topics` that do not exist, each with its number of partitions and the broker's
 /// default replication. Topics that are there stay as they are. `settings` go to librdkafka.
 pub async fn ensure_topics(

@@ -37,7 +37,7 @@ pub(crate) enum WorkerEvent {
     /// A message about streams, from a worker that is a member.
     Said {
         worker: String,
-        message: WorkerMessage,
+        message: Box<WorkerMessage>,
     },
 }
 

@@ -170,7 +170,10 @@ impl Runner {
             // From a call that is over: whatever it offers belongs to an epoch that is revoked.
             _ if !current => {}
             _ => {
-                let _ = self.streams.send(WorkerEvent::Said { worker, message });
+                let _ = self.streams.send(WorkerEvent::Said {
+                    worker,
+                    message: Box::new(message),
+                });
             }
         }
     }

@@ -1,16 +1,16 @@
 //! Applying a stream: everything that can be wrong is looked at before anything is kept.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::SchemaRef;
 use drumline_lake::{Catalog, Change, Format, StreamObject, TableName};
 use drumline_proto::v1::{
-    ApplyStreamResponse, Failure, FailureKind, ProbeResult, StreamDefinition,
+    ApplyStreamResponse, EndOffset, Failure, FailureKind, ProbeResult, StreamDefinition,
 };
 
 use super::runner::Streams;
 use super::tables::{StreamTables, Target};
-use super::{Layout, service};
+use super::{Layout, Partition, service};
 use crate::Error;
 use crate::cluster::Workers;
 
@@ -93,6 +93,14 @@ impl Applier {
             let failure = service::failure_of(&error);
             Refusal { key, failure }
         })?;
+        let ends = ends(&probed);
+        self.tables
+            .begin_at(&definition, &ends)
+            .await
+            .map_err(|error| Refusal {
+                key: "start_from".to_owned(),
+                failure: service::failure_of(&error),
+            })?;
 
         let before = self
             .catalog
@@ -169,6 +177,18 @@ impl Applier {
             )
         })
     }
+}
+
+/// Where the partitions end, if that is where reading is to begin.
+fn ends(probed: &ProbeResult) -> BTreeMap<Partition, i64> {
+    let end = |end: &EndOffset| {
+        let partition = Partition {
+            topic: end.topic.clone(),
+            partition: end.partition,
+        };
+        (partition, end.end)
+    };
+    probed.ends.iter().map(end).collect()
 }
 
 /// Puts the defaults into fields that were left out.

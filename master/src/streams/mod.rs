@@ -58,7 +58,7 @@ impl TableOffsets {
 
     /// Where `partition` has to be read from: the smallest offset of the tables it goes to. Nothing
     /// while one of them has none (nothing is committed yet, its first commit failed, or it is new):
-    /// then the stream's `start_from` says, and the others leave out what they have.
+    /// then all that Kafka has is read, and the others leave out what they have.
     fn resume_from(&self, partition: &Partition, targets: &BTreeSet<String>) -> Option<i64> {
         let held: Option<Vec<i64>> = targets
             .iter()

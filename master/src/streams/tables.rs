@@ -179,6 +179,30 @@ impl StreamTables {
         Ok((offsets, progress))
     }
 
+    /// Has topics that nothing was read of yet begin at these positions: the tables hold them as their
+    /// offsets from now on, so that whoever reads, and whenever, begins there.
+    pub(crate) async fn begin_at(
+        &self,
+        definition: &StreamDefinition,
+        positions: &BTreeMap<Partition, i64>,
+    ) -> Result<(), Error> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let (held, _) = self.read(definition).await?;
+        for (name, ranges) in beginnings(definition, &held, positions) {
+            let made_by = MadeBy::Stream {
+                stream: definition.name.clone(),
+                epoch: 0,
+                ranges,
+            };
+            let files = Vec::new();
+            let table = self.table(&name).await?;
+            table.commit(Commit { made_by, files }).await?;
+        }
+        Ok(())
+    }
+
     /// Where a new share's writers stage files.
     pub(crate) async fn write_targets(
         &self,
@@ -250,6 +274,42 @@ impl StreamTables {
     }
 }
 
+/// Empty ranges, by table, for the tables that have no offset yet: at `positions` where nothing of the
+/// topic was read, beside the topic's other tables where something was. A partition that a topic got
+/// later is left out: all of it is new.
+fn beginnings(
+    definition: &StreamDefinition,
+    held: &TableOffsets,
+    positions: &BTreeMap<Partition, i64>,
+) -> BTreeMap<String, Vec<OffsetRange>> {
+    let mut beginnings: BTreeMap<String, Vec<OffsetRange>> = BTreeMap::new();
+    for (partition, position) in positions {
+        let own = held.of(partition);
+        let targets = targets_of(definition, &partition.topic);
+        let offsets = |table: &String| held.0.get(table).into_iter().flatten();
+        let is_begun = targets
+            .iter()
+            .flat_map(offsets)
+            .any(|(other, _)| other.topic == partition.topic);
+        let others = targets.iter().filter_map(|table| own.get(table)).min();
+        let Some(start) = others.or((!is_begun).then_some(position)) else {
+            continue;
+        };
+        for table in targets.iter().filter(|table| !own.contains_key(*table)) {
+            beginnings
+                .entry(table.clone())
+                .or_default()
+                .push(OffsetRange {
+                    topic: partition.topic.clone(),
+                    partition: partition.partition,
+                    from: *start,
+                    to: *start,
+                });
+        }
+    }
+    beginnings
+}
+
 fn ranges_of(offered: &OfferedTable) -> Vec<OffsetRange> {
     let ranges = offered.ranges.iter().map(|range| OffsetRange {
         topic: range.topic.clone(),
@@ -275,4 +335,76 @@ fn difference(target: &Target, held: &drumline_lake::TableSnapshot) -> Option<St
         .iter()
         .find(|field| held.schema.field_with_name(field.name()).is_err());
     missing.map(|field| format!("it has no column `{}`", field.name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use drumline_proto::v1::TopicDefinition;
+
+    use super::*;
+
+    fn partition(partition: i32) -> Partition {
+        Partition {
+            topic: "t".to_owned(),
+            partition,
+        }
+    }
+
+    /// What tables `rows` and `letters` begin at, given what they hold; partitions end at 90.
+    fn begun(
+        rows: &[(i32, i64)],
+        letters: &[(i32, i64)],
+        partitions: i32,
+    ) -> Vec<(String, i32, i64)> {
+        let definition = StreamDefinition {
+            dead_letters: "letters".to_owned(),
+            topics: vec![TopicDefinition {
+                topic: "t".to_owned(),
+                table: "rows".to_owned(),
+                ..TopicDefinition::default()
+            }],
+            ..StreamDefinition::default()
+        };
+        let offsets = |held: &[(i32, i64)]| {
+            held.iter()
+                .map(|(p, next)| (partition(*p), *next))
+                .collect()
+        };
+        let held = TableOffsets(BTreeMap::from([
+            ("rows".to_owned(), offsets(rows)),
+            ("letters".to_owned(), offsets(letters)),
+        ]));
+        let ends = (0..partitions).map(|p| (partition(p), 90)).collect();
+        let begun = beginnings(&definition, &held, &ends).into_iter();
+        let each = begun.flat_map(|(table, ranges)| {
+            ranges.into_iter().map(move |range| {
+                assert_eq!(range.from, range.to);
+                (table.clone(), range.partition, range.to)
+            })
+        });
+        each.collect()
+    }
+
+    fn at(table: &str, partition: i32, offset: i64) -> (String, i32, i64) {
+        (table.to_owned(), partition, offset)
+    }
+
+    #[test]
+    fn new_topic_begins_at_its_end_in_every_table() {
+        assert_eq!(
+            begun(&[], &[], 1),
+            [at("letters", 0, 90), at("rows", 0, 90)]
+        );
+    }
+
+    #[test]
+    fn table_that_was_left_out_begins_beside_the_other() {
+        assert_eq!(begun(&[(0, 40)], &[], 1), [at("letters", 0, 40)]);
+        assert_eq!(begun(&[(0, 40)], &[(0, 30)], 1), []);
+    }
+
+    #[test]
+    fn partition_that_came_later_is_read_from_its_first_record() {
+        assert_eq!(begun(&[(0, 40)], &[(0, 40)], 2), []);
+    }
 }

@@ -456,7 +456,7 @@ fn partition_is_read_from_the_smallest_offset_of_its_tables() {
     assert_eq!(
         offsets.resume_from(&partition(0), &targets),
         None,
-        "dead letters have none: the stream's start says"
+        "dead letters have none: they need all that there is"
     );
     offsets
         .0

@@ -22,9 +22,14 @@ fn bed(partitions: u32) -> (Kafka, Cluster) {
 }
 
 fn apply(cluster: &Cluster, kafka: &Kafka) {
+    apply_from(cluster, kafka, "earliest");
+}
+
+fn apply_from(cluster: &Cluster, kafka: &Kafka, start: &str) {
     let brokers = kafka.brokers();
     let text = format!(
         "name = \"small\"\nbrokers = \"{brokers}\"\nflush_interval = \"300ms\"\n\
+         start_from = \"{start}\"\n\
          kafka = {{ \"topic.metadata.refresh.interval.ms\" = \"1000\" }}\n\
          [[topic]]\ntopic = \"{TOPIC}\"\nschema = {{ n = \"bigint\" }}\n"
     );
@@ -117,6 +122,34 @@ fn records_that_kafka_dropped_are_left_out_before_the_first_commit_and_named_aft
     );
     assert!(status["since_unix_millis"].as_i64() > Some(0), "{status}");
     count(&cluster, 6);
+}
+
+#[test]
+fn the_latest_records_are_those_after_the_apply_however_late_they_are_read() {
+    let (kafka, cluster) = bed(2);
+    send(&kafka, 0..50);
+    apply_from(&cluster, &kafka, "latest");
+    assert!(
+        cluster
+            .run(&["stream", "pause", "small"])
+            .unwrap()
+            .status
+            .success()
+    );
+    send(&kafka, 50..90);
+    // Nobody knows of the new partition before it holds records.
+    kafka.grow_topic(TOPIC, 6).unwrap();
+    send(&kafka, 90..150);
+    assert!(
+        cluster
+            .run(&["stream", "resume", "small"])
+            .unwrap()
+            .status
+            .success()
+    );
+    count(&cluster, 100);
+    let lowest = cluster.number(&format!("SELECT min(n) FROM {TOPIC}"));
+    assert_eq!(lowest.unwrap(), 50);
 }
 
 #[test]
