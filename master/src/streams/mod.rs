@@ -1,7 +1,8 @@
 //! Streams on the master: who consumes which partitions, and the commits of what workers offer.
 //!
 //! `coordinator.rs` and `stream.rs` decide, purely; `runner.rs` carries out; `tables.rs` reads and commits through
-//! `lake`; `apply.rs` checks a definition before anything is kept; `service.rs` answers clients.
+//! `lake`; `apply.rs` checks a definition before anything is kept; `service.rs` answers clients; `wire.rs` words what goes
+//! to workers.
 //! Invariant: a stream's definition lives in the catalog, its offsets live in its tables, and the
 //! master keeps neither anywhere else.
 
@@ -15,6 +16,7 @@ mod stream;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,13 +1,12 @@
 //! Carries out what the coordinator decides: owns it, talks to workers, reads and commits tables.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use drumline_proto::v1::{
-    Assign, AssignedPartition, Failure, MasterMessage, OfferAnswer, PositionReport, Probe,
-    ProbeResult, Revoke, StreamDefinition, StreamStatus, WorkerMessage, master_message,
-    worker_message,
+    MasterMessage, OfferAnswer, Probe, ProbeResult, Revoke, StreamDefinition, StreamStatus,
+    WorkerMessage, master_message, worker_message,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -18,8 +17,8 @@ use tracing::{info, warn};
 use super::coordinator::{Action, CommitId, Coordinator, Event};
 use super::status::{self, Statistics};
 use super::stream::Report;
-use super::tables::{StreamTables, TableProgress, targets_of};
-use super::{Layout, Partition, TableOffsets};
+use super::tables::{StreamTables, TableProgress};
+use super::{Layout, TableOffsets, wire};
 use crate::cluster::{WorkerEvent, Workers};
 use crate::facts::{self, Facts};
 
@@ -200,7 +199,10 @@ impl Runner {
             definition: Some(definition),
         };
         self.workers
-            .send(&worker, message(master_message::Message::Probe(probe)))
+            .send(
+                &worker,
+                wire::message(master_message::Message::Probe(probe)),
+            )
             .await;
     }
 
@@ -213,7 +215,7 @@ impl Runner {
                 self.probes.retain(|_, (asked, _)| *asked != worker);
                 self.step(Event::WorkerGone { worker }).await;
             }
-            WorkerEvent::Said { worker, message } => self.said(worker, message).await,
+            WorkerEvent::Said { worker, message } => self.said(worker, *message).await,
         }
     }
 
@@ -223,7 +225,7 @@ impl Runner {
                 self.step(Event::Offered { worker, offer }).await
             }
             Some(worker_message::Message::AssignmentFailed(failed)) => {
-                let reason = failed.failure.map(in_words).unwrap_or_default();
+                let reason = failed.failure.map(wire::in_words).unwrap_or_default();
                 let (stream, epoch) = (failed.stream, failed.epoch);
                 warn!(
                     worker,
@@ -254,7 +256,7 @@ impl Runner {
                     }
                     Some((_, Asker::Coordinator { stream })) => {
                         let result = match result.failure {
-                            Some(failure) => Err(in_words(failure)),
+                            Some(failure) => Err(wire::in_words(failure)),
                             None => Ok(Layout(result.partitions.into_iter().collect())),
                         };
                         self.step(Event::StreamProbed {
@@ -416,7 +418,7 @@ impl Runner {
                 );
                 self.steps.spawn(async move {
                     let result =
-                        assign_message(&tables, &definition, epoch, &partitions, &offsets).await;
+                        wire::assign(&tables, &definition, epoch, &partitions, &offsets).await;
                     Done::Assigned {
                         worker,
                         stream,
@@ -431,7 +433,8 @@ impl Runner {
                 epoch,
             } => {
                 info!(worker, stream, epoch, "revoking epoch");
-                let revoke = message(master_message::Message::Revoke(Revoke { stream, epoch }));
+                let revoke =
+                    wire::message(master_message::Message::Revoke(Revoke { stream, epoch }));
                 self.workers.send(&worker, revoke).await;
             }
             Action::CommitOffer {
@@ -470,75 +473,9 @@ impl Runner {
                     committed: refusal.is_none(),
                     reason: refusal.unwrap_or_default(),
                 };
-                let answer = message(master_message::Message::OfferAnswer(answer));
+                let answer = wire::message(master_message::Message::OfferAnswer(answer));
                 self.workers.send(&commit.worker, answer).await;
             }
         }
-    }
-}
-
-async fn assign_message(
-    tables: &StreamTables,
-    definition: &StreamDefinition,
-    epoch: u64,
-    partitions: &BTreeSet<Partition>,
-    offsets: &TableOffsets,
-) -> Result<MasterMessage, String> {
-    let topics = partitions
-        .iter()
-        .map(|partition| partition.topic.clone())
-        .collect();
-    let targets = tables
-        .write_targets(definition, &topics)
-        .await
-        .map_err(|error| error.to_string())?;
-    let partitions = partitions.iter().map(|partition| {
-        let targets = targets_of(definition, &partition.topic);
-        let held = offsets
-            .of(partition)
-            .into_iter()
-            .filter(|(table, _)| targets.contains(table));
-        AssignedPartition {
-            topic: partition.topic.clone(),
-            partition: partition.partition,
-            table_offsets: held.collect(),
-        }
-    });
-    Ok(message(master_message::Message::Assign(Assign {
-        definition: Some(definition.clone()),
-        epoch,
-        partitions: partitions.collect(),
-        tables: targets,
-    })))
-}
-
-impl From<PositionReport> for Report {
-    fn from(report: PositionReport) -> Self {
-        let ends = report.ends.into_iter().map(|end| {
-            let partition = Partition {
-                topic: end.topic,
-                partition: end.partition,
-            };
-            (partition, end.end)
-        });
-        Self {
-            ends: ends.collect(),
-            partitions: report.partitions.into_iter().collect(),
-            waiting: Some(report.waiting).filter(|reason| !reason.is_empty()),
-        }
-    }
-}
-
-/// A failure with its next step, on one line.
-fn in_words(failure: Failure) -> String {
-    match failure.hint.is_empty() {
-        true => failure.message,
-        false => format!("{}; {}", failure.message, failure.hint),
-    }
-}
-
-fn message(message: master_message::Message) -> MasterMessage {
-    MasterMessage {
-        message: Some(message),
     }
 }
