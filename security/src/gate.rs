@@ -1,0 +1,265 @@
+//! The one layer that every call passes: it looks at path, method and who calls, and lets in or answers itself.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::future::Either;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+use crate::audit::{Audit, Refused};
+use crate::identity::Identity;
+use crate::{Access, Doors, Peer, Refusal};
+
+/// Name of the cookie that signs a page in.
+pub const SESSION_COOKIE: &str = "drumline_session";
+/// Only a page of our own can send it.
+const OWN_PAGE: &str = "x-drumline";
+
+/// Knows secrets.
+pub trait Keys: Send + Sync + 'static {
+    /// Whose bearer token this is.
+    fn bearer(&self, token: &str) -> Result<Identity, Refusal>;
+
+    /// Whose session this is.
+    fn session(&self, _cookie: &str) -> Result<Identity, Refusal> {
+        Err(Refusal::SessionOver)
+    }
+}
+
+/// The layer. Cheap to clone; all clones are one gate.
+#[derive(Clone)]
+pub struct Gate {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    doors: Doors,
+    keys: Option<Arc<dyn Keys>>,
+    audit: Audit,
+}
+
+/// What the gate looks at.
+struct Call<'a> {
+    method: &'a Method,
+    path: &'a str,
+    headers: &'a HeaderMap,
+    peer: Option<&'a Peer>,
+}
+
+impl Gate {
+    /// A gate that asks who comes.
+    pub fn new(doors: Doors, keys: impl Keys) -> Self {
+        Self::with(doors, Some(Arc::new(keys)))
+    }
+
+    /// A gate that lets everybody in as an admin, to what is listed.
+    pub fn open_to_everybody(doors: Doors) -> Self {
+        Self::with(doors, None)
+    }
+
+    fn with(doors: Doors, keys: Option<Arc<dyn Keys>>) -> Self {
+        let audit = Audit::new();
+        Self {
+            inner: Arc::new(Inner { doors, keys, audit }),
+        }
+    }
+
+    /// The table of what there is.
+    pub fn doors(&self) -> &Doors {
+        &self.inner.doors
+    }
+
+    /// Calls turned away since the start.
+    pub fn refused(&self) -> u64 {
+        self.inner.audit.refused()
+    }
+
+    /// Tells of a caller that a service behind the gate turned away itself.
+    pub fn audit(&self, peer: Option<&Peer>, method: &str, path: &str, refusal: &Refusal) {
+        self.inner.audit.refuse(&Refused {
+            who: "nobody",
+            peer,
+            method,
+            path,
+            reason: refusal.reason(),
+        });
+    }
+}
+
+impl Inner {
+    /// Who is let in (`None`: it does not matter who), or why not and as far as known who.
+    fn decide(&self, call: &Call<'_>) -> Result<Option<Identity>, (Refusal, Option<Identity>)> {
+        let not_listed = || Refusal::NotListed {
+            path: call.path.to_owned(),
+        };
+        let access = self.doors.access(call.method, call.path);
+        let Some(keys) = &self.keys else {
+            return match access {
+                Some(_) => Ok(Some(Identity::everybody())),
+                None => Err((not_listed(), None)),
+            };
+        };
+        let needed = match access {
+            Some(Access::Public) => return Ok(None),
+            Some(Access::Needs(role)) => Some(role),
+            None => None,
+        };
+        // What is not there is said only to those who may look around at all.
+        let caller = identify(keys.as_ref(), call).map_err(|refusal| (refusal, None))?;
+        let Some(needed) = needed else {
+            return Err((not_listed(), Some(caller)));
+        };
+        // A worker may bring a token beside its certificate: either may do.
+        let certified = call
+            .peer
+            .and_then(|peer| peer.certificate.as_ref()?.identity());
+        if let Some(identity) = [Some(caller.clone()), certified]
+            .into_iter()
+            .flatten()
+            .find(|identity| identity.role.may(needed))
+        {
+            return Ok(Some(identity));
+        }
+        let refusal = Refusal::WrongRole {
+            who: caller.to_string(),
+            role: caller.role,
+            needed,
+        };
+        Err((refusal, Some(caller)))
+    }
+}
+
+/// A bearer token counts before a session, and that before a certificate; one that is wrong is never passed over.
+fn identify(keys: &dyn Keys, call: &Call<'_>) -> Result<Identity, Refusal> {
+    let mut given = call.headers.get_all(AUTHORIZATION).iter();
+    if let Some(value) = given.next() {
+        let text = value.to_str().map_err(|_| Refusal::Malformed)?;
+        let (scheme, token) = text.split_once(' ').ok_or(Refusal::Malformed)?;
+        if !scheme.eq_ignore_ascii_case("bearer") || given.next().is_some() {
+            return Err(Refusal::Malformed);
+        }
+        return keys.bearer(token.trim());
+    }
+    if let Some(session) = cookie(call.headers, SESSION_COOKIE) {
+        let identity = keys.session(session)?;
+        let only_looks = matches!(*call.method, Method::GET | Method::HEAD);
+        if !only_looks && call.headers.get(OWN_PAGE).is_none_or(|value| value != "1") {
+            return Err(Refusal::CrossSite);
+        }
+        return Ok(identity);
+    }
+    call.peer
+        .and_then(|peer| peer.certificate.as_ref()?.identity())
+        .ok_or(Refusal::NoToken)
+}
+
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find_map(|(key, value)| (key == name).then_some(value))
+}
+
+impl<S> Layer<S> for Gate {
+    type Service = Gated<S>;
+
+    fn layer(&self, inner: S) -> Gated<S> {
+        Gated {
+            gate: self.clone(),
+            inner,
+        }
+    }
+}
+
+/// A service behind the gate.
+#[derive(Clone)]
+pub struct Gated<S> {
+    gate: Gate,
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for Gated<S>
+where
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Either<S::Future, Ready<Result<Response<Body>, Infallible>>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        // Nobody but the gate says who calls.
+        request.extensions_mut().remove::<Identity>();
+        let call = Call {
+            method: request.method(),
+            path: request.uri().path(),
+            headers: request.headers(),
+            peer: request.extensions().get::<Peer>(),
+        };
+        match self.gate.inner.decide(&call) {
+            Ok(identity) => {
+                if let Some(identity) = identity {
+                    request.extensions_mut().insert(identity);
+                }
+                Either::Left(self.inner.call(request))
+            }
+            Err((refusal, who)) => {
+                let who = who.map_or_else(|| "nobody".to_owned(), |who| who.to_string());
+                self.gate.inner.audit.refuse(&Refused {
+                    who: &who,
+                    peer: call.peer,
+                    method: call.method.as_str(),
+                    path: call.path,
+                    reason: refusal.reason(),
+                });
+                Either::Right(ready(Ok(answer(&refusal, call.headers))))
+            }
+        }
+    }
+}
+
+/// What the caller reads: a gRPC status, or JSON.
+fn answer(refusal: &Refusal, headers: &HeaderMap) -> Response<Body> {
+    let is_rpc = headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    if is_rpc {
+        return Status::new(refusal.code(), refusal.to_string()).into_http();
+    }
+    refusal.to_http()
+}
+
+impl Refusal {
+    /// As an HTTP answer: `{"error": {"message", "hint"}}`.
+    pub fn to_http(&self) -> Response<Body> {
+        let json = serde_json::json!({
+            "error": { "message": self.to_string(), "hint": self.hint() }
+        });
+        let mut response = Response::new(Body::new(json.to_string()));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.status() == http::StatusCode::UNAUTHORIZED {
+            headers.insert(
+                WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"drumline\""),
+            );
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests;

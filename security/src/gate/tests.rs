@@ -1,0 +1,213 @@
+use std::sync::Mutex;
+
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::Role;
+use crate::identity::{CertificateIdentity, Via};
+
+/// The token is the role's name.
+struct ByName;
+
+impl Keys for ByName {
+    fn bearer(&self, token: &str) -> Result<Identity, Refusal> {
+        match token.parse() {
+            Ok(role) => Ok(Identity {
+                id: token.to_owned(),
+                name: token.to_owned(),
+                role,
+                via: Via::Token,
+            }),
+            Err(_) => Err(Refusal::Unknown),
+        }
+    }
+
+    fn session(&self, cookie: &str) -> Result<Identity, Refusal> {
+        self.bearer(cookie).map_err(|_| Refusal::SessionOver)
+    }
+}
+
+fn doors() -> Doors {
+    Doors::new()
+        .get("/healthz", Access::Public)
+        .get("/api/v1/jobs", Access::Needs(Role::Read))
+        .post("/api/v1/jobs/{id}/cancel", Role::Submit)
+        .rpc("/p.Cluster/Join", Role::Worker)
+}
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    /// Who the service behind the gate saw.
+    seen: Option<Option<Identity>>,
+}
+
+async fn call(gate: Gate, request: http::request::Builder) -> Answer {
+    let seen = Arc::new(Mutex::new(None));
+    let saw = Arc::clone(&seen);
+    let inner = tower::service_fn(move |request: Request<()>| {
+        *saw.lock().unwrap() = Some(request.extensions().get::<Identity>().cloned());
+        ready(Ok::<_, Infallible>(Response::new(Body::empty())))
+    });
+    let response = gate
+        .layer(inner)
+        .oneshot(request.body(()).unwrap())
+        .await
+        .unwrap();
+    let seen = seen.lock().unwrap().take();
+    Answer {
+        status: response.status().as_u16(),
+        headers: response.headers().clone(),
+        seen,
+    }
+}
+
+fn gate() -> Gate {
+    Gate::new(doors(), ByName)
+}
+
+fn get(path: &str) -> http::request::Builder {
+    Request::get(path)
+}
+
+#[tokio::test]
+async fn a_public_door_asks_nobody() {
+    let answer = call(gate(), get("/healthz").header("authorization", "nonsense")).await;
+    assert_eq!((answer.status, answer.seen), (200, Some(None)));
+}
+
+#[tokio::test]
+async fn who_is_let_in_is_known_inside() {
+    let answer = call(
+        gate(),
+        get("/api/v1/jobs").header("authorization", "Bearer read"),
+    )
+    .await;
+    assert_eq!(answer.seen.unwrap().unwrap().role, Role::Read);
+}
+
+#[tokio::test]
+async fn without_a_token_the_answer_asks_for_one() {
+    let answer = call(gate(), get("/api/v1/jobs")).await;
+    assert_eq!((answer.status, answer.seen), (401, None));
+    assert_eq!(
+        answer.headers["www-authenticate"],
+        "Bearer realm=\"drumline\""
+    );
+    assert_eq!(answer.headers["content-type"], "application/json");
+}
+
+#[tokio::test]
+async fn the_wrong_role_is_refused_and_asks_for_nothing() {
+    let request = Request::post("/api/v1/jobs/7/cancel").header("authorization", "Bearer read");
+    let answer = call(gate(), request).await;
+    assert_eq!((answer.status, answer.seen), (403, None));
+    assert!(!answer.headers.contains_key("www-authenticate"));
+}
+
+#[tokio::test]
+async fn what_is_not_listed_is_refused_and_told_only_to_who_is_known() {
+    let gate = gate();
+    assert_eq!(call(gate.clone(), get("/secret")).await.status, 401);
+    let admin = get("/secret").header("authorization", "Bearer admin");
+    let answer = call(gate.clone(), admin).await;
+    assert_eq!((answer.status, answer.seen), (404, None));
+    assert_eq!(gate.refused(), 2);
+}
+
+#[tokio::test]
+async fn grpc_callers_get_a_status() {
+    let rpc = || Request::post("/p.Cluster/Join").header("content-type", "application/grpc");
+    let answer = call(gate(), rpc()).await;
+    assert_eq!((answer.status, answer.seen), (200, None));
+    assert_eq!(answer.headers["grpc-status"], "16");
+    let answer = call(gate(), rpc().header("authorization", "Bearer admin")).await;
+    assert_eq!(answer.headers["grpc-status"], "7");
+    let answer = call(gate(), rpc().header("authorization", "Bearer worker")).await;
+    assert!(answer.seen.is_some());
+}
+
+#[tokio::test]
+async fn headers_that_are_no_bearer_token_are_refused() {
+    for value in [
+        "Basic cmVhZDpyZWFk",
+        "Bearer",
+        "read",
+        "Bearer  ",
+        "Bearer \u{ff}",
+    ] {
+        let request = get("/api/v1/jobs").header("authorization", value.as_bytes());
+        assert_eq!(call(gate(), request).await.status, 401, "{value}");
+    }
+    let two = get("/api/v1/jobs")
+        .header("authorization", "Bearer nobody")
+        .header("authorization", "Bearer read");
+    assert_eq!(call(gate(), two).await.status, 401);
+    let two = get("/api/v1/jobs")
+        .header("authorization", "Bearer read")
+        .header("authorization", "Bearer admin");
+    assert_eq!(call(gate(), two).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_session_looks_but_changes_only_from_our_own_page() {
+    let cookie = "a=b; drumline_session=submit";
+    let look = get("/api/v1/jobs").header("cookie", cookie);
+    assert_eq!(call(gate(), look).await.status, 200);
+    let change = || Request::post("/api/v1/jobs/7/cancel").header("cookie", cookie);
+    assert_eq!(call(gate(), change()).await.status, 403);
+    assert_eq!(
+        call(gate(), change().header("x-drumline", "1"))
+            .await
+            .status,
+        200
+    );
+    let over = get("/api/v1/jobs").header("cookie", "drumline_session=old");
+    assert_eq!(call(gate(), over).await.status, 401);
+}
+
+fn with_certificate(role: Option<Role>) -> Peer {
+    Peer {
+        address: None,
+        encrypted: true,
+        certificate: Some(CertificateIdentity {
+            name: "w1".to_owned(),
+            role,
+        }),
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_says_who_calls_where_no_token_does() {
+    let join = || Request::post("/p.Cluster/Join");
+    for (role, status) in [
+        (Some(Role::Worker), 200),
+        (Some(Role::Master), 200),
+        (Some(Role::Read), 403),
+        (None, 401),
+    ] {
+        let request = join().extension(with_certificate(role));
+        assert_eq!(call(gate(), request).await.status, status, "{role:?}");
+    }
+    // A wrong token is not made good by a certificate; a right one of another role is.
+    let request = || join().extension(with_certificate(Some(Role::Worker)));
+    let wrong = request().header("authorization", "Bearer nobody");
+    assert_eq!(call(gate(), wrong).await.status, 401);
+    let other = request().header("authorization", "Bearer read");
+    assert_eq!(call(gate(), other).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_gate_open_to_everybody_still_knows_only_what_is_listed() {
+    let gate = Gate::open_to_everybody(doors());
+    let answer = call(gate.clone(), Request::post("/p.Cluster/Join")).await;
+    assert_eq!(answer.seen.unwrap().unwrap().role, Role::Admin);
+    assert_eq!(call(gate, get("/secret")).await.status, 404);
+}
+
+#[tokio::test]
+async fn nobody_brings_an_identity_along() {
+    let forged = Identity::everybody();
+    let answer = call(gate(), get("/healthz").extension(forged)).await;
+    assert_eq!(answer.seen, Some(None));
+}
