@@ -3,4 +3,14 @@
 //! Answers are checked whenever they are measured; a fast wrong answer is a failure.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+use drumline_client::{Client, Options};
+use drumline_testkit::Cluster;
+
 pub mod tpch;
+
+/// A client of a cluster, with its admin's token.
+pub async fn connect(cluster: &Cluster) -> anyhow::Result<Client> {
+    let mut options = Options::default();
+    options.token = Some(cluster.token()?);
+    Ok(Client::connect_with(&cluster.url(), options).await?)
+}

@@ -1,10 +1,13 @@
-//! Where the cluster is: `--master`, then `DRUMLINE_MASTER`, then the config file, then the default.
+//! Where the cluster is: `--master`, then `DRUMLINE_MASTER`, then the config file, then the default. And what
+//! lets us in: `--token-file`, `DRUMLINE_TOKEN`, `DRUMLINE_TOKEN_FILE`, the config file, then what a master of
+//! this user tells.
 //!
 //! The config file is `./drumline.toml`, else `~/.config/drumline/config.toml`; the first that
 //! exists is the only one that is read.
 
 use std::path::{Path, PathBuf};
 
+use drumline_security::local::Given;
 use serde::Deserialize;
 use url::Url;
 
@@ -24,21 +27,43 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Client {
     master: Option<String>,
+    /// Relative to the config file.
+    token_file: Option<PathBuf>,
+    /// Relative to the config file.
+    ca: Option<PathBuf>,
 }
 
-/// `--master`, as every command takes it that talks to a cluster.
+/// A master, and what was said about how to be let in.
+#[derive(Clone, Debug)]
+pub(crate) struct Master {
+    pub(crate) url: Url,
+    pub(crate) given: Given,
+}
+
+/// `--master` and its company, as every command takes it that talks to a cluster.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct MasterArg {
     /// Where the master is [default: config file, else http://127.0.0.1:7077]
     #[arg(long, value_name = "URL", env = "DRUMLINE_MASTER", global = true)]
     master: Option<String>,
+    /// File with the token to be let in with [default: DRUMLINE_TOKEN, else DRUMLINE_TOKEN_FILE, else the
+    /// config file, else found for masters of this user]
+    #[arg(long, value_name = "FILE", global = true)]
+    token_file: Option<PathBuf>,
+    /// Certificate of the authority that an https master's is signed by [default: DRUMLINE_CA, else found for
+    /// masters of this user]
+    #[arg(long, value_name = "FILE", global = true)]
+    ca: Option<PathBuf>,
 }
 
 impl MasterArg {
-    /// The master's URL.
-    pub(crate) fn resolve(&self) -> Result<Url> {
+    /// The master, and what lets us in.
+    pub(crate) fn resolve(&self) -> Result<Master> {
         let files = [Some(PathBuf::from("drumline.toml")), user_config()];
-        resolve(self.master.as_deref(), files.into_iter().flatten())
+        let mut master = resolve(self.master.as_deref(), files.into_iter().flatten())?;
+        master.given.token_file.clone_from(&self.token_file);
+        master.given.ca_file.clone_from(&self.ca);
+        Ok(master)
     }
 }
 
@@ -50,44 +75,50 @@ fn user_config() -> Option<PathBuf> {
     Some(base.join("drumline").join("config.toml"))
 }
 
-fn resolve(given: Option<&str>, files: impl Iterator<Item = PathBuf>) -> Result<Url> {
-    if let Some(text) = given.filter(|text| !text.is_empty()) {
-        return parse_master(text).map_err(|reason| {
+fn resolve(given: Option<&str>, files: impl Iterator<Item = PathBuf>) -> Result<Master> {
+    let file = first_of(files)?;
+    let mut lets_in = Given::default();
+    if let Some((path, client)) = &file {
+        let beside = |named: &PathBuf| path.parent().unwrap_or(Path::new("")).join(named);
+        lets_in.configured_token_file = client.token_file.as_ref().map(beside);
+        lets_in.configured_ca_file = client.ca.as_ref().map(beside);
+    }
+    let configured = file.and_then(|(path, client)| Some((path, client.master?)));
+    let url = match (given.filter(|text| !text.is_empty()), configured) {
+        (Some(text), _) => parse_master(text).map_err(|reason| {
             Failure::usage(format!("--master `{text}`: {reason}")).hint(EXAMPLE)
-        });
-    }
-    for file in files {
-        match std::fs::read_to_string(&file) {
-            Ok(text) => {
-                if let Some(url) = from_file(&file, &text)? {
-                    return Ok(url);
-                }
-                break;
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).or_usage(|| format!("{}", file.display())),
+        })?,
+        (None, Some((path, text))) => parse_master(&text).map_err(|reason| {
+            let path = path.display();
+            Failure::usage(format!("{path}: client.master `{text}`: {reason}")).hint(EXAMPLE)
+        })?,
+        (None, None) => {
+            parse_master(&format!("127.0.0.1:{DEFAULT_PORT}")).map_err(Failure::failed)?
         }
-    }
-    parse_master(&format!("127.0.0.1:{DEFAULT_PORT}")).map_err(Failure::failed)
+    };
+    Ok(Master {
+        url,
+        given: lets_in,
+    })
 }
 
 const EXAMPLE: &str = "a master looks like http://127.0.0.1:7077";
 
-fn from_file(path: &Path, text: &str) -> Result<Option<Url>> {
-    let file: File = toml::from_str(text).map_err(|error| {
-        Failure::usage(format!("{}: {}", path.display(), error.message()))
-            .hint("the command line reads `master = \"http://host:7077\"` under `[client]`")
-    })?;
-    let Some(master) = file.client.master else {
-        return Ok(None);
-    };
-    parse_master(&master).map(Some).map_err(|reason| {
-        Failure::usage(format!(
-            "{}: client.master `{master}`: {reason}",
-            path.display()
-        ))
-        .hint(EXAMPLE)
-    })
+/// The first config file that exists.
+fn first_of(files: impl Iterator<Item = PathBuf>) -> Result<Option<(PathBuf, Client)>> {
+    for path in files {
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).or_usage(|| format!("{}", path.display())),
+        };
+        let file: File = toml::from_str(&text).map_err(|error| {
+            Failure::usage(format!("{}: {}", path.display(), error.message()))
+                .hint("the command line reads `master`, `token_file` and `ca` under `[client]`")
+        })?;
+        return Ok(Some((path, file.client)));
+    }
+    Ok(None)
 }
 
 /// Reads `http://host:port`, `https://…` or a bare `host:port`.
@@ -135,7 +166,7 @@ mod tests {
             std::fs::write(&path, text).unwrap();
         }
         resolve(given, [path].into_iter())
-            .map(|url| url.to_string())
+            .map(|master| master.url.to_string())
             .map_err(|failure| {
                 failure
                     .message
@@ -173,6 +204,20 @@ mod tests {
             resolved(Some("https://m.example:443"), None).unwrap(),
             "https://m.example/"
         );
+    }
+
+    #[test]
+    fn the_file_names_token_and_authority_beside_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("drumline.toml");
+        std::fs::write(
+            &path,
+            "[client]\ntoken_file = \"t\"\nca = \"/etc/ca.pem\"\n",
+        )
+        .unwrap();
+        let given = resolve(None, [path].into_iter()).unwrap().given;
+        assert_eq!(given.configured_token_file, Some(dir.path().join("t")));
+        assert_eq!(given.configured_ca_file, Some("/etc/ca.pem".into()));
     }
 
     #[test]

@@ -1,15 +1,28 @@
 //! Reaching a cluster: the SDK's client, with its errors as exit codes.
 
-use drumline_client::{Client, Error, Kind};
-use url::Url;
+use drumline_client::{Client, Error, Kind, Options};
+use drumline_security::local;
 
-use crate::config::shown;
+use crate::config::{Master, shown};
 use crate::failure::{Code, Failure, Result};
 
-/// Connects to the master at `url`.
-pub(crate) async fn connect(url: &Url) -> Result<Client> {
-    let url = shown(url);
-    Client::connect(url).await.map_err(|error| match error {
+/// Connects to a master, with the token that is found for it.
+pub(crate) async fn connect(master: &Master) -> Result<Client> {
+    let url = shown(&master.url);
+    let found = local::find(
+        master.url.host_str().unwrap_or_default(),
+        master.url.port_or_known_default().unwrap_or_default(),
+        local::Wanted::Users,
+        &master.given,
+        &|name| std::env::var(name).ok(),
+    )
+    .map_err(|error| Failure::usage(error.to_string()).hint(error.hint().unwrap_or_default()))?;
+    let mut options = Options::default();
+    options.token = found.token.map(|token| token.text().to_owned());
+    options.ca = found.ca;
+    options.find = false;
+    let connected = Client::connect_with(url, options).await;
+    connected.map_err(|error| match error {
         // Whatever it was, it happened while asking who is there.
         Error::Failure(reason) => Failure::unreachable(format!(
             "cannot reach a master at {url}: what answers there is none: {reason}"
@@ -26,7 +39,10 @@ impl From<Error> for Failure {
         }
         let code = match &error {
             Error::Unreachable { .. } => Code::Unreachable,
-            Error::Address { .. } | Error::StreamFile { .. } => Code::Usage,
+            Error::Address { .. }
+            | Error::StreamFile { .. }
+            | Error::NoAuthority { .. }
+            | Error::Credentials { .. } => Code::Usage,
             // Refused before anything was kept: the file is wrong, or what it names does not answer.
             Error::StreamRefused { failure, .. } => match failure.kind {
                 Kind::User => Code::Usage,

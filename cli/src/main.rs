@@ -60,6 +60,10 @@ enum Command {
     Submit(commands::submit::Arguments),
     /// Read Kafka topics into tables, continuously: define, look at, pause, resume, delete
     Stream(commands::stream::Arguments),
+    /// Make certificates: a small authority, one for masters and one for workers
+    Init(commands::init::Arguments),
+    /// Who may come in: make, list and revoke tokens
+    Token(commands::token::Arguments),
     /// Send recorded listening events (Eventsim logs) to Kafka or to files, in event-time order
     Replay(commands::replay::Arguments),
     /// Make up listening events and send them to Kafka or to files; the same seed gives the same
@@ -71,6 +75,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    drumline_security::install_crypto();
     let arguments = Arguments::parse();
     match run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -93,6 +98,8 @@ fn run(command: Command) -> Result {
             Command::Sql(arguments) => commands::sql::run(arguments).await,
             Command::Submit(arguments) => commands::submit::run(arguments).await,
             Command::Stream(arguments) => commands::stream::run(arguments).await,
+            Command::Init(arguments) => commands::init::run(arguments),
+            Command::Token(arguments) => commands::token::run(arguments).await,
             Command::Replay(arguments) => commands::replay::run(arguments).await,
             Command::Generate(arguments) => commands::generate::run(arguments).await,
             Command::Master(arguments) => commands::master::run(arguments).await,

@@ -4,19 +4,26 @@ use std::time::Duration;
 
 use arrow_flight::flight_service_client::FlightServiceClient;
 use drumline_proto::v1;
+use drumline_security::{Connector, Trust, endpoint, local};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
-use crate::{Error, Result, Streams};
+use crate::{Error, Result, Streams, Tokens};
 
 /// How to connect.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Options {
-    /// Sent with every call as `authorization: Bearer …`.
+    /// Sent with every call as `authorization: Bearer …`. None: looked for, as [`Options::find`] says.
     pub token: Option<String>,
+    /// Certificate of the authority that the master's is signed by, in PEM; needed for `https://`. None: looked
+    /// for.
+    pub ca: Option<Vec<u8>>,
+    /// Whether to look for what is not given: in `DRUMLINE_TOKEN`, `DRUMLINE_TOKEN_FILE` and `DRUMLINE_CA`, then
+    /// with masters that this user runs on this machine.
+    pub find: bool,
     /// How long to wait for the master to answer at all.
     pub connect_timeout: Duration,
 }
@@ -25,8 +32,30 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             token: None,
+            ca: None,
+            find: true,
             connect_timeout: Duration::from_secs(5),
         }
+    }
+}
+
+impl Options {
+    /// Token and authority: what is given, else what is found.
+    fn credentials(&self, url: &url::Url) -> Result<(Option<String>, Option<Vec<u8>>)> {
+        let (mut token, mut ca) = (self.token.clone(), self.ca.clone());
+        if self.find && (token.is_none() || ca.is_none()) {
+            let found = local::find(
+                url.host_str().unwrap_or_default(),
+                url.port_or_known_default().unwrap_or_default(),
+                local::Wanted::Users,
+                &local::Given::default(),
+                &|name| std::env::var(name).ok(),
+            )
+            .map_err(Error::credentials)?;
+            token = token.or(found.token.map(|token| token.text().to_owned()));
+            ca = ca.or(found.ca);
+        }
+        Ok((token, ca))
     }
 }
 
@@ -44,7 +73,7 @@ pub(crate) type Transport = InterceptedService<Channel, Token>;
 const MAX_MESSAGE: usize = 256 << 20;
 
 impl Client {
-    /// Connects to `http://HOST:PORT` and checks that a master of this release answers.
+    /// Connects to `http://HOST:PORT` or `https://HOST:PORT` with the token that is found, and checks that a master of this release answers.
     ///
     /// # Errors
     /// [`Error::Address`] for what is no address, [`Error::Unreachable`] when nobody answers.
@@ -64,26 +93,28 @@ impl Client {
             format!("http://{url}")
         };
         let parsed = url::Url::parse(&full).map_err(|error| address(error.to_string()))?;
-        match parsed.scheme() {
-            "http" => {}
-            "https" => return Err(address("TLS is not there yet".into())),
-            other => {
-                return Err(address(format!(
-                    "{other} is not a scheme that a master speaks"
-                )));
-            }
+        if !matches!(parsed.scheme(), "http" | "https") {
+            return Err(address(format!(
+                "{} is not a scheme that a master speaks",
+                parsed.scheme()
+            )));
         }
-        let endpoint = Endpoint::from_shared(full.clone())
+        let (token, ca) = options.credentials(&parsed)?;
+        let trust = match (parsed.scheme(), ca) {
+            ("http", _) => Trust::Plain,
+            (_, Some(ca)) => Trust::authority(&ca).map_err(|error| address(error.to_string()))?,
+            (_, None) => return Err(Error::NoAuthority { url: full }),
+        };
+        let endpoint = endpoint(&full)
             .map_err(|error| address(error.to_string()))?
             .connect_timeout(options.connect_timeout)
-            .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(20))
             .initial_connection_window_size(16 << 20)
             .initial_stream_window_size(8 << 20);
-        let token = Token::new(options.token.as_deref()).map_err(address)?;
+        let token = Token::new(token.as_deref()).map_err(address)?;
         let channel = endpoint
-            .connect()
+            .connect_with_connector(Connector::new(trust))
             .await
             .map_err(|error| Error::unreachable(&full, &error))?;
         let client = Client {
@@ -133,6 +164,15 @@ impl Client {
     /// Standing consumers.
     pub fn streams(&self) -> Streams {
         Streams::new(self.clone())
+    }
+
+    /// Who may come in; for admins.
+    pub fn tokens(&self) -> Tokens {
+        Tokens::new(self.clone())
+    }
+
+    pub(crate) fn access(&self) -> v1::access_client::AccessClient<Transport> {
+        v1::access_client::AccessClient::new(self.transport.clone())
     }
 
     pub(crate) fn applications(&self) -> v1::applications_client::ApplicationsClient<Transport> {

@@ -87,6 +87,30 @@ pub enum Error {
         /// What the network said.
         reason: String,
     },
+    /// The master does not let this caller do that.
+    #[error("{url} refuses: {reason}")]
+    Refused {
+        /// The master.
+        url: String,
+        /// What it said.
+        reason: String,
+        /// Whether it knows who called; else the token is missing or no good.
+        known: bool,
+    },
+    /// An encrypted master, and nothing to know it by.
+    #[error("{url} is encrypted, and the authority that signed its certificate is not known")]
+    NoAuthority {
+        /// The master.
+        url: String,
+    },
+    /// A token or certificate that was named cannot be used.
+    #[error("{reason}")]
+    Credentials {
+        /// Which one, and why.
+        reason: String,
+        /// The next step, where there is one to name.
+        hint: Option<String>,
+    },
     /// The cluster said no, or failed at it.
     #[error("{0}")]
     Failure(Box<Failure>),
@@ -147,6 +171,9 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Error::Address { .. }
+            | Error::Refused { .. }
+            | Error::NoAuthority { .. }
+            | Error::Credentials { .. }
             | Error::Cancelled { .. }
             | Error::NoSuchTable { .. }
             | Error::Plan { .. }
@@ -161,6 +188,18 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Address { .. } => Some("write it as http://HOST:PORT".into()),
+            Error::Refused { known: false, .. } => Some(
+                "name your token with DRUMLINE_TOKEN_FILE or DRUMLINE_TOKEN; whoever runs the master finds the \
+                 first one in its state folder, and makes more with `drumline token create`"
+                    .into(),
+            ),
+            Error::Refused { known: true, .. } => {
+                Some("an admin makes a token with more rights: `drumline token create`".into())
+            }
+            Error::NoAuthority { .. } => Some(
+                "give the ca.pem that `drumline init` made with --ca or DRUMLINE_CA".into(),
+            ),
+            Error::Credentials { hint, .. } => hint.clone(),
             Error::Unreachable { .. } => Some(
                 "start one with `drumline up`, or name yours with --master or DRUMLINE_MASTER"
                     .into(),
@@ -197,6 +236,13 @@ impl Error {
             return Error::Failure(Box::new(failure.into()));
         }
         use tonic::Code;
+        if let Code::Unauthenticated | Code::PermissionDenied = status.code() {
+            return Error::Refused {
+                url: url.to_owned(),
+                reason: status.message().to_owned(),
+                known: status.code() == Code::PermissionDenied,
+            };
+        }
         // Nobody sent it: the connection broke under the call.
         let is_broken = std::error::Error::source(status).is_some()
             && matches!(
@@ -237,6 +283,13 @@ impl Error {
             ordinal: 0,
             position: None,
         }))
+    }
+
+    pub(crate) fn credentials(error: drumline_security::Error) -> Error {
+        Error::Credentials {
+            hint: error.hint(),
+            reason: error.to_string(),
+        }
     }
 
     /// A connection that was not made.

@@ -24,6 +24,7 @@ mod rows;
 mod run;
 pub mod stream_file;
 mod streams;
+mod tokens;
 
 pub use application::{Application, Contact, Events, Submission};
 pub use connection::{Client, Options};
@@ -32,3 +33,4 @@ pub use error::{Error, Failure, Kind, Position, Result};
 pub use rows::Rows;
 pub use run::{Outcome, Run};
 pub use streams::{Applied, Streams};
+pub use tokens::{NewToken, Tokens};

@@ -39,7 +39,7 @@ pub use engine::{Engine, Query};
 pub use error::{Error, Result};
 pub use job::Job;
 pub use lake_write::staged_files;
-pub use options::{ClientTls, Keepalive, Options, WorkerTarget};
+pub use options::{Keepalive, Options, WorkerTarget};
 pub use planner::{
     CreateTable, Definition, Planned, Resolved, SYSTEM_SCHEMA, TableRef, Tables, Write, WriteMode,
 };

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use drumline_lake::Stores;
+use drumline_security::{Certificates, Passes};
 use url::Url;
 
 /// Options of an [`crate::Engine`] and of a [`crate::server::TaskHost`].
@@ -15,44 +16,26 @@ pub struct Options {
     pub memory_limit: Option<u64>,
     /// Folder for spilled rows; made if it is missing.
     pub work_dir: PathBuf,
-    /// How this process connects to workers; none: plain text.
-    pub tls: Option<ClientTls>,
-    /// Bearer token that this process sends, and asks of its callers; none: no authentication.
-    pub token: Option<String>,
+    /// Mutual TLS with workers and master; none: unencrypted.
+    pub certificates: Option<Certificates>,
+    /// Sign tickets for rows, and say who calls where there are no certificates. None: nobody is asked, for
+    /// tests.
+    pub passes: Option<Passes>,
     /// When a silent worker counts as lost.
     pub keepalive: Keepalive,
 }
 
 impl Options {
-    /// Options without limits, TLS or token.
+    /// Options without limits and without protection.
     pub fn new(stores: Stores, work_dir: impl Into<PathBuf>) -> Self {
         Self {
             stores,
             memory_limit: None,
             work_dir: work_dir.into(),
-            tls: None,
-            token: None,
+            certificates: None,
+            passes: None,
             keepalive: Keepalive::default(),
         }
-    }
-}
-
-/// The client's side of TLS, in PEM.
-#[derive(Clone)]
-pub struct ClientTls {
-    /// Certificate authorities to trust.
-    pub ca: Vec<u8>,
-    /// Name in the workers' certificates; none: the host of their URL.
-    pub domain: Option<String>,
-    /// Own certificate and key, for workers that ask for one.
-    pub identity: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-impl std::fmt::Debug for ClientTls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClientTls")
-            .field("domain", &self.domain)
-            .finish_non_exhaustive()
     }
 }
 

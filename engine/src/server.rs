@@ -5,19 +5,20 @@ use std::sync::Arc;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use drumline_proto::v1::tasks_server::TasksServer;
+use drumline_security::{ClientCertificates, Doors, Gate, NoTokens, incoming};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::transport::Server;
 
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion_distributed::Worker;
 
 use crate::session::WorkerSessions;
 use crate::tasks::Tasks;
-use crate::transport::auth::Require;
+use crate::transport::auth::{SameBuild, doors};
 use crate::transport::network::{Network, NetworkThread};
 use crate::transport::server::Services;
 use crate::{Error, Options, Result};
@@ -34,15 +35,13 @@ pub struct TaskHost {
     runtime: Arc<RuntimeEnv>,
 }
 
-/// The server's side of TLS, in PEM.
-#[derive(Clone)]
-pub struct ServerTls {
-    /// Certificate chain.
-    pub certificate: Vec<u8>,
-    /// Private key.
-    pub key: Vec<u8>,
-    /// Authorities whose clients are let in; none: any client.
-    pub client_ca: Option<Vec<u8>>,
+/// What a worker's port serves beside tasks and rows, and who may see it.
+#[derive(Default)]
+pub struct Pages {
+    /// The routes.
+    pub routes: Routes,
+    /// A door for each of them.
+    pub doors: Doors,
 }
 
 impl TaskHost {
@@ -61,7 +60,7 @@ impl TaskHost {
             .with_runtime_env(Arc::clone(&runtime))
             .with_version(drumline_proto::BUILD);
         Ok(Self {
-            services: Services::new(worker, compute, tasks.clone()),
+            services: Services::new(worker, compute, tasks.clone(), options.passes.clone()),
             tasks,
             options: Arc::new(options),
             runtime,
@@ -78,42 +77,54 @@ impl TaskHost {
         self.tasks.running()
     }
 
-    /// Serves task control and rows until `shutdown`; then every connection ends, and with it the tasks
+    /// Certificates say who calls, else passes do.
+    fn gate(&self, doors: Doors) -> Gate {
+        match (&self.options.certificates, &self.options.passes) {
+            (Some(_), _) => Gate::new(doors, NoTokens),
+            (None, Some(passes)) => Gate::new(doors, passes.clone()),
+            (None, None) => Gate::open_to_everybody(doors),
+        }
+    }
+
+    /// Serves task control, rows and `pages` until `shutdown`; then every connection ends, and with it the tasks
     /// that still run.
     pub async fn serve(
         &self,
         listener: TcpListener,
-        tls: Option<ServerTls>,
+        pages: Option<Pages>,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<()> {
         let failed = |what: &str, error: &dyn std::fmt::Display| {
             Error::bug(format!("cannot {what}: {error}"))
         };
-        let require = Require::new(self.options.token.as_deref())?;
         let keepalive = self.options.keepalive;
+        let Pages {
+            routes,
+            doors: more,
+        } = pages.unwrap_or_default();
         let mut server = Server::builder()
+            // Pages are for whoever scrapes and probes.
+            .accept_http1(true)
             .http2_keepalive_interval(Some(keepalive.interval))
             .http2_keepalive_timeout(Some(keepalive.timeout))
             .max_concurrent_streams(Some(STREAM_LIMIT))
-            .tcp_nodelay(true);
-        if let Some(tls) = tls {
-            server = server
-                .tls_config(server_tls(tls))
-                .map_err(|error| failed("use the certificate", &error))?;
-        }
+            .layer(self.gate(doors().and(more)));
         let tasks = TasksServer::new(self.services.clone()).max_decoding_message_size(usize::MAX);
         let rows =
             FlightServiceServer::new(self.services.clone()).max_encoding_message_size(usize::MAX);
-        let router = server
-            .add_service(InterceptedService::new(tasks, require.clone()))
-            .add_service(InterceptedService::new(rows, require));
+        let routes = routes
+            .add_service(InterceptedService::new(tasks, SameBuild))
+            .add_service(InterceptedService::new(rows, SameBuild));
+        let router = server.add_routes(routes);
+        let certificates = self.options.certificates.clone();
         // A thread of this call's own: when it is dropped, no connection outlives it.
         let thread = NetworkThread::start("drumline-serve")?;
         let listener = listener
             .into_std()
             .map_err(|error| failed("hand over the listener", &error))?;
         let serving = thread.handle()?.spawn(async move {
-            let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
+            let listener = TcpListener::from_std(listener)?;
+            let incoming = incoming(listener, certificates, ClientCertificates::Required);
             router
                 .serve_with_incoming(incoming)
                 .await
@@ -127,13 +138,5 @@ impl TaskHost {
                 Err(error) => Err(failed("serve tasks", &error)),
             },
         }
-    }
-}
-
-fn server_tls(tls: ServerTls) -> ServerTlsConfig {
-    let config = ServerTlsConfig::new().identity(Identity::from_pem(tls.certificate, tls.key));
-    match tls.client_ca {
-        Some(ca) => config.client_ca_root(Certificate::from_pem(ca)),
-        None => config,
     }
 }

@@ -72,6 +72,9 @@ pub enum Error {
     /// The engine answered with an error.
     #[error(transparent)]
     Engine(#[from] drumline_engine::Error),
+    /// Tokens, keys or certificates cannot be used.
+    #[error(transparent)]
+    Security(#[from] drumline_security::Error),
     /// No application of this id, or none any more.
     #[error("application '{id}' is not known")]
     UnknownApplication {
@@ -147,6 +150,11 @@ impl Error {
             | Self::Runtime { .. } => ErrorKind::Retryable,
             Self::Lake(error) => error.kind(),
             Self::Engine(error) => error.kind(),
+            Self::Security(error) => match error.kind() {
+                drumline_security::Kind::User => ErrorKind::User,
+                drumline_security::Kind::Retryable => ErrorKind::Retryable,
+                drumline_security::Kind::Bug => ErrorKind::Bug,
+            },
         }
     }
 
@@ -174,6 +182,7 @@ impl Error {
             Self::StreamDefinition { .. } => "apply the stream again with this version",
             Self::Lake(error) => return error.hint(),
             Self::Engine(error) => return error.hint(),
+            Self::Security(error) => return error.hint(),
             Self::Stopping | Self::Runtime { .. } | Self::Bug { .. } => return None,
         };
         Some(hint.to_owned())
@@ -205,7 +214,8 @@ impl From<&Error> for Failure {
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = match &error {
-            Error::UnknownApplication { .. } => Code::NotFound,
+            Error::UnknownApplication { .. }
+            | Error::Security(drumline_security::Error::UnknownToken { .. }) => Code::NotFound,
             Error::TooManyApplications { .. } => Code::ResourceExhausted,
             _ => code(error.kind()),
         };

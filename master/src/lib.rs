@@ -5,7 +5,7 @@
 //! `catalog/` binds its names to snapshots; `admission.rs` gives it cores and `routing.rs` a worker for
 //! each task (both pure); `drumline-engine` runs it; `drumline-lake` commits what it wrote.
 //! `facts/` records what happens and is what everything shown is read from.
-//! `cluster/` knows which workers there are; `streams/` assigns topic partitions to them.
+//! `doors/` decides who comes in; `cluster/` knows which workers there are; `streams/` assigns topic partitions to them.
 //!
 //! Must never: store rows (they pass through to a client at most), decide anything inside of a service,
 //! or see the worker's crate.
@@ -18,6 +18,7 @@ mod admitter;
 mod applications;
 mod catalog;
 mod cluster;
+mod doors;
 mod error;
 // Not all that is recorded is shown yet.
 #[allow(dead_code)]
@@ -33,5 +34,5 @@ mod streams;
 mod system;
 
 pub use error::{Error, Result};
-pub use options::Options;
+pub use options::{Authentication, Options};
 pub use server::{Handle, start};

@@ -6,6 +6,15 @@ use std::time::Duration;
 
 use drumline_lake::Stores;
 
+/// Whether callers are asked who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authentication {
+    /// Everyone needs a token, or a member's certificate.
+    Tokens,
+    /// Nobody is asked; everybody may do everything.
+    Nobody,
+}
+
 /// A master's options. [`Options::new`] fills in what rarely changes.
 #[derive(Clone)]
 pub struct Options {
@@ -15,8 +24,14 @@ pub struct Options {
     pub lake: String,
     /// How object stores are reached.
     pub stores: Stores,
-    /// The master's own folder: its lock, and what it remembers of runs.
+    /// The master's own folder: its lock, its tokens, and what it remembers of runs.
     pub state_dir: PathBuf,
+    /// Who is let in.
+    pub authentication: Authentication,
+    /// Folder with the master's certificate, made by `drumline init`; none: connections are not encrypted.
+    pub tls: Option<PathBuf>,
+    /// Where this user's other processes look for the tokens of local masters; none: they are not told.
+    pub announce_in: Option<PathBuf>,
     /// Where queries that run in place spill. Removed with all in it at start and stop.
     pub work_dir: PathBuf,
     /// Bytes that queries running in place may hold; `None`: no limit.
@@ -32,7 +47,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// Options with defaults: stores from the environment, spill beside the state, 4 jobs at a time.
+    /// Options with defaults: tokens and no TLS, stores from the environment, spill beside the state, 4 jobs at a
+    /// time.
     pub fn new(listen: SocketAddr, lake: impl Into<String>, state_dir: impl Into<PathBuf>) -> Self {
         let state_dir = state_dir.into();
         Self {
@@ -41,6 +57,9 @@ impl Options {
             stores: Stores::from_env(),
             work_dir: state_dir.join("spill"),
             state_dir,
+            authentication: Authentication::Tokens,
+            tls: None,
+            announce_in: None,
             memory_limit: None,
             concurrent_jobs: 4,
             kept_applications: 1000,

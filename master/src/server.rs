@@ -11,13 +11,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use drumline_engine::Engine;
 use drumline_lake::{Catalog, Lake};
+use drumline_proto::v1::access_server::AccessServer;
 use drumline_proto::v1::applications_server::ApplicationsServer;
 use drumline_proto::v1::cluster_server::ClusterServer;
 use drumline_proto::v1::streams_server::StreamsServer;
+use drumline_security::local::Announcement;
+use drumline_security::{Access, ClientCertificates, Door, Doors, Gate, Incoming, Role, incoming};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::service::Routes;
@@ -26,6 +28,7 @@ use crate::admitter::Admitter;
 use crate::applications::{self, Applications, ApplicationsService, ResultsService, Services};
 use crate::catalog::Names;
 use crate::cluster::ClusterService;
+use crate::doors::{self, AccessService, Keeper};
 use crate::facts::{self, Facts};
 use crate::lock::StateLock;
 use crate::metrics::Metrics;
@@ -35,6 +38,9 @@ use crate::{Error, Options, Result, cluster, journal, streams};
 
 /// How long calls and background work may take to end once the master stops.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often it is written down when tokens were last used.
+const WRITE_LAST_USED: Duration = Duration::from_secs(60);
 
 /// The largest message of a request: a client's plan, or a worker's offer with many files.
 const MAX_MESSAGE: usize = 64 << 20;
@@ -53,6 +59,9 @@ pub struct Handle {
     /// Where it listens.
     pub address: SocketAddr,
     facts: Facts,
+    gate: Gate,
+    keeper: Keeper,
+    announcement: Option<Announcement>,
     applications: Applications,
     shutdown: CancellationToken,
     serving: JoinHandle<()>,
@@ -65,6 +74,7 @@ pub struct Handle {
 /// Starts a master: answers when it listens and its lake can be used.
 pub async fn start(options: Options) -> Result<Handle> {
     let lock = StateLock::acquire(&options.state_dir)?;
+    let keeper = Keeper::open(&options)?;
     // What a killed master spilled is of no use to anybody.
     discard(&options.work_dir);
     let listen = |source| Error::Listen {
@@ -73,6 +83,8 @@ pub async fn start(options: Options) -> Result<Handle> {
     };
     let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
+    // Before anybody who saw the port open can ask for it.
+    let announcement = keeper.announce(&options, address);
     let limits = journal::Limits {
         age: options.history_age,
         bytes: options.history_size,
@@ -113,7 +125,12 @@ pub async fn start(options: Options) -> Result<Handle> {
     );
     stream_service.start_all().await?;
     let cluster_id = uuid::Uuid::now_v7().to_string();
-    let cluster_service = ClusterService::new(workers.clone(), cluster_id, lake.root().to_string());
+    let cluster_service = ClusterService::new(
+        workers.clone(),
+        cluster_id,
+        lake.root().to_string(),
+        keeper.passes.clone(),
+    );
 
     let jobs = jobs_runtime()?;
     let admitter = Admitter::new(options.concurrent_jobs);
@@ -121,12 +138,13 @@ pub async fn start(options: Options) -> Result<Handle> {
     let metrics = Metrics::new(facts.clone(), running_streams);
     let services = Services {
         facts: facts.clone(),
-        engine: engine(&options)?,
+        engine: engine(&options, &keeper)?,
         names: Names::new(catalog, facts.clone()),
         workers: workers.subscribe(),
         admitter,
         placements: Placements::default(),
         jobs: jobs.handle().clone(),
+        tickets: keeper.seal.clone(),
         limits: Default::default(),
     };
     let applications = Applications::new(services, options.kept_applications);
@@ -141,12 +159,27 @@ pub async fn start(options: Options) -> Result<Handle> {
         ResultsService::new(applications.clone())
     ))
     .add_service(limited!(StreamsServer, stream_service))
-    .add_service(limited!(ClusterServer, cluster_service));
-    let serving = tokio::spawn(serve(listener, one_port(rpc, metrics), shutdown.clone()));
+    .add_service(limited!(ClusterServer, cluster_service))
+    .add_service(limited!(
+        AccessServer,
+        AccessService::new(keeper.tokens.clone())
+    ));
+    let (routes, doors) = one_port(rpc, metrics, &keeper);
+    background.spawn(watch_keys(keeper.clone(), shutdown.clone()));
+    let connections = incoming(
+        listener,
+        keeper.certificates.clone(),
+        ClientCertificates::Optional,
+    );
+    let gate = keeper.gate(doors);
+    let serving = tokio::spawn(serve(connections, gate.clone(), routes, shutdown.clone()));
     tracing::info!(%address, lake = %lake.root(), "master listens");
     Ok(Handle {
         address,
         facts,
+        gate,
+        keeper,
+        announcement,
         applications,
         shutdown,
         serving,
@@ -158,8 +191,23 @@ pub async fn start(options: Options) -> Result<Handle> {
 }
 
 impl Handle {
+    /// Every way in, and what it asks for.
+    pub fn doors(&self) -> &[Door] {
+        self.gate.doors().all()
+    }
+
+    /// Where clients connect.
+    pub fn url(&self) -> String {
+        let scheme = match self.keeper.certificates {
+            Some(_) => "https",
+            None => "http",
+        };
+        format!("{scheme}://{}", self.address)
+    }
+
     /// Cancels what runs, ends all calls, gives the port and the state folder back.
     pub async fn stop(mut self) {
+        drop(self.announcement.take());
         let _ = tokio::time::timeout(STOP_WITHIN, self.applications.stop()).await;
         self.shutdown.cancel();
         let all_ended = async {
@@ -174,6 +222,7 @@ impl Handle {
         }
         self.jobs.shutdown_background();
         self.facts.close().await;
+        self.keeper.write_last_used();
         discard(&self.work_dir);
     }
 }
@@ -188,9 +237,11 @@ fn discard(work_dir: &Path) {
     }
 }
 
-fn engine(options: &Options) -> Result<Engine> {
+fn engine(options: &Options, keeper: &Keeper) -> Result<Engine> {
     Ok(Engine::new(drumline_engine::Options {
         memory_limit: options.memory_limit,
+        certificates: keeper.certificates.clone(),
+        passes: Some(keeper.passes.clone()),
         ..drumline_engine::Options::new(options.stores.clone(), &options.work_dir)
     })?)
 }
@@ -217,15 +268,40 @@ async fn watch_workers(
     }
 }
 
-/// gRPC and pages together. Tonic's own fallback would answer a browser, and axum's a gRPC client:
+/// Notices changed certificates, and writes down when tokens were used.
+async fn watch_keys(keeper: Keeper, shutdown: CancellationToken) {
+    let certificates = async {
+        match keeper.certificates.clone() {
+            Some(certificates) => certificates.watch(shutdown.clone()).await,
+            None => shutdown.cancelled().await,
+        }
+    };
+    let last_used = async {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(WRITE_LAST_USED) => {}
+            }
+            let keeper = keeper.clone();
+            let _ = tokio::task::spawn_blocking(move || keeper.write_last_used()).await;
+        }
+    };
+    tokio::join!(certificates, last_used);
+}
+
+/// gRPC and pages together, and the table of doors: a route that has none cannot be reached. Tonic's own fallback would answer a browser, and axum's a gRPC client:
 /// there is one, which looks at who asks.
-fn one_port(rpc: Routes, metrics: Metrics) -> Routes {
+fn one_port(rpc: Routes, metrics: Metrics, keeper: &Keeper) -> (Routes, Doors) {
     let pages = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(|| async move { metrics.scrape().await }))
-        .route("/", get(root));
+        .route("/", get(root))
+        .merge(keeper.session_routes());
+    let doors = doors::rpc()
+        .and(doors::public())
+        .get("/metrics", Access::Needs(Role::Read));
     let rpc = rpc.prepare().into_axum_router().reset_fallback();
-    Routes::from(rpc.merge(pages).fallback(unknown))
+    (Routes::from(rpc.merge(pages).fallback(unknown)), doors)
 }
 
 async fn root() -> impl IntoResponse {
@@ -245,18 +321,18 @@ async fn unknown(request: Request) -> Response {
     }
 }
 
-async fn serve(listener: TcpListener, routes: Routes, shutdown: CancellationToken) {
+async fn serve(connections: Incoming, gate: Gate, routes: Routes, shutdown: CancellationToken) {
     let served = tonic::transport::Server::builder()
         // `/` and `/healthz` are for browsers and probes.
         .accept_http1(true)
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         // Results are large, and several flow over one connection.
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(16 << 20)
+        .layer(gate)
         .add_routes(routes)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned())
+        .serve_with_incoming_shutdown(connections, shutdown.cancelled_owned())
         .await;
     if let Err(error) = served {
         tracing::error!(%error, "the master's port is not served any more");

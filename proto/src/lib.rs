@@ -1,4 +1,4 @@
-//! The wire contracts: applications, streams, cluster and tasks (`drumline/v1/*.proto`).
+//! The wire contracts: applications, streams, cluster, access and tasks (`drumline/v1/*.proto`).
 //!
 //! Compiled by protox, so no `protoc` has to be installed. This crate sees neither DataFusion nor
 //! Kafka: plans, schemas and files travel as bytes whose owner is named beside each field.
@@ -8,6 +8,9 @@
 pub mod v1 {
     tonic::include_proto!("drumline.v1");
 }
+
+/// The path of every method of every service in the contracts.
+pub const METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 
 /// The build that both ends of a cluster connection must share.
 pub const BUILD: &str = env!("CARGO_PKG_VERSION");

@@ -266,7 +266,13 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| Error::read(path, error))
+    std::fs::read(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::Certificate {
+            path: path.to_path_buf(),
+            reason: "is not there".to_owned(),
+        },
+        _ => Error::read(path, error),
+    })
 }
 
 fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {

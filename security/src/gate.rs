@@ -32,6 +32,16 @@ pub trait Keys: Send + Sync + 'static {
     }
 }
 
+/// For processes that know their callers by certificates alone.
+#[derive(Debug, Clone, Copy)]
+pub struct NoTokens;
+
+impl Keys for NoTokens {
+    fn bearer(&self, _: &str) -> Result<Identity, Refusal> {
+        Err(Refusal::Unknown)
+    }
+}
+
 /// The layer. Cheap to clone; all clones are one gate.
 #[derive(Clone)]
 pub struct Gate {
@@ -83,7 +93,7 @@ impl Gate {
     /// Tells of a caller that a service behind the gate turned away itself.
     pub fn audit(&self, peer: Option<&Peer>, method: &str, path: &str, refusal: &Refusal) {
         self.inner.audit.refuse(&Refused {
-            who: "nobody",
+            who: refusal.token().as_deref().unwrap_or("nobody"),
             peer,
             method,
             path,
@@ -210,13 +220,20 @@ where
         };
         match self.gate.inner.decide(&call) {
             Ok(identity) => {
+                let gate = self.gate.clone();
+                let extensions = request.extensions_mut();
+                // For services that turn callers away themselves.
+                extensions.insert(gate);
                 if let Some(identity) = identity {
-                    request.extensions_mut().insert(identity);
+                    extensions.insert(identity);
                 }
                 Either::Left(self.inner.call(request))
             }
             Err((refusal, who)) => {
-                let who = who.map_or_else(|| "nobody".to_owned(), |who| who.to_string());
+                let who = who
+                    .map(|who| who.to_string())
+                    .or_else(|| refusal.token())
+                    .unwrap_or_else(|| "nobody".to_owned());
                 self.gate.inner.audit.refuse(&Refused {
                     who: &who,
                     peer: call.peer,

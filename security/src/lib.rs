@@ -39,7 +39,7 @@ pub use connector::{Connector, Trust, endpoint};
 pub use doors::{Door, Doors};
 pub use error::{Error, Kind, Result};
 pub use exposure::{Exposure, check_exposure};
-pub use gate::{Gate, Gated, Keys, SESSION_COOKIE};
+pub use gate::{Gate, Gated, Keys, NoTokens, SESSION_COOKIE};
 pub use identity::{CertificateIdentity, Identity, Peer, Via};
 pub use listener::{ClientCertificates, Incoming, incoming};
 pub use passes::Passes;

@@ -2,7 +2,8 @@
 //!
 //! A master writes where its token files are under its address, into a folder of its user's (`announce`); the
 //! command line, the SDK and workers look there (`find`). An entry counts only while the process that wrote it
-//! lives: a token must not go to whoever took the port after it.
+//! lives: a token must not go to whoever took the port after it. The same holds for the state folder of a cluster
+//! that was started here, where there is no entry.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -174,7 +175,9 @@ pub fn find(
     }
     let state_dir = match announced {
         Some(entry) => Some(entry.state_dir),
-        None if is_loopback(host) => Some(PathBuf::from(DEFAULT_STATE)),
+        None if is_loopback(host) => {
+            Some(PathBuf::from(DEFAULT_STATE)).filter(|state| is_in_use(state))
+        }
         None => None,
     };
     let path = state_dir.map(|folder| {
@@ -236,6 +239,12 @@ fn file_name(host: &str, port: u16) -> String {
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+/// Whether a master runs on this state folder: its lock file holds its process id.
+fn is_in_use(state_dir: &Path) -> bool {
+    let pid = std::fs::read_to_string(state_dir.join("master.lock")).unwrap_or_default();
+    pid.trim().parse().is_ok_and(|pid| started(pid).is_some())
 }
 
 /// Field 22 of proc_pid_stat(5); `None` if there is no such process, or no /proc.

@@ -96,6 +96,16 @@ impl Refusal {
         }
     }
 
+    /// The token that was brought, where it is one that there was.
+    pub(crate) fn token(&self) -> Option<String> {
+        match self {
+            Self::Expired { id, name } | Self::Revoked { id, name } => {
+                Some(format!("token {id} ({name})"))
+            }
+            _ => None,
+        }
+    }
+
     /// One word for logs and metrics.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -232,9 +232,10 @@ impl Tokens {
     /// user come in. A file that others can read is replaced, its token revoked.
     pub fn kept_in(&self, path: &Path, name: &str, role: Role) -> Result<Token> {
         if let Some(token) = read_token(path)? {
-            let is_good = self
-                .bearer(token.text())
-                .is_ok_and(|identity| identity.role == role);
+            let is_good = self.entry_of(token.text()).is_ok_and(|entry| {
+                let state = entry.info().state(Utc::now());
+                entry.record.role == role && state == TokenState::Active
+            });
             match private::open_to_others(path)? {
                 None if is_good => return Ok(token),
                 Some(mode) if is_good => {
@@ -307,6 +308,17 @@ impl Tokens {
         Ok(())
     }
 
+    fn entry_of(&self, text: &str) -> Result<Arc<Entry>, Refusal> {
+        let token = Token::parse(text).ok_or(Refusal::Malformed)?;
+        let entries = self.inner.entries.load();
+        let entry = entries.get(token.id()).ok_or(Refusal::Unknown)?;
+        let expected = from_hex(&entry.record.sha256).ok_or(Refusal::Unknown)?;
+        match same(&expected, &sha256(text.as_bytes())) {
+            true => Ok(Arc::clone(entry)),
+            false => Err(Refusal::Unknown),
+        }
+    }
+
     fn allowed(&self, entry: &Entry, via: Via) -> Result<Identity, Refusal> {
         let Record { id, name, role, .. } = &entry.record;
         let (id, name) = (id.clone(), name.clone());
@@ -331,14 +343,8 @@ impl Tokens {
 
 impl Keys for Tokens {
     fn bearer(&self, text: &str) -> Result<Identity, Refusal> {
-        let token = Token::parse(text).ok_or(Refusal::Malformed)?;
-        let entries = self.inner.entries.load();
-        let entry = entries.get(token.id()).ok_or(Refusal::Unknown)?;
-        let expected = from_hex(&entry.record.sha256).ok_or(Refusal::Unknown)?;
-        match same(&expected, &sha256(text.as_bytes())) {
-            true => self.allowed(entry, Via::Token),
-            false => Err(Refusal::Unknown),
-        }
+        let entry = self.entry_of(text)?;
+        self.allowed(&entry, Via::Token)
     }
 
     fn session(&self, cookie: &str) -> Result<Identity, Refusal> {

@@ -140,6 +140,12 @@ impl Cluster {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// The admin's token that the master made, for who does not call through the command line.
+    pub fn token(&self) -> Result<String> {
+        let text = std::fs::read_to_string(self.path("state").join("token"))?;
+        Ok(text.trim().to_owned())
+    }
+
     /// The lake's root, a URL or a folder.
     pub fn lake(&self) -> &str {
         &self.lake
@@ -172,6 +178,12 @@ impl Cluster {
         let mut command = Command::new(drumline());
         command
             .env("DRUMLINE_MASTER", self.url())
+            // Where the master tells its user's processes about its tokens: not the tester's own.
+            .env("XDG_STATE_HOME", self.path("home"))
+            .env_remove("DRUMLINE_TOKEN")
+            .env_remove("DRUMLINE_TOKEN_FILE")
+            .env_remove("DRUMLINE_CA")
+            .env_remove("DRUMLINE_TLS")
             .env("NO_COLOR", "1")
             .envs(self.options.environment.iter().cloned())
             .current_dir(self.folder.path());

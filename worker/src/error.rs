@@ -34,6 +34,15 @@ pub enum Error {
     /// The engine could not be set up.
     #[error("{0}")]
     Engine(#[from] drumline_engine::Error),
+    /// The worker's certificate cannot be used.
+    #[error(transparent)]
+    Security(#[from] drumline_security::Error),
+    /// An encrypted master, and nothing to know it by.
+    #[error("master {master} is encrypted, and this worker has no certificate")]
+    NoCertificate {
+        /// The master.
+        master: String,
+    },
     /// A thread or server of the worker ended badly.
     #[error("{context}")]
     Bug {
@@ -48,6 +57,12 @@ impl Error {
         match self {
             Self::Listen { .. } | Self::WorkDir { .. } | Self::Refused { .. } => ErrorKind::User,
             Self::Engine(error) => error.kind(),
+            Self::NoCertificate { .. } => ErrorKind::User,
+            Self::Security(error) => match error.kind() {
+                drumline_security::Kind::User => ErrorKind::User,
+                drumline_security::Kind::Retryable => ErrorKind::Retryable,
+                drumline_security::Kind::Bug => ErrorKind::Bug,
+            },
             Self::Bug { .. } => ErrorKind::Bug,
         }
     }
@@ -59,6 +74,10 @@ impl Error {
             Self::WorkDir { .. } => Some("name another with `--work-dir`".to_owned()),
             Self::Refused { .. } | Self::Bug { .. } => None,
             Self::Engine(error) => error.hint(),
+            Self::Security(error) => error.hint(),
+            Self::NoCertificate { .. } => {
+                Some("give --tls with the folder that `drumline init` made".to_owned())
+            }
         }
     }
 }

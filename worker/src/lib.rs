@@ -15,5 +15,5 @@ mod run;
 
 pub use error::Error;
 pub use membership::State;
-pub use options::Options;
+pub use options::{Options, TokenSource};
 pub use run::{Handle, start};

@@ -12,15 +12,16 @@ use drumline_proto::v1::{
     Heartbeat, Hello, Leaving, MasterMessage, WorkerMessage, cluster_client::ClusterClient,
     master_message, worker_message,
 };
+use drumline_security::{Connector, Passes, Trust, endpoint};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
+use tonic::{Request, Streaming};
 use tracing::{info, warn};
 use url::Url;
 
-use crate::Error;
+use crate::{Error, TokenSource};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
@@ -45,6 +46,10 @@ pub enum State {
 
 pub(crate) struct Membership {
     pub(crate) master: Url,
+    pub(crate) trust: Trust,
+    pub(crate) token: TokenSource,
+    /// Filled by the master's welcome; without them nobody is let in to this worker.
+    pub(crate) passes: Passes,
     pub(crate) hello: Hello,
     pub(crate) streams: Arc<StreamHost>,
     pub(crate) stream_events: mpsc::Receiver<HostEvent>,
@@ -73,6 +78,7 @@ impl Membership {
                         let ended = self.serve(outgoing, incoming, &shutdown).await;
                         // Whatever was assigned over this call is void.
                         self.streams.revoke_all();
+                        self.passes.forget();
                         ended
                     }
                 }
@@ -111,12 +117,21 @@ impl Membership {
     async fn open(
         &self,
     ) -> Result<(mpsc::Sender<WorkerMessage>, Streaming<MasterMessage>), String> {
-        let channel = connect(&self.master).await?;
+        let token = (self.token)().map_err(|error| format!("no token to join with: {error}"))?;
+        let channel = connect(&self.master, &self.trust).await?;
         let (outgoing, receiver) = mpsc::channel(OUTGOING);
         let _ = outgoing.try_send(message(worker_message::Message::Hello(self.hello.clone())));
+        let mut request = Request::new(ReceiverStream::new(receiver));
+        if let Some(token) = token {
+            let value = format!("Bearer {}", token.text()).parse();
+            let mut value: tonic::metadata::MetadataValue<_> =
+                value.map_err(|_| "the token cannot be sent".to_owned())?;
+            value.set_sensitive(true);
+            request.metadata_mut().insert("authorization", value);
+        }
         let incoming = ClusterClient::new(channel)
             .max_decoding_message_size(usize::MAX)
-            .join(ReceiverStream::new(receiver))
+            .join(request)
             .await
             .map_err(|status| {
                 format!(
@@ -137,6 +152,7 @@ impl Membership {
         let mut beats = tokio::time::interval(Duration::from_secs(1));
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (probed, mut probes) = mpsc::channel::<WorkerMessage>(16);
+        let mut welcomed = false;
         let unread = || Ended::Lost("the master does not read what this worker says".to_owned());
         loop {
             let say = tokio::select! {
@@ -148,6 +164,7 @@ impl Membership {
                 }
                 next = incoming.message() => match next {
                     Ok(Some(next)) => {
+                        welcomed |= matches!(next.message, Some(master_message::Message::Welcome(_)));
                         if let Some(ended) = self.obey(next, &probed, &mut beats) {
                             return ended;
                         }
@@ -156,9 +173,10 @@ impl Membership {
                     Ok(None) => return Ended::Lost("the master closed the call".to_owned()),
                     Err(status) => return Ended::Lost(format!("the call broke: {}", status.message())),
                 },
-                Some(event) = self.stream_events.recv() => stream_message(event),
+                Some(event) = self.stream_events.recv(), if welcomed => stream_message(event),
                 Some(result) = probes.recv() => result,
-                _ = beats.tick() => message(worker_message::Message::Heartbeat(Heartbeat {
+                // The first one makes this worker a member: from then on it is given work.
+                _ = beats.tick(), if welcomed => message(worker_message::Message::Heartbeat(Heartbeat {
                     running_tasks: *self.running_tasks.borrow(),
                     memory_bytes: 0,
                 })),
@@ -177,6 +195,12 @@ impl Membership {
     ) -> Option<Ended> {
         match order.message? {
             master_message::Message::Welcome(welcome) => {
+                let taken = self
+                    .passes
+                    .accept(&welcome.rows_pass, &welcome.control_digest);
+                if let Err(error) = taken {
+                    return Some(Ended::Lost(error.to_string()));
+                }
                 let period = Duration::from_millis(welcome.heartbeat_millis.clamp(100, 60_000));
                 *beats = tokio::time::interval(period);
                 beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -207,17 +231,28 @@ impl Membership {
     }
 }
 
-async fn connect(master: &Url) -> Result<Channel, String> {
-    Endpoint::from_shared(master.to_string())
-        .map_err(|error| format!("{master} is no address: {error}"))?
+async fn connect(master: &Url, trust: &Trust) -> Result<Channel, String> {
+    endpoint(master.as_str())
+        .map_err(|error| error.to_string())?
         .connect_timeout(CONNECT_LIMIT)
         .http2_keep_alive_interval(Duration::from_secs(2))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true)
-        .tcp_nodelay(true)
-        .connect()
+        .connect_with_connector(Connector::new(trust.clone()))
         .await
-        .map_err(|_| format!("nothing answers at {master}"))
+        .map_err(|error| match trust {
+            Trust::Plain => format!("nothing answers at {master}"),
+            _ => format!("cannot connect to {master}: {}", innermost(&error)),
+        })
+}
+
+/// The outer errors of a transport say "transport error".
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 fn stream_message(event: HostEvent) -> WorkerMessage {

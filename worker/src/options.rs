@@ -2,14 +2,24 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use drumline_security::{Token, local};
 use url::Url;
 
+/// Where a worker's token comes from. Asked before each try to join: a master that was not there yet may have
+/// made the token by then.
+pub type TokenSource = Arc<dyn Fn() -> drumline_security::Result<Option<Token>> + Send + Sync>;
+
 /// A worker's options.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
     /// The master to join.
     pub master: Url,
+    /// What it joins with, where it has no certificate.
+    pub token: TokenSource,
+    /// Folder with the worker's certificate, made by `drumline init`; none: connections are not encrypted.
+    pub tls: Option<PathBuf>,
     /// Where to listen; port 0 takes a free one and reports it.
     pub listen: SocketAddr,
     /// Name within the cluster; a random one if none is given.
@@ -26,6 +36,8 @@ impl Options {
     /// A worker of `master` on any free loopback port, with all of this machine's cores.
     pub fn new(master: Url, work_dir: impl Into<PathBuf>) -> Self {
         Self {
+            token: local_token(&master),
+            tls: None,
             master,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             id: None,
@@ -34,4 +46,17 @@ impl Options {
             work_dir: work_dir.into(),
         }
     }
+}
+
+/// The token that a master of this user made for its workers.
+fn local_token(master: &Url) -> TokenSource {
+    let host = master.host_str().unwrap_or_default().to_owned();
+    let port = master.port_or_known_default().unwrap_or_default();
+    Arc::new(move || {
+        let (given, environment) = (local::Given::default(), |name: &str| {
+            std::env::var(name).ok()
+        });
+        let found = local::find(&host, port, local::Wanted::Workers, &given, &environment)?;
+        Ok(found.token)
+    })
 }

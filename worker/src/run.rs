@@ -7,6 +7,7 @@ use std::sync::Arc;
 use drumline_engine::server::TaskHost;
 use drumline_ingest::StreamHost;
 use drumline_lake::Stores;
+use drumline_security::{Certificates, Passes, Role, Trust};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -67,6 +68,17 @@ impl Handle {
 
 /// Starts a worker; returns when it listens. It joins its master by itself, now or later.
 pub async fn start(options: Options) -> Result<Handle, Error> {
+    let certificates = options
+        .tls
+        .as_deref()
+        .map(|folder| Certificates::load(folder, Role::Worker))
+        .transpose()?;
+    if certificates.is_none() && options.master.scheme() == "https" {
+        return Err(Error::NoCertificate {
+            master: options.master.to_string(),
+        });
+    }
+    let passes = Passes::none_yet();
     std::fs::create_dir_all(&options.work_dir).map_err(|source| Error::WorkDir {
         path: options.work_dir.display().to_string(),
         source,
@@ -81,12 +93,14 @@ pub async fn start(options: Options) -> Result<Handle, Error> {
         address: options.listen,
         source,
     })?;
-    let url = advertised(address)?;
+    let url = advertised(address, certificates.is_some())?;
     let id = options.id.clone().unwrap_or_else(random_id);
 
     let stores = Stores::from_env();
     let engine_options = drumline_engine::Options {
         memory_limit: options.memory,
+        certificates: certificates.clone(),
+        passes: Some(passes.clone()),
         ..drumline_engine::Options::new(stores.clone(), &options.work_dir)
     };
     let tasks = TaskHost::new(engine_options)?;
@@ -104,6 +118,12 @@ pub async fn start(options: Options) -> Result<Handle, Error> {
     let streams = Arc::new(streams);
     let membership = Membership {
         master: options.master.clone(),
+        trust: match certificates.clone() {
+            Some(certificates) => Trust::Member(certificates, Role::Master),
+            None => Trust::Plain,
+        },
+        token: Arc::clone(&options.token),
+        passes,
         hello: hello(id.clone(), &url, options.cores, options.memory),
         streams: Arc::clone(&streams),
         stream_events,
@@ -131,7 +151,12 @@ pub async fn start(options: Options) -> Result<Handle, Error> {
             token.cancel();
             result
         };
-        let (serving, member) = tokio::join!(serving, member);
+        let certificates = async {
+            if let Some(certificates) = certificates {
+                certificates.watch(token.clone()).await;
+            }
+        };
+        let (serving, member, ()) = tokio::join!(serving, member, certificates);
         streams.shutdown().await;
         member.and(serving)
     });
@@ -168,13 +193,14 @@ fn on_own_thread(
 
 /// The URL that others reach this worker by. A worker that listens on every address is reached by the
 /// machine's name.
-fn advertised(address: SocketAddr) -> Result<Url, Error> {
+fn advertised(address: SocketAddr, encrypted: bool) -> Result<Url, Error> {
     let host = match address.ip() {
         ip if ip.is_unspecified() => host_name().unwrap_or_else(|| "localhost".to_owned()),
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("[{ip}]"),
     };
-    let text = format!("http://{host}:{}", address.port());
+    let scheme = if encrypted { "https" } else { "http" };
+    let text = format!("{scheme}://{host}:{}", address.port());
     Url::parse(&text).map_err(|error| Error::Bug {
         context: format!("own address {text}: {error}"),
     })

@@ -21,13 +21,14 @@ enum Rule {
     Alone(&'static str),
 }
 
-const RULES: [Rule; 22] = [
+const RULES: [Rule; 24] = [
     Rule::Unreachable("drumline-master", "drumline-worker"),
     Rule::Unreachable("drumline-worker", "drumline-master"),
     Rule::Unreachable("drumline-lake", "datafusion-distributed"),
     Rule::Unreachable("drumline-ingest", "datafusion-distributed"),
     Rule::Unreachable("drumline-ingest", "drumline-engine"),
     Rule::Unreachable("drumline-proto", "datafusion"),
+    Rule::Unreachable("drumline-security", "datafusion"),
     Rule::Unreachable("drumline-client", "drumline-engine"),
     Rule::Unreachable("drumline-client", "drumline-lake"),
     Rule::Unreachable("drumline-client", "drumline-ingest"),
@@ -42,6 +43,7 @@ const RULES: [Rule; 22] = [
     Rule::OneVersion("datafusion"),
     Rule::OneVersion("object_store"),
     Rule::Alone("drumline-proto"),
+    Rule::Alone("drumline-security"),
     Rule::Alone("drumline-lake"),
     Rule::Alone("xtask"),
 ];

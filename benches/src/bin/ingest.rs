@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::json::ReaderBuilder;
 use clap::Parser;
+use drumline_benches::connect;
 use drumline_client::proto::StreamDefinition;
 use drumline_client::{Client, stream_file};
 use drumline_testkit::cluster::{self, Cluster};
@@ -64,7 +65,7 @@ async fn main() -> Result<()> {
     let floor = in_memory(&lines, &definition)?;
     println!("in memory   {}", rate(arguments.events, floor));
 
-    let client = Client::connect(&cluster.url()).await?;
+    let client = connect(&cluster).await?;
     let before = processor_time(cluster.worker(0)?)?;
     let started = Instant::now();
     client.streams().apply(definition.clone()).await?;

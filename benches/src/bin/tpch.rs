@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use drumline_benches::connect;
 use drumline_benches::tpch::{self, InProcess, Query, TABLES};
 use drumline_client::{Client, Submission};
 use drumline_testkit::Cluster;
@@ -54,7 +55,7 @@ async fn main() -> Result<()> {
         cores: arguments.cores,
         ..Default::default()
     })?;
-    let client = Client::connect(&cluster.url()).await?;
+    let client = connect(&cluster).await?;
     name_tables(&client, &folder).await?;
     let mut report = Report::default();
     for query in tpch::all(arguments.scale) {

@@ -68,6 +68,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         workers: arguments.workers,
         cores: Options::share_of_cores(arguments.workers),
         lake: lake.map_or_else(|| folder.lake(), Ok)?,
+        tls: None,
     };
     let events = tokio::select! {
         events = Events::open(arguments.brokers.as_deref()) => events?,
@@ -122,7 +123,7 @@ impl Demo {
         });
         self.events.ensure_topics().await?;
         let quiet = Terminal::new(true);
-        let (url, sent) = if self.events.is_embedded() {
+        let sent = if self.events.is_embedded() {
             let (cluster, sent) = tokio::join!(
                 self.cluster.launch(),
                 self.events.replay(quiet, self.stop.clone())
@@ -137,7 +138,7 @@ impl Demo {
             self.say(format!(
                 "replay: {sent} events of November 2018 sent to three topics"
             ));
-            (url, Some(sent))
+            Some(sent)
         } else {
             let (url, workers) = self.cluster.launch().await?;
             self.say(format!(
@@ -146,9 +147,9 @@ impl Demo {
                 workers.len(),
                 self.options.lake
             ));
-            (url, None)
+            None
         };
-        let client = connect(&url).await?;
+        let client = connect(&self.cluster.master()?).await?;
         let definition = definition(self.events.brokers())?;
         let stream = definition.name.clone();
         client.streams().apply(definition).await?;
@@ -282,11 +283,11 @@ impl Demo {
     /// The embedded Kafka ends with this process: a cluster started on this folder later should not look
     /// for it. Best effort, since the master may be gone.
     async fn forget_stream(&self) {
-        let (Some(url), true) = (self.cluster.url(), self.events.is_embedded()) else {
+        let (Ok(master), true) = (self.cluster.master(), self.events.is_embedded()) else {
             return;
         };
         let forget = async {
-            let streams = connect(url).await.ok()?.streams();
+            let streams = connect(&master).await.ok()?.streams();
             streams
                 .delete(&definition(self.events.brokers()).ok()?.name)
                 .await

@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use drumline_master::Authentication;
+use drumline_security::local;
+
 use crate::amount;
 use crate::commands::{Exposure, cannot_listen};
 use crate::failure::{Failure, Result};
@@ -14,8 +17,9 @@ use crate::{output, signals};
 /// Run a master.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  drumline master --lake gs://bucket/lake --state-dir /var/lib/drumline\n  \
-    drumline master --listen 127.0.0.1:0 --lake ./lake"
+    after_help = "Examples:\n  drumline master --lake gs://bucket/lake --listen 10.0.0.1:7077 --tls ./drumline-tls\n  \
+    drumline master --listen 127.0.0.1:0 --lake ./lake\n\n\
+    The first token, an admin's, is in the file `token` of the state folder; only its owner can read it."
 )]
 pub(crate) struct Arguments {
     /// Address to listen on; port 0 picks a free one
@@ -34,7 +38,7 @@ pub(crate) struct Arguments {
         env = "DRUMLINE_MASTER__LAKE"
     )]
     lake: String,
-    /// The master's own folder: what it remembers of runs
+    /// The master's own folder: its tokens, and what it remembers of runs
     #[arg(
         long,
         visible_alias = "data-dir",
@@ -79,14 +83,16 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         drumline_master::Options::new(arguments.listen, lake.as_str(), &arguments.state_dir);
     options.history_age = arguments.history_age;
     options.history_size = arguments.history_size;
+    options.tls = arguments.exposure.tls;
+    if arguments.exposure.insecure_no_authentication {
+        options.authentication = Authentication::Nobody;
+    }
+    options.announce_in = local::folder(&|name| std::env::var(name).ok());
     let master = tokio::select! {
         master = drumline_master::start(options) => master.map_err(|error| explain(error, arguments.listen))?,
         () = stop.cancelled() => return Ok(()),
     };
-    output::print(&format!(
-        "master is at http://{}, lake {lake}\n",
-        master.address
-    ))?;
+    output::print(&format!("master is at {}, lake {lake}\n", master.url()))?;
     stop.cancelled().await;
     tracing::info!("stopping");
     master.stop().await;

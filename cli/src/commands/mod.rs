@@ -3,15 +3,20 @@
 pub(crate) mod demo;
 pub(crate) mod generate;
 mod holder;
+pub(crate) mod init;
 pub(crate) mod master;
 pub(crate) mod replay;
 pub(crate) mod sql;
 pub(crate) mod stream;
 pub(crate) mod submit;
+pub(crate) mod token;
 pub(crate) mod up;
 pub(crate) mod worker;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use drumline_security::check_exposure;
 
 use crate::failure::{Failure, Result};
 
@@ -35,25 +40,33 @@ pub(crate) fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Fail
     }
 }
 
-/// Where a master or worker listens.
-#[derive(Debug, clap::Args)]
+/// How a master or worker is protected.
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Exposure {
-    /// Let everyone on the network in: there is no authentication yet, and whoever reaches the port can
-    /// read and write the lake
+    /// Encrypt all connections, with the certificates in this folder (`drumline init` makes them); master and
+    /// workers know each other by them
+    #[arg(long, value_name = "DIR", env = "DRUMLINE_TLS")]
+    pub(crate) tls: Option<PathBuf>,
+    /// Listen beyond this machine without TLS: tokens and rows can be read by everyone on the way
+    #[arg(long, env = "DRUMLINE_INSECURE_NO_TLS")]
+    insecure_no_tls: bool,
+    /// Ask nobody who they are: whoever reaches the master's port can read and write the lake, and change
+    /// everything
     #[arg(long, env = "DRUMLINE_INSECURE_NO_AUTHENTICATION")]
-    insecure_no_authentication: bool,
+    pub(crate) insecure_no_authentication: bool,
 }
 
 impl Exposure {
-    /// Refuses an address that others can reach, unless the risk was taken by name.
+    /// Refuses an address that others can reach, unless it is protected or the risk was taken by name.
     pub(crate) fn check(&self, listen: SocketAddr) -> Result {
-        if listen.ip().is_loopback() || self.insecure_no_authentication {
-            return Ok(());
-        }
-        Err(Failure::usage(format!(
-            "{listen} can be reached from other machines, and nothing there asks who calls"
-        ))
-        .hint("listen on 127.0.0.1, or take the risk with --insecure-no-authentication"))
+        let exposure = drumline_security::Exposure {
+            tls: self.tls.is_some(),
+            accept_no_tls: self.insecure_no_tls,
+            accept_no_authentication: self.insecure_no_authentication,
+        };
+        check_exposure(listen, exposure).map_err(|error| {
+            Failure::usage(error.to_string()).hint(error.hint().unwrap_or_default())
+        })
     }
 }
 
@@ -72,19 +85,27 @@ mod tests {
     use super::{Exposure, setting};
 
     #[test]
-    fn an_open_address_needs_its_risk_named() {
-        let exposure = |insecure_no_authentication| Exposure {
-            insecure_no_authentication,
-        };
+    fn an_open_address_needs_protection_or_its_risk_named() {
         let open = "0.0.0.0:7077".parse().unwrap();
-        assert!(exposure(false).check(open).is_err());
-        assert!(exposure(true).check(open).is_ok());
-        assert!(
-            exposure(false)
-                .check("127.0.0.1:0".parse().unwrap())
-                .is_ok()
-        );
-        assert!(exposure(false).check("[::1]:0".parse().unwrap()).is_ok());
+        let nothing = Exposure::default();
+        assert!(nothing.check(open).is_err());
+        assert!(nothing.check("127.0.0.1:0".parse().unwrap()).is_ok());
+        for protected in [
+            Exposure {
+                tls: Some("tls".into()),
+                ..Exposure::default()
+            },
+            Exposure {
+                insecure_no_tls: true,
+                ..Exposure::default()
+            },
+            Exposure {
+                insecure_no_authentication: true,
+                ..Exposure::default()
+            },
+        ] {
+            assert!(protected.check(open).is_ok());
+        }
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl ShowArg {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result {
-    let url = arguments.master.resolve()?;
+    let master = arguments.master.resolve()?;
     let view = arguments.show.view();
     let text = match (arguments.command, arguments.file) {
         (Some(sql), _) => Some((sql, None)),
@@ -82,8 +82,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         (None, None) => Some(read(std::path::Path::new("-"))?),
     };
     let Some((sql, source)) = text else {
-        let client = connect(&url).await?;
-        return interactive::run(&client, &url, arguments.show.settings(), view).await;
+        let client = connect(&master).await?;
+        return interactive::run(&client, &master.url, arguments.show.settings(), view).await;
     };
     if sql.trim().is_empty() {
         return Err(Failure::usage("there is no SQL to run")
@@ -91,7 +91,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
     }
     let mut signals = StopSignals::listen()?;
     let client = tokio::select! {
-        client = connect(&url) => client?,
+        client = connect(&master) => client?,
         () = signals.recv() => return Err(Failure::cancelled()),
     };
     let script = Script {

@@ -8,7 +8,7 @@ use drumline_client::proto::{StreamStatus, StreamSummary};
 use drumline_client::{Applied, Client, stream_file};
 use serde_json::json;
 
-use crate::config::MasterArg;
+use crate::config::{Master, MasterArg};
 use crate::connect::connect;
 use crate::failure::{Failure, OrFail as _, Result};
 use crate::output::{self, Columns};
@@ -88,19 +88,19 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         master,
         output: shape,
     } = arguments.shared;
-    let url = master.resolve()?;
+    let master = master.resolve()?;
     let mut signals = StopSignals::listen()?;
     tokio::select! {
-        result = answer(arguments.command, &url, shape) => result,
+        result = answer(arguments.command, &master, shape) => result,
         () = signals.recv() => Err(Failure::cancelled()),
     }
 }
 
-async fn answer(command: Command, url: &url::Url, shape: Shape) -> Result {
+async fn answer(command: Command, master: &Master, shape: Shape) -> Result {
     if let Command::Apply { file } = &command {
-        return apply(file, url, shape).await;
+        return apply(file, master, shape).await;
     }
-    let client = connect(url).await?;
+    let client = connect(master).await?;
     let streams = client.streams();
     match command {
         Command::Apply { .. } => Ok(()),
@@ -133,13 +133,13 @@ async fn answer(command: Command, url: &url::Url, shape: Shape) -> Result {
     }
 }
 
-async fn apply(file: &Path, url: &url::Url, shape: Shape) -> Result {
+async fn apply(file: &Path, master: &Master, shape: Shape) -> Result {
     let text =
         std::fs::read_to_string(file).or_usage(|| format!("cannot read {}", file.display()))?;
     // A file that does not hold is refused before a master is looked for.
     let definition = stream_file::parse(&text, file)?;
     let name = definition.name.clone();
-    let client: Client = connect(url).await?;
+    let client: Client = connect(master).await?;
     let applied = client
         .streams()
         .apply(definition)

@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result {
-    let url = arguments.master.resolve()?;
+    let master = arguments.master.resolve()?;
     let (sql, source) = read(&arguments.script)?;
     if sql.trim().is_empty() {
         return Err(Failure::usage(format!(
@@ -38,7 +38,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
     }
     let mut signals = StopSignals::listen()?;
     let client = tokio::select! {
-        client = connect(&url) => client?,
+        client = connect(&master) => client?,
         () = signals.recv() => return Err(Failure::cancelled()),
     };
     let script = Script {

@@ -31,6 +31,9 @@ pub(crate) struct Arguments {
     /// Port of the master on 127.0.0.1; 0 picks a free one
     #[arg(long, default_value_t = crate::config::DEFAULT_PORT)]
     port: u16,
+    /// Encrypt all connections, with the certificates in this folder (`drumline init` makes them)
+    #[arg(long, value_name = "DIR", env = "DRUMLINE_TLS")]
+    tls: Option<PathBuf>,
     /// No messages besides where everything is
     #[arg(long, short)]
     quiet: bool,
@@ -48,6 +51,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
             .cores
             .unwrap_or_else(|| Options::share_of_cores(arguments.workers)),
         lake: lake.map_or_else(|| folder.lake(), Ok)?,
+        tls: arguments.tls,
     };
     let stop = signals::stop_token(false)?;
     let mut cluster = LocalCluster::new(folder, options.clone());
@@ -72,7 +76,7 @@ async fn serve(cluster: &mut LocalCluster, options: &Options, terminal: Terminal
         &cluster.folder().logs().display().to_string(),
     ))?;
     let master = match options.port {
-        crate::config::DEFAULT_PORT => String::new(),
+        crate::config::DEFAULT_PORT if options.tls.is_none() => String::new(),
         _ => format!(" --master {}", crate::config::shown(&url)),
     };
     terminal.say(format!(

@@ -2,9 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use drumline_security::local;
+use drumline_worker::TokenSource;
 
 use crate::commands::{Exposure, cannot_listen};
-use crate::config::{MasterArg, shown};
+use crate::config::{Master, MasterArg, shown};
 use crate::failure::{Failure, Result};
 use crate::logging::{self, LogFormat};
 use crate::{output, signals};
@@ -12,7 +16,7 @@ use crate::{output, signals};
 /// Run a worker of a master. It waits for its master, and joins again after losing it.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  drumline worker --master http://10.0.0.1:7077 --listen 10.0.0.2:0 --insecure-no-authentication\n  \
+    after_help = "Examples:\n  drumline worker --master https://10.0.0.1:7077 --listen 10.0.0.2:0 --tls ./drumline-tls\n  \
     drumline worker --cores 4"
 )]
 pub(crate) struct Arguments {
@@ -54,7 +58,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
     arguments.exposure.check(arguments.listen)?;
     let stop = signals::stop_token(arguments.exit_with_parent)?;
     let master = arguments.master.resolve()?;
-    let mut options = drumline_worker::Options::new(master.clone(), &arguments.work_dir);
+    let mut options = drumline_worker::Options::new(master.url.clone(), &arguments.work_dir);
+    options.token = token_source(&master);
+    options.tls = arguments.exposure.tls;
     options.listen = arguments.listen;
     options.id = arguments.id;
     options.cores = arguments.cores.unwrap_or(options.cores);
@@ -62,7 +68,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         worker = drumline_worker::start(options) => worker.map_err(|error| explain(error, arguments.listen))?,
         () = stop.cancelled() => return Ok(()),
     };
-    let (url, master) = (shown(worker.url()), shown(&master));
+    let (url, master) = (shown(worker.url()), shown(&master.url));
     output::print(&format!("worker is at {url}, master {master}\n"))?;
     let stopper = worker.stopper();
     let mut ended = std::pin::pin!(worker.wait());
@@ -75,6 +81,18 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         }
     };
     result.map_err(|error| explain(error, arguments.listen))
+}
+
+/// Looked for before each try to join: the master may make it in the meantime.
+fn token_source(master: &Master) -> TokenSource {
+    let Master { url, given } = master.clone();
+    Arc::new(move || {
+        let host = url.host_str().unwrap_or_default();
+        let port = url.port_or_known_default().unwrap_or_default();
+        let environment = |name: &str| std::env::var(name).ok();
+        let found = local::find(host, port, local::Wanted::Workers, &given, &environment)?;
+        Ok(found.token)
+    })
 }
 
 fn explain(error: drumline_worker::Error, listen: SocketAddr) -> Failure {

@@ -1,13 +1,16 @@
 //! Master and workers together: start in order, wait until they have found each other, stop in order.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use drumline_security::local::{Given, TOKEN_FILE, WORKER_TOKEN_FILE};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::failure::{Failure, Result};
+use crate::config::Master;
+use crate::failure::{Failure, OrFail as _, Result};
 use crate::local::folder::Folder;
 use crate::local::process::Process;
 
@@ -24,6 +27,8 @@ pub(crate) struct Options {
     /// Cores of each worker.
     pub(crate) cores: u32,
     pub(crate) lake: Url,
+    /// Folder of certificates; none: unencrypted.
+    pub(crate) tls: Option<PathBuf>,
 }
 
 impl Options {
@@ -82,6 +87,24 @@ impl LocalCluster {
         self.url.as_ref()
     }
 
+    /// The master, with the token in its state folder.
+    pub(crate) fn master(&self) -> Result<Master> {
+        let url = self.url.clone();
+        let url = url.ok_or_else(|| Failure::failed("the master has not said where it is"))?;
+        let given = Given {
+            token_file: Some(self.folder.state().join(TOKEN_FILE)),
+            ca_file: self.options.tls.as_ref().map(|tls| tls.join("ca.pem")),
+            ..Given::default()
+        };
+        Ok(Master { url, given })
+    }
+
+    /// The same for a process of the cluster.
+    fn tls_argument(&self) -> Option<String> {
+        let tls = self.options.tls.as_ref()?;
+        Some(format!("--tls={}", tls.display()))
+    }
+
     /// Starts everything and waits until every worker has joined. On failure or when dropped half
     /// way, [`LocalCluster::stop`] stops what was started.
     pub(crate) async fn launch(&mut self) -> Result<(Url, Vec<Joined>)> {
@@ -90,14 +113,17 @@ impl LocalCluster {
         self.folder.prepare()?;
         port_is_free(self.options.port)?;
         let deadline = Instant::now() + JOIN_DEADLINE;
+        let mut arguments = vec![
+            "master".to_owned(),
+            format!("--listen=127.0.0.1:{}", self.options.port),
+            format!("--lake={}", self.options.lake),
+            format!("--state-dir={}", self.folder.state().display()),
+        ];
+        arguments.extend(self.tls_argument());
         let master = self.master.insert(Process::start(
             "master",
-            &[
-                "master".to_owned(),
-                format!("--listen=127.0.0.1:{}", self.options.port),
-                format!("--lake={}", self.options.lake),
-                format!("--state-dir={}", self.folder.state().display()),
-            ],
+            &arguments,
+            &[],
             self.folder.logs().join("master.log"),
         )?);
         let said = master.announcement(JOIN_DEADLINE).await?;
@@ -106,29 +132,37 @@ impl LocalCluster {
         })?;
         self.url = Some(url.clone());
 
+        let token_file = self.folder.state().join(WORKER_TOKEN_FILE);
+        let token = std::fs::read_to_string(&token_file)
+            .or_fail(|| format!("cannot read {}", token_file.display()))?;
+        // Not as an argument: everybody on this machine sees those.
+        let environment = [("DRUMLINE_TOKEN", token.trim().to_owned())];
         for number in 1..=self.options.workers {
             let name = format!("worker-{number}");
+            let mut arguments = vec![
+                "worker".to_owned(),
+                format!("--id={name}"),
+                format!("--master={url}"),
+                "--listen=127.0.0.1:0".to_owned(),
+                format!("--cores={}", self.options.cores),
+                format!("--work-dir={}", self.folder.work().join(&name).display()),
+            ];
+            arguments.extend(self.tls_argument());
             let worker = Process::start(
                 &name,
-                &[
-                    "worker".to_owned(),
-                    format!("--id={name}"),
-                    format!("--master={url}"),
-                    "--listen=127.0.0.1:0".to_owned(),
-                    format!("--cores={}", self.options.cores),
-                    format!("--work-dir={}", self.folder.work().join(&name).display()),
-                ],
+                &arguments,
+                &environment,
                 self.folder.logs().join(format!("{name}.log")),
             )?;
             self.workers.push(worker);
         }
-        let joined = self.all_joined(&url, deadline).await?;
+        let joined = self.all_joined(deadline).await?;
         Ok((url, joined))
     }
 
-    async fn all_joined(&mut self, url: &Url, deadline: Instant) -> Result<Vec<Joined>> {
+    async fn all_joined(&mut self, deadline: Instant) -> Result<Vec<Joined>> {
         loop {
-            let joined = self.joined(url).await;
+            let joined = self.joined().await;
             if let Ok(joined) = &joined
                 && joined.len() == self.workers.len()
             {
@@ -159,8 +193,9 @@ impl LocalCluster {
     }
 
     /// Our workers, as the master sees them.
-    async fn joined(&self, url: &Url) -> Result<Vec<Joined>> {
-        let status = crate::connect::connect(url).await?.cluster_status().await?;
+    async fn joined(&self) -> Result<Vec<Joined>> {
+        let client = crate::connect::connect(&self.master()?).await?;
+        let status = client.cluster_status().await?;
         Ok(self
             .workers
             .iter()

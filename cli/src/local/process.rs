@@ -40,6 +40,7 @@ impl Process {
     pub(crate) fn start<A: AsRef<OsStr>>(
         name: &str,
         arguments: &[A],
+        environment: &[(&str, String)],
         log: PathBuf,
     ) -> Result<Self> {
         let executable =
@@ -53,6 +54,7 @@ impl Process {
         let mut child = Command::new(executable)
             .args(arguments)
             .arg("--exit-with-parent")
+            .envs(environment.iter().cloned())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::from(file))

@@ -56,16 +56,26 @@ async fn a_listener_that_never_answers_is_unreachable_within_the_time_limit() {
 
 #[tokio::test]
 async fn addresses_that_make_no_sense_are_the_users_mistake() {
-    for url in [
-        "ftp://host:1",
-        "https://host:1",
-        "http://",
-        "http://host:99999",
-    ] {
+    for url in ["ftp://host:1", "http://", "http://host:99999"] {
         let error = Client::connect(url).await.unwrap_err();
         assert!(matches!(error, Error::Address { .. }), "{url}: {error:?}");
         assert_eq!(error.kind(), Kind::User);
     }
+}
+
+#[tokio::test]
+async fn an_encrypted_master_needs_an_authority_to_be_known_by() {
+    let error = Client::connect("https://master.invalid:1")
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::NoAuthority { .. }), "{error:?}");
+    assert!(error.hint().unwrap().contains("--ca"));
+    let mut options = Options::default();
+    options.ca = Some(b"no certificate".to_vec());
+    let error = Client::connect_with("https://master.invalid:1", options)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Address { .. }), "{error:?}");
 }
 
 #[tokio::test]

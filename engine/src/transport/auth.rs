@@ -1,26 +1,42 @@
-//! Who may call: a bearer token and the build, on every call of both services.
+//! What calls between master and workers carry: the build, and where there are no certificates, a pass.
+//!
+//! Who may call what is the gate's to say ([`doors`]); that both are of one build is looked at here.
 
 use drumline_proto::BUILD;
-use tonic::metadata::{Ascii, MetadataValue};
+use drumline_security::{Doors, Passes, Role};
+use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
-use crate::{Error, Result};
+use crate::Result;
 
 const AUTHORIZATION: &str = "authorization";
 const BUILD_KEY: &str = "drumline-build";
 
+/// The ways into a worker: its tasks for the master alone, rows for master and workers.
+pub(crate) fn doors() -> Doors {
+    Doors::new()
+        .rpc("/drumline.v1.Tasks/Run", Role::Master)
+        .rpc("/arrow.flight.protocol.FlightService/DoGet", Role::Worker)
+}
+
+/// What a call is for: each has a pass of its own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Purpose {
+    Control,
+    Rows,
+}
+
 /// The client's side: says who calls.
 #[derive(Clone)]
 pub(crate) struct Present {
-    token: Option<MetadataValue<Ascii>>,
+    passes: Option<Passes>,
+    purpose: Purpose,
 }
 
 impl Present {
-    pub(crate) fn new(token: Option<&str>) -> Result<Self> {
-        Ok(Self {
-            token: token.map(bearer).transpose()?,
-        })
+    pub(crate) fn new(passes: Option<Passes>, purpose: Purpose) -> Self {
+        Self { passes, purpose }
     }
 }
 
@@ -28,40 +44,28 @@ impl Interceptor for Present {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let metadata = request.metadata_mut();
         metadata.insert(BUILD_KEY, MetadataValue::from_static(BUILD));
-        if let Some(token) = &self.token {
-            metadata.insert(AUTHORIZATION, token.clone());
+        let bearer = self.passes.as_ref().and_then(|passes| match self.purpose {
+            Purpose::Control => passes.control_bearer(),
+            Purpose::Rows => passes.rows_bearer(),
+        });
+        if let Some(bearer) = bearer {
+            let mut value = MetadataValue::try_from(format!("Bearer {bearer}"))
+                .map_err(|_| Status::internal("a pass cannot be sent as a header"))?;
+            value.set_sensitive(true);
+            metadata.insert(AUTHORIZATION, value);
         }
         Ok(request)
     }
 }
 
-/// The server's side: lets in callers of this build, and with the token where there is one.
+/// The server's side: lets in callers of this build.
 #[derive(Clone)]
-pub(crate) struct Require {
-    token: Option<MetadataValue<Ascii>>,
-}
+pub(crate) struct SameBuild;
 
-impl Require {
-    pub(crate) fn new(token: Option<&str>) -> Result<Self> {
-        Ok(Self {
-            token: token.map(bearer).transpose()?,
-        })
-    }
-}
-
-impl Interceptor for Require {
+impl Interceptor for SameBuild {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let metadata = request.metadata();
-        if let Some(token) = &self.token {
-            let given = metadata
-                .get(AUTHORIZATION)
-                .map(MetadataValue::as_bytes)
-                .unwrap_or_default();
-            if !same(given, token.as_bytes()) {
-                return Err(Status::unauthenticated("no valid bearer token"));
-            }
-        }
-        match metadata
+        match request
+            .metadata()
             .get(BUILD_KEY)
             .and_then(|build| build.to_str().ok())
         {
@@ -76,46 +80,43 @@ impl Interceptor for Require {
     }
 }
 
-fn bearer(token: &str) -> Result<MetadataValue<Ascii>> {
-    MetadataValue::try_from(format!("Bearer {token}")).map_err(|_| Error::Setting {
-        key: "token".to_owned(),
-        value: "…".to_owned(),
-        reason: "a token is made of visible ASCII characters".to_owned(),
-    })
-}
-
-/// Compares in a time that does not tell how much was right.
-fn same(given: &[u8], expected: &[u8]) -> bool {
-    given.len() == expected.len()
-        && given
-            .iter()
-            .zip(expected)
-            .fold(0, |acc, (a, b)| acc | (a ^ b))
-            == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn called(present: Option<&str>, require: Option<&str>) -> Result<Request<()>, Status> {
-        let request = Present::new(present).unwrap().call(Request::new(()))?;
-        Require::new(require).unwrap().call(request)
+    fn header(passes: &Passes, purpose: Purpose) -> Option<String> {
+        let request = Present::new(Some(passes.clone()), purpose)
+            .call(Request::new(()))
+            .unwrap();
+        let value = request.metadata().get(AUTHORIZATION)?;
+        Some(value.to_str().unwrap().to_owned())
     }
 
     #[test]
-    fn the_right_token_is_let_in() {
-        assert!(called(Some("s3cret"), Some("s3cret")).is_ok());
-        assert!(called(None, None).is_ok());
-        assert!(called(Some("s3cret"), None).is_ok());
+    fn rows_and_control_are_asked_for_with_passes_of_their_own() {
+        let master = Passes::of_master().unwrap();
+        let worker = Passes::none_yet();
+        assert_eq!(header(&worker, Purpose::Rows), None);
+        let (rows, control) = master.for_workers().unwrap();
+        worker.accept(&rows, &control).unwrap();
+        assert_eq!(header(&worker, Purpose::Control), None);
+        assert_eq!(
+            header(&worker, Purpose::Rows),
+            header(&master, Purpose::Rows)
+        );
+        assert_ne!(
+            header(&master, Purpose::Control),
+            header(&master, Purpose::Rows)
+        );
     }
 
     #[test]
-    fn a_wrong_or_missing_token_is_refused() {
-        for given in [None, Some("other!"), Some("s3cret-and-more")] {
-            let status = called(given, Some("s3cret")).unwrap_err();
-            assert_eq!(status.code(), tonic::Code::Unauthenticated, "{given:?}");
-        }
+    fn a_caller_of_this_build_is_let_in() {
+        let request = Present::new(None, Purpose::Rows)
+            .call(Request::new(()))
+            .unwrap();
+        assert!(SameBuild.call(request).is_ok());
+        assert!(SameBuild.call(Request::new(())).is_err());
     }
 
     #[test]
@@ -124,7 +125,7 @@ mod tests {
         request
             .metadata_mut()
             .insert(BUILD_KEY, MetadataValue::from_static("0.0.0-other"));
-        let status = Require::new(None).unwrap().call(request).unwrap_err();
+        let status = SameBuild.call(request).unwrap_err();
         assert!(status.message().contains("0.0.0-other"), "{status}");
     }
 }

@@ -58,6 +58,7 @@ impl ChannelResolver for Channels {
     async fn get_worker_client_for_url(&self, url: &Url) -> Result<Box<dyn WorkerChannel>> {
         Ok(Box::new(ToWorker {
             clients: self.network.clients(url)?,
+            network: Arc::clone(&self.network),
             url: url.to_string(),
             board: self.board.clone(),
         }))
@@ -66,6 +67,7 @@ impl ChannelResolver for Channels {
 
 struct ToWorker {
     clients: WorkerClients,
+    network: Arc<Network>,
     url: String,
     board: Option<Arc<Board>>,
 }
@@ -124,7 +126,7 @@ impl WorkerChannel for ToWorker {
         let budget =
             DistributedConfig::from_task_context(context)?.worker_connection_buffer_budget_bytes;
         let partitions = request.target_partition_start..request.target_partition_end;
-        let ticket = encode_ticket(request, context)?;
+        let ticket = self.network.seal(encode_ticket(request, context)?)?;
         let reservation = MemoryConsumer::new("exchange").register(context.memory_pool());
         let (feeder, rows) = demux(partitions.len(), budget, reservation);
         let reader = Reader {

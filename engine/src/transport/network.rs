@@ -5,16 +5,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use arrow_flight::flight_service_client::FlightServiceClient;
 use drumline_proto::v1::tasks_client::TasksClient;
+use drumline_security::{Connector, Passes, Role, Trust, endpoint};
 use tokio::runtime::{Handle, Runtime};
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::Channel;
 use url::Url;
 
-use super::auth::Present;
+use super::auth::{Present, Purpose};
 use crate::{Error, Keepalive, Options, Result};
 
 /// Unread rows of one call that the connection holds.
@@ -73,28 +73,26 @@ pub(super) struct WorkerClients {
 pub(crate) struct Network {
     thread: NetworkThread,
     keepalive: Keepalive,
-    tls: Option<ClientTlsConfig>,
-    present: Present,
+    trust: Trust,
+    /// What calls show; nothing where certificates say who calls.
+    shown: Option<Passes>,
+    /// What tickets are signed with.
+    passes: Option<Passes>,
     clients: Mutex<HashMap<Url, WorkerClients>>,
 }
 
 impl Network {
     pub(crate) fn new(options: &Options) -> Result<Self> {
-        let tls = options.tls.as_ref().map(|tls| {
-            let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&tls.ca));
-            if let Some(domain) = &tls.domain {
-                config = config.domain_name(domain);
-            }
-            if let Some((certificate, key)) = &tls.identity {
-                config = config.identity(Identity::from_pem(certificate, key));
-            }
-            config
-        });
+        let (trust, shown) = match &options.certificates {
+            Some(certificates) => (Trust::Member(certificates.clone(), Role::Worker), None),
+            None => (Trust::Plain, options.passes.clone()),
+        };
         Ok(Self {
             thread: NetworkThread::start("drumline-net")?,
             keepalive: options.keepalive,
-            tls,
-            present: Present::new(options.token.as_deref())?,
+            trust,
+            shown,
+            passes: options.passes.clone(),
             clients: Mutex::default(),
         })
     }
@@ -113,32 +111,38 @@ impl Network {
         Ok(opened)
     }
 
+    /// Signs a ticket for rows, where this process has something to sign with.
+    pub(super) fn seal(&self, ticket: Vec<u8>) -> Result<Vec<u8>> {
+        match &self.passes {
+            None => Ok(ticket),
+            Some(passes) => passes.seal_rows(&ticket).ok_or_else(|| Error::WorkerLost {
+                worker: "this one".to_owned(),
+                reason: "it has left its master".to_owned(),
+            }),
+        }
+    }
+
     fn open(&self, url: &Url) -> Result<WorkerClients> {
-        let wrong = |error: tonic::transport::Error| Error::WorkerLost {
-            worker: url.to_string(),
-            reason: format!("cannot connect: {error}"),
-        };
-        let mut endpoint = Endpoint::from_shared(url.to_string())
-            .map_err(wrong)?
+        let endpoint = endpoint(url.as_str())
+            .map_err(|error| Error::WorkerLost {
+                worker: url.to_string(),
+                reason: format!("cannot connect: {error}"),
+            })?
             .connect_timeout(self.keepalive.connect)
             .http2_keep_alive_interval(self.keepalive.interval)
             .keep_alive_timeout(self.keepalive.timeout)
             .keep_alive_while_idle(true)
-            .tcp_keepalive(Some(Duration::from_secs(30)))
-            .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
-        if let Some(tls) = &self.tls {
-            endpoint = endpoint.tls_config(tls.clone()).map_err(wrong)?;
-        }
+        let present = |purpose| Present::new(self.shown.clone(), purpose);
         // The connection's tasks are spawned on the runtime that is entered here.
         let _network = self.thread.handle()?.enter();
-        let channel = endpoint.connect_lazy();
+        let channel = endpoint.connect_with_connector_lazy(Connector::new(self.trust.clone()));
         Ok(WorkerClients {
-            tasks: TasksClient::with_interceptor(channel.clone(), self.present.clone())
+            tasks: TasksClient::with_interceptor(channel.clone(), present(Purpose::Control))
                 .max_decoding_message_size(usize::MAX)
                 .max_encoding_message_size(usize::MAX),
-            rows: unlimited(channel, self.present.clone()),
+            rows: unlimited(channel, present(Purpose::Rows)),
         })
     }
 }

@@ -23,6 +23,7 @@ use datafusion_distributed::{
 use drumline_proto::v1 as pb;
 use drumline_proto::v1::coordinator_message::Message as FromCoordinator;
 use drumline_proto::v1::task_message::Message as FromTask;
+use drumline_security::{Passes, SealError};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, HeaderValue};
@@ -58,15 +59,35 @@ pub(crate) struct Services {
     worker: Worker,
     compute: Handle,
     tasks: Tasks,
+    passes: Option<Passes>,
 }
 
 impl Services {
-    pub(crate) fn new(worker: Worker, compute: Handle, tasks: Tasks) -> Self {
+    pub(crate) fn new(
+        worker: Worker,
+        compute: Handle,
+        tasks: Tasks,
+        passes: Option<Passes>,
+    ) -> Self {
         Self {
             worker,
             compute,
             tasks,
+            passes,
         }
+    }
+
+    /// The ticket in a signed one.
+    fn unsealed<'a>(&self, ticket: &'a [u8]) -> Result<&'a [u8], Status> {
+        let Some(passes) = &self.passes else {
+            return Ok(ticket);
+        };
+        passes.open_rows(ticket).map_err(|error| match error {
+            SealError::Forged => Status::permission_denied(
+                "the ticket for rows is not one of this cluster's master and workers",
+            ),
+            SealError::Expired => Status::permission_denied("the ticket for rows has expired"),
+        })
     }
 
     /// Runs on the compute runtime; stops when the caller goes away.
@@ -181,7 +202,8 @@ impl FlightService for Services {
         &self,
         request: Request<Ticket>,
     ) -> Result<Response<Self::DoGetStream>, Status> {
-        let request = decode_ticket(&request.into_inner().ticket)?;
+        let ticket = request.into_inner().ticket;
+        let request = decode_ticket(self.unsealed(&ticket)?)?;
         let key = request.task_key;
         let partitions = request.target_partition_start..request.target_partition_end;
         let worker = self.worker.clone();

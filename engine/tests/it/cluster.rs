@@ -12,6 +12,7 @@ use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use drumline_engine::server::TaskHost;
 use drumline_engine::{Engine, Error, Job, Options, Query, WorkerTarget, route};
 use drumline_lake::Stores;
+use drumline_security::Passes;
 use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -132,17 +133,17 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn start() -> Self {
-        Self::with_token(None, None).await
+        Self::with_passes(None, &[None, None]).await
     }
 
-    pub async fn with_token(masters: Option<&str>, workers: Option<&str>) -> Self {
+    pub async fn with_passes(master: Option<&Passes>, workers: &[Option<&Passes>; 2]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         write_tables(folder.path());
-        let options = |name: &str, token: Option<&str>| Options {
-            token: token.map(str::to_owned),
+        let options = |name: &str, passes: Option<&Passes>| Options {
+            passes: passes.cloned(),
             ..Options::new(Stores::from_env(), folder.path().join(name))
         };
-        let engine = Engine::new(options("master", masters)).unwrap();
+        let engine = Engine::new(options("master", master)).unwrap();
         let local = drumline_engine::local_session(engine.runtime(), &Settings::new()).unwrap();
         for table in ["events", "users"] {
             let files = folder.path().join(table);
@@ -156,8 +157,8 @@ impl Cluster {
                 .unwrap();
         }
         let workers = vec![
-            Worker::start("w1", options("w1", workers)).await,
-            Worker::start("w2", options("w2", workers)).await,
+            Worker::start("w1", options("w1", workers[0])).await,
+            Worker::start("w2", options("w2", workers[1])).await,
         ];
         Self {
             engine,

@@ -146,14 +146,3 @@ async fn a_job_ends_at_its_deadline() {
         worker.idle().await;
     }
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_right_token_is_let_in_and_a_wrong_one_is_refused() {
-    let sql = "select kind, count(*) from events group by 1";
-    let right = Cluster::with_token(Some("s3cret"), Some("s3cret")).await;
-    assert_eq!(right.rows(sql, forced(&[])).await.unwrap().len(), 8);
-    let wrong = Cluster::with_token(None, Some("s3cret")).await;
-    let error = wrong.rows(sql, forced(&[])).await.unwrap_err();
-    assert!(matches!(error, Error::WorkerRefused { .. }), "{error:?}");
-    assert_eq!(error.kind(), ErrorKind::User);
-}

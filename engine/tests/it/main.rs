@@ -4,6 +4,7 @@
 
 mod client_plans;
 mod cluster;
+mod doors;
 mod faults;
 mod jobs;
 mod lake;

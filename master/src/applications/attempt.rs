@@ -13,10 +13,10 @@ use drumline_engine::{Planned, Statement};
 use drumline_lake::StatementId;
 use drumline_proto::v1::ResultTicket;
 use futures::TryStreamExt;
-use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 
 use super::commit::{Staged, Summary};
+use super::flight::seal_ticket;
 use super::machine::{AttemptId, Event, Outcome};
 use super::results::{Pumped, ResultSlot, pump};
 use super::resume::change;
@@ -302,7 +302,7 @@ impl Attempt {
             self.services.facts.publish(Fact::ResultReady {
                 application: self.application.id.clone(),
                 statement: ordinal,
-                ticket: ticket.encode_to_vec(),
+                ticket: seal_ticket(&self.services.tickets, &ticket),
                 schema_ipc: schema_ipc(&job.schema),
             });
         }

@@ -1,6 +1,7 @@
 //! Results over Arrow Flight: one `DoGet` per statement, with the ticket that its event carries.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
@@ -10,6 +11,7 @@ use arrow_flight::{
     HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
 };
 use drumline_proto::v1::ResultTicket;
+use drumline_security::{Seal, SealError};
 use futures::{Stream, StreamExt, TryStreamExt};
 use prost::Message;
 use tokio_stream::wrappers::ReceiverStream;
@@ -18,6 +20,26 @@ use tonic::{Request, Response, Status, Streaming};
 use super::Applications;
 use super::results::FetchError;
 use crate::error::status;
+
+const PURPOSE: &str = "result";
+/// A result that nobody has begun to fetch for a day is not fetched any more.
+const GOOD_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What a client shows to fetch a result.
+pub(super) fn seal_ticket(seal: &Seal, ticket: &ResultTicket) -> Vec<u8> {
+    seal.seal(PURPOSE, &ticket.encode_to_vec(), GOOD_FOR)
+}
+
+fn open_ticket(seal: &Seal, sealed: &[u8]) -> Result<ResultTicket, Status> {
+    let forged = || Status::invalid_argument("the ticket is not one of this master's");
+    let ticket = seal.open(PURPOSE, sealed).map_err(|error| match error {
+        SealError::Forged => forged(),
+        SealError::Expired => {
+            Status::failed_precondition("the ticket has expired: results are fetched within a day")
+        }
+    })?;
+    ResultTicket::decode(ticket).map_err(|_| forged())
+}
 
 /// Serves `DoGet`; a master has no use for the protocol's other calls.
 pub(crate) struct ResultsService {
@@ -46,12 +68,11 @@ impl FlightService for ResultsService {
         &self,
         request: Request<Ticket>,
     ) -> Result<Response<Self::DoGetStream>, Status> {
-        let ticket = ResultTicket::decode(request.into_inner().ticket)
-            .map_err(|_| Status::invalid_argument("the ticket is not one of this master's"))?;
+        let seal = &self.applications.services().tickets;
         let ResultTicket {
             application_id,
             ordinal,
-        } = ticket;
+        } = open_ticket(seal, &request.into_inner().ticket)?;
         let Some(slot) = self.applications.result(&application_id, ordinal)? else {
             let message =
                 format!("statement {ordinal} of application '{application_id}' has no result");

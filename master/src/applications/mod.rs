@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use drumline_engine::{Engine, WorkerTarget};
+use drumline_security::Seal;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
@@ -54,6 +55,8 @@ pub(crate) struct Services {
     pub(crate) placements: Placements,
     /// Where planning and jobs compute, away from the threads that serve calls.
     pub(crate) jobs: runtime::Handle,
+    /// Signs tickets for results.
+    pub(crate) tickets: Seal,
     pub(crate) limits: Limits,
 }
 

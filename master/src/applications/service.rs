@@ -8,6 +8,7 @@ use drumline_proto::v1::{
     ApplicationEvent, CancelRequest, CancelResponse, ListTablesRequest, ListTablesResponse,
     SubmitRequest, SubmitResponse, WatchRequest,
 };
+use drumline_security::Identity;
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
@@ -31,6 +32,8 @@ impl Service for ApplicationsService {
         &self,
         request: Request<SubmitRequest>,
     ) -> Result<Response<SubmitResponse>, Status> {
+        let identity = request.extensions().get::<Identity>();
+        let submitted_by = identity.map_or_else(String::new, |identity| identity.name.clone());
         let request = request.into_inner();
         let body = match request.body {
             Some(SubmittedBody::Sql(sql)) => Body::Sql(sql),
@@ -40,7 +43,7 @@ impl Service for ApplicationsService {
         let submitted = self.applications.submit(Submission {
             name: request.name,
             source: request.source,
-            submitted_by: String::new(),
+            submitted_by,
             body,
             settings: request.settings.into_iter().collect(),
         });

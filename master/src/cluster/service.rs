@@ -8,6 +8,7 @@ use drumline_proto::v1::{
     ClusterStatusRequest, ClusterStatusResponse, Hello, MasterMessage, Refused, Welcome,
     WorkerMessage, cluster_server::Cluster, master_message, worker_message,
 };
+use drumline_security::{Passes, Peer};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::mpsc;
@@ -18,7 +19,7 @@ use url::Url;
 
 use super::membership::{ConnectionId, Event};
 use super::runner::Command;
-use super::{HEARTBEAT, Workers};
+use super::{HEARTBEAT, SILENCE, Workers};
 
 /// Messages to one worker that may wait before it counts as not reading.
 const OUTGOING: usize = 256;
@@ -34,14 +35,16 @@ pub(crate) struct ClusterService {
 struct Identity {
     cluster_id: String,
     lake: String,
+    passes: Passes,
     next_connection: AtomicU64,
 }
 
 impl ClusterService {
-    pub(crate) fn new(workers: Workers, cluster_id: String, lake: String) -> Self {
+    pub(crate) fn new(workers: Workers, cluster_id: String, lake: String, passes: Passes) -> Self {
         let identity = Identity {
             cluster_id,
             lake,
+            passes,
             next_connection: AtomicU64::new(1),
         };
         Self {
@@ -51,10 +54,13 @@ impl ClusterService {
     }
 
     fn welcome(&self) -> MasterMessage {
+        let (rows_pass, control_digest) = self.identity.passes.for_workers().unwrap_or_default();
         message(master_message::Message::Welcome(Welcome {
             cluster_id: self.identity.cluster_id.clone(),
             lake: self.identity.lake.clone(),
             heartbeat_millis: HEARTBEAT.as_millis() as u64,
+            rows_pass,
+            control_digest,
         }))
     }
 }
@@ -67,6 +73,10 @@ impl Cluster for ClusterService {
         &self,
         request: Request<Streaming<WorkerMessage>>,
     ) -> Result<Response<Self::JoinStream>, Status> {
+        let encrypted = request
+            .extensions()
+            .get::<Peer>()
+            .is_some_and(|peer| peer.encrypted);
         let mut incoming = request.into_inner();
         let first = incoming.message().await?.and_then(|first| first.message);
         let Some(worker_message::Message::Hello(hello)) = first else {
@@ -74,7 +84,7 @@ impl Cluster for ClusterService {
                 "the first message of a worker must be its hello",
             ));
         };
-        if let Some(reason) = refusal(&hello) {
+        if let Some(reason) = refusal(&hello, encrypted) {
             let refused = message(master_message::Message::Refused(Refused { reason }));
             return Ok(Response::new(futures::stream::iter([Ok(refused)]).boxed()));
         }
@@ -89,21 +99,31 @@ impl Cluster for ClusterService {
         let closed = CancellationToken::new();
         let worker = hello.worker_id.clone();
         let commands = self.workers.commands.clone();
-        let stopping = |_| Status::unavailable("the master is stopping");
         let open = Command::Open {
             connection,
             outgoing,
             closed: closed.clone(),
         };
-        commands.send(open).await.map_err(stopping)?;
-        commands
-            .send(Command::Event(Event::Joined { hello, connection }))
-            .await
-            .map_err(stopping)?;
+        let joined = Command::Event(Event::Joined { hello, connection });
 
         // Ends with the call itself: when the worker goes, or when the outgoing half is dropped.
         let reader_closed = closed.clone();
         tokio::spawn(async move {
+            // Before it has read the welcome it would turn away whoever brings it work.
+            let Ok(Ok(Some(heard))) = tokio::time::timeout(SILENCE, incoming.message()).await
+            else {
+                return;
+            };
+            let heard = Command::Message {
+                worker: worker.clone(),
+                connection,
+                message: heard,
+            };
+            for command in [open, joined, heard] {
+                if commands.send(command).await.is_err() {
+                    return;
+                }
+            }
             let reason = loop {
                 tokio::select! {
                     () = reader_closed.cancelled() => break "its call was closed".to_owned(),
@@ -153,7 +173,7 @@ fn message(message: master_message::Message) -> MasterMessage {
 }
 
 /// Why this worker cannot join, if it cannot.
-fn refusal(hello: &Hello) -> Option<String> {
+fn refusal(hello: &Hello, encrypted: bool) -> Option<String> {
     if hello.build != BUILD {
         return Some(format!(
             "this master is drumline {BUILD}, the worker is drumline {}: run the same version on both",
@@ -173,6 +193,14 @@ fn refusal(hello: &Hello) -> Option<String> {
         ));
     }
     match Url::parse(&hello.url) {
+        Ok(url) if url.scheme() == "http" && encrypted => Some(format!(
+            "this master's cluster is encrypted, and worker {} serves {url} unencrypted: start it with --tls",
+            hello.worker_id
+        )),
+        Ok(url) if url.scheme() == "https" && !encrypted => Some(format!(
+            "worker {} serves {url} encrypted, and this master's cluster is not: start the master with --tls",
+            hello.worker_id
+        )),
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.host_str().is_some() => None,
         _ => Some(format!(
             "worker url `{}` is not an http(s) url",

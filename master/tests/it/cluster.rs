@@ -10,16 +10,18 @@ use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use drumline_engine::server::TaskHost;
 use drumline_lake::Stores;
-use drumline_master::{Handle, Options};
+use drumline_master::{Authentication, Handle, Options};
 use drumline_proto::v1::application_event::Event;
 use drumline_proto::v1::applications_client::ApplicationsClient;
 use drumline_proto::v1::cluster_client::ClusterClient;
+use drumline_proto::v1::master_message;
 use drumline_proto::v1::worker_message::Message;
 use drumline_proto::v1::{
     ApplicationFinished, ApplicationState, CancelRequest, ClusterStatusRequest, Failure, Heartbeat,
     Hello, ResultReady, StatementFinished, SubmitRequest, WatchRequest, WorkerMessage,
     submit_request,
 };
+use drumline_security::Passes;
 use futures::{StreamExt, TryStreamExt};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -62,11 +64,15 @@ pub struct Outcome {
 
 pub fn options(folder: &TempDir) -> Options {
     let lake = format!("file://{}/lake", folder.path().display());
-    Options::new(
-        "127.0.0.1:0".parse().unwrap(),
-        lake,
-        folder.path().join("state"),
-    )
+    Options {
+        // Who is let in is tested in `doors.rs`.
+        authentication: Authentication::Nobody,
+        ..Options::new(
+            "127.0.0.1:0".parse().unwrap(),
+            lake,
+            folder.path().join("state"),
+        )
+    }
 }
 
 impl Cluster {
@@ -95,7 +101,12 @@ impl Cluster {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let work = self.folder.path().join(format!("work-{number}"));
-        let host = TaskHost::new(drumline_engine::Options::new(Stores::from_env(), work)).unwrap();
+        let passes = Passes::none_yet();
+        let options = drumline_engine::Options {
+            passes: Some(passes.clone()),
+            ..drumline_engine::Options::new(Stores::from_env(), work)
+        };
+        let host = TaskHost::new(options).unwrap();
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let serving =
@@ -117,6 +128,13 @@ impl Cluster {
             .await
             .unwrap()
             .into_inner();
+        let welcome = answers.message().await.unwrap().unwrap().message;
+        let Some(master_message::Message::Welcome(welcome)) = welcome else {
+            panic!("no welcome: {welcome:?}");
+        };
+        passes
+            .accept(&welcome.rows_pass, &welcome.control_digest)
+            .unwrap();
         let joined = tokio::spawn(async move {
             let mut beat = tokio::time::interval(Duration::from_millis(500));
             loop {

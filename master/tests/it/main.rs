@@ -3,6 +3,7 @@
 
 mod cluster;
 mod definitions;
+mod doors;
 mod failures;
 mod lost_workers;
 mod queries;

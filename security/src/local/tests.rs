@@ -159,3 +159,17 @@ fn a_file_that_was_named_must_hold_a_token() {
         "{said}"
     );
 }
+
+#[test]
+fn a_state_folder_counts_while_its_master_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = folder.path().join("master.lock");
+    assert!(!is_in_use(folder.path()));
+    std::fs::write(&lock, format!("{}\n", std::process::id())).unwrap();
+    assert!(is_in_use(folder.path()));
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    let pid = child.id();
+    child.wait().unwrap();
+    std::fs::write(&lock, format!("{pid}\n")).unwrap();
+    assert!(!is_in_use(folder.path()));
+}

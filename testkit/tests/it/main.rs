@@ -6,6 +6,7 @@ mod broker;
 mod consumer;
 mod dead_letters;
 mod demo;
+mod doors;
 mod queries;
 mod readme;
 mod refusals;
