@@ -28,6 +28,7 @@ mod journal;
 mod lock;
 mod metrics;
 mod options;
+mod page;
 mod routing;
 mod server;
 mod streams;

@@ -34,7 +34,7 @@ use crate::lock::StateLock;
 use crate::metrics::Metrics;
 use crate::routing::Placements;
 use crate::streams::{StreamTables, StreamsService};
-use crate::{Error, Options, Result, cluster, journal, streams};
+use crate::{Error, Options, Result, cluster, journal, page, streams};
 
 /// How long calls and background work may take to end once the master stops.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -295,17 +295,13 @@ fn one_port(rpc: Routes, metrics: Metrics, keeper: &Keeper) -> (Routes, Doors) {
     let pages = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(|| async move { metrics.scrape().await }))
-        .route("/", get(root))
+        .merge(page::router())
         .merge(keeper.session_routes());
     let doors = doors::rpc()
         .and(doors::public())
         .get("/metrics", Access::Needs(Role::Read));
     let rpc = rpc.prepare().into_axum_router().reset_fallback();
     (Routes::from(rpc.merge(pages).fallback(unknown)), doors)
-}
-
-async fn root() -> impl IntoResponse {
-    format!("drumline master {}\n", drumline_proto::BUILD)
 }
 
 async fn unknown(request: Request) -> Response {

@@ -1,9 +1,10 @@
-//! The project's own commands: `cargo xtask setup | verify | demo | bench | chaos`.
+//! The project's own commands: `cargo xtask setup | verify | web | demo | bench | chaos`.
 //!
 //! Builds in seconds, because it depends on nothing of the workspace: what needs the workspace is
 //! started through cargo.
 
 mod imports;
+mod page;
 mod run;
 mod setup;
 mod steps;
@@ -28,10 +29,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Bring what tests need beside Rust: C tools, Java, Apache Kafka, pyarrow; safe to repeat
+    /// Bring what tests need beside Rust: C tools, Java, Apache Kafka, pyarrow, Node, Chromium; safe to repeat
     Setup,
-    /// All that CI checks: setup, format, import rules, lints, tests, docs
+    /// All that CI checks: setup, format, import rules, lints, tests, the page, docs
     Verify(verify::Arguments),
+    /// Build the status page, web/ → web/dist: debug builds read it there, release builds take it in
+    Web,
     /// Build `drumline` and run its demo; arguments are passed on
     Demo {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -87,6 +90,7 @@ fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Setup => setup::setup(),
         Command::Verify(arguments) => verify::verify(&arguments),
+        Command::Web => page::build(),
         Command::Demo { arguments } => {
             eprintln!("building drumline (about 5 minutes the first time)");
             cargo(&["build", "--quiet", "--package", "drumline-cli"])?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::page;
 use crate::run::{probe, run};
 
 /// What the workspace's `rust-version` says.
@@ -25,7 +26,8 @@ pub(crate) fn setup() -> Result<()> {
     rust()?;
     packages()?;
     kafka()?;
-    pyarrow()
+    pyarrow()?;
+    npm_packages()
 }
 
 fn say(part: &str, what: &str) {
@@ -58,7 +60,7 @@ struct Package {
     is_there: fn() -> bool,
 }
 
-const PACKAGES: [Package; 6] = [
+const PACKAGES: [Package; 9] = [
     Package {
         name: "gcc",
         is_there: || probe("cc", &["--version"]).is_some(),
@@ -83,6 +85,21 @@ const PACKAGES: [Package; 6] = [
         name: "python3-venv",
         is_there: || probe("python3", &["-c", "import venv, ensurepip"]).is_some(),
     },
+    Package {
+        name: "nodejs",
+        is_there: || page::node_version() >= Some(page::NODE),
+    },
+    Package {
+        name: "npm",
+        is_there: || probe("npm", &["--version"]).is_some(),
+    },
+    // Where the page's tests look for it, unless CHROMIUM names another.
+    Package {
+        name: "chromium",
+        is_there: || {
+            std::env::var_os("CHROMIUM").is_some() || Path::new("/usr/bin/chromium").exists()
+        },
+    },
 ];
 
 fn packages() -> Result<()> {
@@ -94,7 +111,7 @@ fn packages() -> Result<()> {
     if missing.is_empty() {
         say(
             "system packages",
-            "C compiler, make, Java, Maven, Python are there",
+            "C compiler, make, Java, Maven, Python, Node, Chromium are there",
         );
         return Ok(());
     }
@@ -221,6 +238,16 @@ fn pyarrow() -> Result<()> {
     )?;
     run(&python, &["-c", "import pyarrow.parquet"])?;
     std::fs::write(folder.join("ready"), "")?;
+    Ok(())
+}
+
+/// What builds and tests the status page, in `web/node_modules`.
+fn npm_packages() -> Result<()> {
+    let part = "npm packages of web/";
+    match page::install()? {
+        true => say(part, "brought as web/package-lock.json pins them"),
+        false => say(part, "are there"),
+    }
     Ok(())
 }
 

@@ -24,7 +24,12 @@ async fn one_port_serves_pages_and_calls() {
             .await
             .starts_with("HTTP/1.1 200")
     );
-    assert!(http_get(address, "/").await.contains("drumline master"));
+    // The page, or how to get it.
+    assert!(
+        http_get(address, "/")
+            .await
+            .contains("<title>Drumline</title>")
+    );
     assert!(
         http_get(address, "/nothing")
             .await
