@@ -90,6 +90,20 @@ impl Gate {
         self.inner.audit.refused()
     }
 
+    /// Who calls a door that is open to everybody.
+    pub fn caller(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Identity, Refusal> {
+        let Some(keys) = &self.inner.keys else {
+            return Ok(Identity::everybody());
+        };
+        let call = Call {
+            method: &Method::GET,
+            path: "",
+            headers,
+            peer,
+        };
+        identify(keys.as_ref(), &call)
+    }
+
     /// Tells of a caller that a service behind the gate turned away itself.
     pub fn audit(&self, peer: Option<&Peer>, method: &str, path: &str, refusal: &Refusal) {
         self.inner.audit.refuse(&Refused {

@@ -261,7 +261,8 @@ class Live {
   #failed(error: unknown): void {
     this.#close();
     const fault = error instanceof ApiError ? error.fault : 'unreachable';
-    if (fault === 'unauthorized') {
+    // Forbidden to look: a worker's token, say.
+    if (fault === 'unauthorized' || fault === 'forbidden') {
       this.model = EMPTY;
       this.session = null;
       this.#step({ name: 'unauthorized', message: (error as ApiError).message });

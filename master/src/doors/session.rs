@@ -5,12 +5,12 @@
 
 use axum::extract::{Json, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::get;
 use axum::{Extension, Router};
-use drumline_security::{Access, Doors, Gate, Peer, SESSION_COOKIE, Tokens};
-use http::header::SET_COOKIE;
-use http::{HeaderValue, Method, StatusCode};
-use serde::Deserialize;
+use drumline_security::{Access, Doors, Gate, Peer, Refusal, SESSION_COOKIE, Tokens};
+use http::header::{CACHE_CONTROL, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use serde::{Deserialize, Serialize};
 
 const PATH: &str = "/api/v1/session";
 
@@ -21,15 +21,48 @@ struct SignIn {
 
 pub(super) fn routes(tokens: Tokens) -> Router {
     Router::new()
-        .route(PATH, post(sign_in).delete(sign_out))
+        .route(PATH, get(who).post(sign_in).delete(sign_out))
         .with_state(tokens)
 }
 
-/// Open, because the body is what says who comes.
+/// Open, because the body is what says who comes, and because a page asks before it knows.
 pub(super) fn doors() -> Doors {
     Doors::new()
+        .get(PATH, Access::Public)
         .route(Method::POST, PATH, Access::Public)
         .route(Method::DELETE, PATH, Access::Public)
+}
+
+/// Whoever asks.
+#[derive(Default, Serialize)]
+struct Caller {
+    /// Empty where nobody is signed in.
+    name: String,
+    role: &'static str,
+}
+
+/// Who asks, as far as it is known: that nobody is signed in is an answer, not a refusal.
+async fn who(
+    peer: Option<Extension<Peer>>,
+    gate: Option<Extension<Gate>>,
+    headers: HeaderMap,
+) -> Response {
+    let peer = peer.as_deref();
+    let known = gate.as_deref().map(|gate| gate.caller(&headers, peer));
+    let caller = match known {
+        Some(Ok(identity)) => Caller {
+            role: identity.role.as_str(),
+            name: identity.name,
+        },
+        Some(Err(refusal)) => {
+            if let (Some(gate), false) = (&gate, refusal == Refusal::NoToken) {
+                gate.audit(peer, "GET", PATH, &refusal);
+            }
+            Caller::default()
+        }
+        None => Caller::default(),
+    };
+    ([(CACHE_CONTROL, "no-store")], Json(caller)).into_response()
 }
 
 async fn sign_in(

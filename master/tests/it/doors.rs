@@ -303,6 +303,17 @@ async fn a_page_signs_in_with_a_token_and_out_again() {
     assert!(!cookie.contains(&house.token("read")[16..]), "{cookie}");
     let session = cookie.split(';').next().unwrap().to_owned();
 
+    let caller = |session: &str| {
+        let request = house.request(Method::GET, "/api/v1/session", None);
+        let request = request.header("cookie", session).send();
+        async move {
+            let caller: serde_json::Value = request.await.unwrap().json().await.unwrap();
+            caller["role"].as_str().unwrap().to_owned()
+        }
+    };
+    assert_eq!(caller(&session).await, "read");
+    assert_eq!(caller("").await, "", "nobody is signed in");
+
     let status = |session: String, own_page: bool| {
         let mut request = house
             .request(Method::POST, "/drumline.v1.Cluster/Status", None)
@@ -318,6 +329,7 @@ async fn a_page_signs_in_with_a_token_and_out_again() {
     assert_eq!(status(session.clone(), false).await, Some(7));
     assert_eq!(status(session.clone(), true).await, None);
     let forged = format!("{}A", &session[..session.len() - 1]);
+    assert_eq!(caller(&forged).await, "");
     assert_eq!(status(forged, true).await, Some(16));
 
     let request = authorized(
@@ -327,6 +339,7 @@ async fn a_page_signs_in_with_a_token_and_out_again() {
         house.token("admin"),
     );
     house.access().await.revoke_token(request).await.unwrap();
+    assert_eq!(caller(&session).await, "", "the token is revoked");
     assert_eq!(
         status(session, true).await,
         Some(16),
