@@ -23,3 +23,23 @@ export function marked(text: string, line: number, column: number): Marked {
     after,
   };
 }
+
+/**
+ * Where in one statement's text the place is that a failure names in the whole submitted text, of which only the
+ * statement is known here: the one line on which the message's own words stand at that column. Nowhere (0) where
+ * none or more than one is.
+ */
+export function placeIn(sql: string, failure: { line: number; column: number; message: string }) {
+  const nowhere = { line: 0, column: 0 };
+  if (failure.line < 1 || failure.column < 1) return nowhere;
+  const found: number[] = [];
+  sql.split('\n').forEach((text, index) => {
+    // A statement begins at its text's first line at the earliest.
+    if (index + 1 > failure.line) return;
+    const rest = [...text].slice(failure.column - 1).join('');
+    const word = rest.match(/^["`]?([\p{L}\p{N}_.]+|[^\s\p{L}\p{N}])/u)?.[1];
+    if (word !== undefined && failure.message.includes(word)) found.push(index + 1);
+  });
+  const [line] = found;
+  return found.length === 1 && line !== undefined ? { line, column: failure.column } : nowhere;
+}

@@ -27,6 +27,7 @@ const STREAMS_EVERY = 3_000;
 /** How soon after a fact about it a list is read again. */
 const SOON = 400;
 const OPEN_WITHIN = 6_000;
+const LAGGED_WAIT = 1_000;
 /** How long a page is hidden before it listens no more, and how often it looks from then on. */
 const SLEEP_AFTER = 10_000;
 const ASLEEP_EVERY = 30_000;
@@ -157,7 +158,8 @@ class Live {
         if (round === this.#round) this.#hear(event.data as string);
       });
       source.addEventListener('lagged', () => {
-        if (round === this.#round) void this.#connect();
+        // Not at once: a page that is too slow for its cluster would do nothing but read lists.
+        if (round === this.#round) this.#soon('connect', LAGGED_WAIT, () => this.#connect());
       });
     });
   }

@@ -73,10 +73,11 @@ export async function serve(options: { signedIn: boolean }): Promise<Fixture> {
         return json(202);
       });
     }
+    if (what === 'session') {
+      return json(200, isSignedIn ? { name: HOSTILE, role: 'admin' } : { name: '', role: '' });
+    }
     if (!isSignedIn) return json(401, { error: { message: 'this needs a token', hint: '' } });
     switch (what) {
-      case 'session':
-        return json(200, { name: HOSTILE, role: 'admin' });
       case 'cluster':
         return json(200, { ...data.cluster, now: Date.now() });
       case 'workers':

@@ -172,10 +172,12 @@ test('whoever is not signed in is asked for a token', async () => {
   for (const size of SIZES) {
     for (const scheme of SCHEMES) {
       const page = await browser.context.newPage();
+      const said = complaints(page);
       await page.emulateMedia({ colorScheme: scheme });
       await page.setViewportSize(size);
       await page.goto(closed.url);
       await page.getByLabel('Token').fill('wrong');
+      expect(said).toEqual([]);
       await page.getByRole('button', { name: 'Sign in' }).click();
       await page.getByText('the token is not known here; ask an admin').waitFor();
       expect(await serious(page)).toEqual([]);
