@@ -17,6 +17,7 @@ mod demo;
 mod failure;
 mod local;
 mod logging;
+mod memory;
 mod output;
 mod progress;
 mod pump;

@@ -8,6 +8,7 @@ use drumline_lake::ErrorKind;
 use object_store::Error as StoreError;
 
 use crate::Error;
+use crate::memory::Exhausted;
 
 impl From<DataFusionError> for Error {
     /// An error of ours that was carried through DataFusion comes out as itself; others are classified.
@@ -16,6 +17,9 @@ impl From<DataFusionError> for Error {
             return own;
         }
         let (kind, message) = (kind_of(&error), message_of(&error));
+        if let Some(exhausted) = Exhausted::read(&message) {
+            return Self::OutOfMemory { exhausted };
+        }
         let exhausted = matches!(error.find_root(), DataFusionError::ResourcesExhausted(_));
         let hint =
             exhausted.then(|| "give the workers more memory, or read less at once".to_owned());
@@ -23,6 +27,7 @@ impl From<DataFusionError> for Error {
             kind,
             message,
             hint,
+            worker: None,
         }
     }
 }
@@ -44,6 +49,7 @@ fn own_error(error: &DataFusionError) -> Option<Error> {
                 kind: lake.kind(),
                 message: lake.to_string(),
                 hint: lake.hint(),
+                worker: None,
             });
         }
         next = error.source();
@@ -63,10 +69,14 @@ fn again(error: &Error) -> Error {
             reason: reason.clone(),
         },
         Error::DeadlineExceeded { limit } => Error::DeadlineExceeded { limit: *limit },
+        Error::OutOfMemory { exhausted } => Error::OutOfMemory {
+            exhausted: exhausted.clone(),
+        },
         other => Error::Failed {
             kind: other.kind(),
             message: other.to_string(),
             hint: other.hint(),
+            worker: other.worker().map(str::to_owned),
         },
     }
 }

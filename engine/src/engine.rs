@@ -8,9 +8,10 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::LogicalPlan;
 use drumline_lake::Stores;
 
+use crate::memory::Memory;
 use crate::route::RouteFn;
 use crate::transport::network::Network;
-use crate::{Job, Options, Result, WorkerTarget};
+use crate::{Interrupt, Job, Options, Result, WorkerTarget};
 
 /// Plans statements and starts jobs. Cheap to clone.
 #[derive(Clone)]
@@ -20,6 +21,7 @@ pub struct Engine {
 
 pub(crate) struct Inner {
     pub(crate) runtime: Arc<RuntimeEnv>,
+    pub(crate) memory: Arc<Memory>,
     pub(crate) network: Arc<Network>,
     pub(crate) stores: Stores,
 }
@@ -43,8 +45,10 @@ impl Query {
 impl Engine {
     /// An engine with its own memory pool and connections.
     pub fn new(options: Options) -> Result<Self> {
+        let memory = Memory::new(options.memory_limit);
         let inner = Inner {
-            runtime: crate::runtime(&options)?,
+            runtime: crate::session::runtime_with(&options, &memory)?,
+            memory,
             network: Arc::new(Network::new(&options)?),
             stores: options.stores,
         };
@@ -66,6 +70,18 @@ impl Engine {
         workers: Vec<WorkerTarget>,
         route: RouteFn,
     ) -> Result<Job> {
-        crate::launch::launch(&self.inner, query, &workers, &route).await
+        self.start_under(query, workers, route, &Interrupt::default())
+            .await
+    }
+
+    /// The same, for who must be able to stop the job from another thread: raising `interrupt` does.
+    pub async fn start_under(
+        &self,
+        query: &Query,
+        workers: Vec<WorkerTarget>,
+        route: RouteFn,
+        interrupt: &Interrupt,
+    ) -> Result<Job> {
+        crate::launch::launch(&self.inner, query, &workers, &route, interrupt).await
     }
 }

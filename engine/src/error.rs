@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use drumline_lake::ErrorKind;
 
+use crate::memory::Exhausted;
+
 /// `std::result::Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -36,6 +38,14 @@ pub enum Error {
         message: String,
         /// The next step, if one is known.
         hint: Option<String>,
+        /// Id of the worker it happened on, or its URL where the id is not known; none: on the master.
+        worker: Option<String>,
+    },
+    /// An operator got no more memory, and could not do with less.
+    #[error("{}", exhausted.message())]
+    OutOfMemory {
+        /// Which, and how much.
+        exhausted: Exhausted,
     },
     /// A session setting that does not exist, or not with this value.
     #[error("cannot set {key} to '{value}': {reason}")]
@@ -90,11 +100,21 @@ impl Error {
             Self::WorkerRefused { .. }
             | Self::WorkDir { .. }
             | Self::Setting { .. }
+            | Self::OutOfMemory { .. }
             | Self::DeadlineExceeded { .. } => ErrorKind::User,
             Self::Failed { kind, .. } => *kind,
             Self::Sql(error) => error.kind(),
             Self::Lake(error) => error.kind(),
             Self::Bug { .. } => ErrorKind::Bug,
+        }
+    }
+
+    /// The worker that it happened on or that is lost, where there is one.
+    pub fn worker(&self) -> Option<&str> {
+        match self {
+            Self::WorkerLost { worker, .. } | Self::WorkerRefused { worker, .. } => Some(worker),
+            Self::Failed { worker, .. } => worker.as_deref(),
+            _ => None,
         }
     }
 
@@ -116,6 +136,11 @@ impl Error {
                 Some("raise drumline.job_deadline (seconds; 0: none)".to_owned())
             }
             Self::Failed { hint, .. } => hint.clone(),
+            Self::OutOfMemory { .. } => Some(
+                "give the workers (and the master, for what runs in place) more with --memory, or read less at \
+                 once; with `SET datafusion.optimizer.prefer_hash_join = false` joins sort, and spill"
+                    .to_owned(),
+            ),
             Self::Sql(error) => error.hint(),
             Self::Lake(error) => error.hint(),
             _ => None,

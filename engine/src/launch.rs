@@ -7,7 +7,9 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::ExplainFormat;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::stream::{
+    RecordBatchReceiverStreamBuilder, RecordBatchStreamAdapter,
+};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::{StreamExt, stream};
 use tokio::time::Instant;
@@ -16,6 +18,7 @@ use uuid::Uuid;
 use crate::board::Board;
 use crate::engine::Inner;
 use crate::explain;
+use crate::interrupt::{Interrupt, RaiseOnDrop, interruptible};
 use crate::job::{Head, JobWatch, StageInfo};
 use crate::route::RouteFn;
 use crate::session::{Distribution, job_session};
@@ -27,17 +30,22 @@ use crate::{Error, Job, Query, Result, WorkerTarget};
 const TARGET_PARTITIONS: &str = "datafusion.execution.target_partitions";
 /// With one partition DataFusion plans no repartitioning, and where there is none nothing is distributed.
 const FEWEST_PARTITIONS: usize = 2;
+/// Computed rows that wait for their reader.
+const BATCHES_AHEAD: usize = 2;
 
 pub(crate) async fn launch(
     inner: &Inner,
     query: &Query,
     workers: &[WorkerTarget],
     route: &RouteFn,
+    interrupt: &Interrupt,
 ) -> Result<Job> {
     let board = Arc::new(Board::new(workers));
     let routes = Routes::default();
+    let memory_of = Uuid::now_v7().to_string();
+    let runtime = inner.memory.of_job(&inner.runtime, &memory_of, interrupt);
     let state = job_session(
-        &inner.runtime,
+        &runtime,
         &with_partitions(&query.settings, workers),
         Distribution {
             workers: workers.iter().map(|worker| worker.url.clone()).collect(),
@@ -61,9 +69,32 @@ pub(crate) async fn launch(
     }
     let plan = state.create_physical_plan(&query.plan).await?;
     let prepared = prepare(&plan, workers, route, &routes)?;
+    let plan = interruptible(&plan, interrupt)?;
     let head = Head(Some(Arc::clone(&plan)));
-    let stream = execute_stream(plan, state.task_ctx())?;
+    let stream = apart(execute_stream(plan, state.task_ctx())?, interrupt.clone());
     Ok(prepared.run(&state, board, stream, head))
+}
+
+/// Computes on a task of its own: who reads the rows can wait for something else at the same time, and can
+/// go away at once. Then what computes is interrupted.
+fn apart(mut rows: SendableRecordBatchStream, interrupt: Interrupt) -> SendableRecordBatchStream {
+    let schema = rows.schema();
+    let mut builder = RecordBatchReceiverStreamBuilder::new(Arc::clone(&schema), BATCHES_AHEAD);
+    let sender = builder.tx();
+    builder.spawn(async move {
+        while let Some(next) = rows.next().await {
+            if sender.send(next).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    });
+    let raise = RaiseOnDrop(interrupt);
+    let received = builder.build().inspect(move |_| {
+        // Lives as long as the stream.
+        let _ = &raise;
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, received))
 }
 
 /// As many partitions as a worker has cores, unless the session says otherwise.
@@ -177,6 +208,17 @@ fn named(error: DataFusionError, board: &Board) -> DataFusionError {
         Error::WorkerRefused { worker, reason } => Error::WorkerRefused {
             worker: board.worker_id(&worker),
             reason,
+        },
+        Error::Failed {
+            kind,
+            message,
+            hint,
+            worker: Some(worker),
+        } => Error::Failed {
+            kind,
+            message,
+            hint,
+            worker: Some(board.worker_id(&worker)),
         },
         other => other,
     }

@@ -18,9 +18,11 @@ mod engine;
 mod error;
 mod explain;
 pub mod functions;
+mod interrupt;
 pub mod job;
 mod lake_write;
 mod launch;
+mod memory;
 mod options;
 mod planner;
 pub mod rebind;
@@ -37,8 +39,10 @@ mod work;
 
 pub use engine::{Engine, Query};
 pub use error::{Error, Result};
+pub use interrupt::Interrupt;
 pub use job::Job;
 pub use lake_write::staged_files;
+pub use memory::Exhausted;
 pub use options::{Keepalive, Options, WorkerTarget};
 pub use planner::{
     CreateTable, Definition, Planned, Resolved, SYSTEM_SCHEMA, TableRef, Tables, Write, WriteMode,

@@ -16,6 +16,7 @@ use tonic::transport::Server;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion_distributed::Worker;
 
+use crate::memory::Memory;
 use crate::session::WorkerSessions;
 use crate::tasks::Tasks;
 use crate::transport::auth::{SameBuild, doors};
@@ -33,6 +34,7 @@ pub struct TaskHost {
     tasks: Tasks,
     options: Arc<Options>,
     runtime: Arc<RuntimeEnv>,
+    memory: Arc<Memory>,
 }
 
 /// What a worker's port serves beside tasks and rows, and who may see it.
@@ -49,12 +51,14 @@ impl TaskHost {
     pub fn new(options: Options) -> Result<Self> {
         let compute =
             Handle::try_current().map_err(|_| Error::bug("a task host needs a tokio runtime"))?;
-        let runtime = crate::runtime(&options)?;
+        let memory = Memory::new(options.memory_limit);
+        let runtime = crate::session::runtime_with(&options, &memory)?;
         let tasks = Tasks::new();
         let sessions = WorkerSessions::new(
             Arc::new(Network::new(&options)?),
             tasks.clone(),
             options.stores.clone(),
+            Arc::clone(&memory),
         );
         let worker = Worker::from_session_builder(sessions)
             .with_runtime_env(Arc::clone(&runtime))
@@ -64,12 +68,18 @@ impl TaskHost {
             tasks,
             options: Arc::new(options),
             runtime,
+            memory,
         })
     }
 
     /// The runtime that tasks run with: its memory pool, object stores and spill folder.
     pub fn runtime(&self) -> &Arc<RuntimeEnv> {
         &self.runtime
+    }
+
+    /// Bytes that the operators of its tasks and streams hold now.
+    pub fn memory_reserved(&self) -> u64 {
+        self.memory.reserved()
     }
 
     /// Tasks that are open now.

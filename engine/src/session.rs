@@ -1,11 +1,9 @@
 //! How sessions are built, on the master, on workers and for streams. Nowhere else is one built.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::error::DataFusionError;
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -19,32 +17,32 @@ use http::HeaderMap;
 use url::Url;
 
 use crate::functions;
+use crate::interrupt::{Interrupt, interruptible};
 use crate::lake_write::{LakePlanner, LakeWriteCodec};
+use crate::memory::Memory;
 use crate::settings::{self, Settings};
 use crate::tasks::{TASK_HEADER, Task, Tasks};
 use crate::transport::client::Channels;
 use crate::transport::network::Network;
 use crate::{Error, Options, Result};
 
-/// Consumers that an error about exhausted memory names.
-const NAMED_CONSUMERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4);
-
-/// The runtime of a process: its object stores, its memory pool, its spill folder. One per process.
+/// The runtime of a process: its object stores, its memory, its spill folder. One per process.
 pub fn runtime(options: &Options) -> Result<Arc<RuntimeEnv>> {
+    runtime_with(options, &Memory::new(options.memory_limit))
+}
+
+/// What does not belong to a job (streams) draws from `memory` like one job.
+pub(crate) fn runtime_with(options: &Options, memory: &Arc<Memory>) -> Result<Arc<RuntimeEnv>> {
     std::fs::create_dir_all(&options.work_dir).map_err(|source| Error::WorkDir {
         path: options.work_dir.clone(),
         source,
     })?;
-    let mut builder = RuntimeEnvBuilder::new()
+    let builder = RuntimeEnvBuilder::new()
         .with_object_store_registry(options.stores.registry())
         // Others fill external tables: what was listed once must not be believed again.
         .with_object_list_cache_limit(0)
-        .with_temp_file_path(&options.work_dir);
-    if let Some(limit) = options.memory_limit {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let pool = TrackConsumersPool::new(FairSpillPool::new(limit), NAMED_CONSUMERS);
-        builder = builder.with_memory_pool(Arc::new(pool));
-    }
+        .with_temp_file_path(&options.work_dir)
+        .with_memory_pool(memory.pool("", &Interrupt::default()));
     Ok(builder.build_arc()?)
 }
 
@@ -114,14 +112,21 @@ pub(crate) struct WorkerSessions {
     network: Arc<Network>,
     tasks: Tasks,
     stores: Stores,
+    memory: Arc<Memory>,
 }
 
 impl WorkerSessions {
-    pub(crate) fn new(network: Arc<Network>, tasks: Tasks, stores: Stores) -> Self {
+    pub(crate) fn new(
+        network: Arc<Network>,
+        tasks: Tasks,
+        stores: Stores,
+        memory: Arc<Memory>,
+    ) -> Self {
         Self {
             network,
             tasks,
             stores,
+            memory,
         }
     }
 }
@@ -143,31 +148,38 @@ impl WorkerSessionBuilder for WorkerSessions {
             .options_mut()
             .optimizer
             .enable_physical_uncorrelated_scalar_subquery = false;
-        if let Some(task) = task_of(&headers, &self.tasks) {
+        if let Some((name, task)) = task_of(&headers, &self.tasks) {
+            if let Some(runtime) = builder.runtime_env() {
+                let job = name.split('/').next().unwrap_or(name);
+                *runtime = self.memory.of_job(runtime, job, task.interrupt());
+            }
             config.set_extension(task);
         }
         let state = with_functions(builder)
             .with_config(config)
             .with_distributed_user_codec(LakeWriteCodec::new(self.stores.clone()))
             .with_distributed_channel_resolver(Channels::new(Arc::clone(&self.network), None))
-            .with_distributed_worker_plan_rewrite_handler(remember_plan)
+            .with_distributed_worker_plan_rewrite_handler(prepare_plan)
             .build();
         Ok(state)
     }
 }
 
-fn task_of(headers: &HeaderMap, tasks: &Tasks) -> Option<Arc<Task>> {
-    tasks.named(headers.get(TASK_HEADER)?.to_str().ok()?)
+fn task_of<'a>(headers: &'a HeaderMap, tasks: &Tasks) -> Option<(&'a str, Arc<Task>)> {
+    let name = headers.get(TASK_HEADER)?.to_str().ok()?;
+    Some((name, tasks.named(name)?))
 }
 
-/// Keeps a task's plan, whose operators count the rows they read.
-fn remember_plan(
+/// Makes a task's plan stop with its task, and keeps it: its operators count the rows they read.
+fn prepare_plan(
     event: WorkerPlanRewriteEvent<'_>,
 ) -> Result<WorkerPlanRewriteEventResponse, DataFusionError> {
-    if let Some(task) = event.session_config.get_extension::<Task>() {
-        task.runs(&event.plan);
-    }
-    Ok(WorkerPlanRewriteEventResponse::new(event.plan))
+    let Some(task) = event.session_config.get_extension::<Task>() else {
+        return Ok(WorkerPlanRewriteEventResponse::new(event.plan));
+    };
+    let plan = interruptible(&event.plan, task.interrupt())?;
+    task.runs(&plan);
+    Ok(WorkerPlanRewriteEventResponse::new(plan))
 }
 
 #[cfg(test)]
@@ -227,10 +239,11 @@ mod tests {
                 .with_runtime_env(Arc::clone(&runtime)),
             headers: settings::to_headers(&given).unwrap(),
         };
-        let task = WorkerSessions::new(network, Tasks::new(), Stores::from_env())
-            .build_session_state(context)
-            .await
-            .unwrap();
+        let task =
+            WorkerSessions::new(network, Tasks::new(), Stores::from_env(), Memory::new(None))
+                .build_session_state(context)
+                .await
+                .unwrap();
         let (job, task) = (entries(&job), entries(&task));
         for (key, value) in &given {
             assert_eq!(job.get(key), Some(&Some(value.clone())), "{key}");

@@ -10,6 +10,7 @@ use datafusion_distributed::TaskKey;
 use drumline_proto::v1::TaskReport;
 use tokio::sync::watch;
 
+use crate::interrupt::Interrupt;
 use crate::job::Work;
 
 /// Header by which the session of a task finds its [`Task`]; set by the worker itself on each call.
@@ -24,6 +25,8 @@ pub(crate) struct Task {
     /// Microseconds from `opened` to the last row sent; 0: none yet.
     last_sent: AtomicU64,
     plan: OnceLock<Arc<dyn ExecutionPlan>>,
+    /// Raised when nobody wants the task any more.
+    interrupt: Interrupt,
 }
 
 impl Task {
@@ -34,12 +37,17 @@ impl Task {
             bytes: AtomicU64::new(0),
             last_sent: AtomicU64::new(0),
             plan: OnceLock::new(),
+            interrupt: Interrupt::default(),
         }
     }
 
     pub(crate) fn runs(&self, plan: &Arc<dyn ExecutionPlan>) {
         // The first plan is the one that runs: the library decodes a task's plan once.
         let _ = self.plan.set(Arc::clone(plan));
+    }
+
+    pub(crate) fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
     }
 
     pub(crate) fn sent(&self, rows: usize, bytes: usize) {
@@ -121,7 +129,7 @@ impl Tasks {
     }
 }
 
-/// An open task; closes when dropped.
+/// An open task; closes when dropped, and stops what still computes for it.
 pub(crate) struct OpenTask {
     tasks: Tasks,
     name: String,
@@ -140,6 +148,7 @@ impl OpenTask {
 
 impl Drop for OpenTask {
     fn drop(&mut self) {
+        self.task.interrupt.raise();
         self.tasks.change(|open| {
             open.remove(&self.name);
         });

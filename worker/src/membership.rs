@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use drumline_engine::server::TaskHost;
 use drumline_ingest::{HostEvent, StreamHost};
 use drumline_proto::BUILD;
 use drumline_proto::v1::{
@@ -53,6 +54,7 @@ pub(crate) struct Membership {
     pub(crate) hello: Hello,
     pub(crate) streams: Arc<StreamHost>,
     pub(crate) stream_events: mpsc::Receiver<HostEvent>,
+    pub(crate) tasks: TaskHost,
     pub(crate) running_tasks: watch::Receiver<u32>,
     pub(crate) state: watch::Sender<State>,
 }
@@ -178,7 +180,7 @@ impl Membership {
                 // The first one makes this worker a member: from then on it is given work.
                 _ = beats.tick(), if welcomed => message(worker_message::Message::Heartbeat(Heartbeat {
                     running_tasks: *self.running_tasks.borrow(),
-                    memory_bytes: 0,
+                    memory_bytes: self.tasks.memory_reserved(),
                 })),
             };
             if outgoing.try_send(say).is_err() {

@@ -127,6 +127,7 @@ pub async fn start(options: Options) -> Result<Handle, Error> {
         hello: hello(id.clone(), &url, options.cores, options.memory),
         streams: Arc::clone(&streams),
         stream_events,
+        tasks: tasks.clone(),
         running_tasks: tasks.running(),
         state,
     };

@@ -12,6 +12,7 @@ use crate::commands::{Exposure, cannot_listen};
 use crate::failure::{Failure, Result};
 use crate::local::lake_url;
 use crate::logging::{self, LogFormat};
+use crate::memory::{self, Memory};
 use crate::{output, signals};
 
 /// Run a master.
@@ -64,6 +65,9 @@ pub(crate) struct Arguments {
         env = "DRUMLINE_MASTER__HISTORY_SIZE"
     )]
     history_size: u64,
+    /// Memory for small queries, which run in the master, e.g. 2GiB or 20%; beyond it they spill, or fail
+    #[arg(long, default_value = "20%", value_name = "SIZE", env = "DRUMLINE_MASTER__MEMORY", value_parser = memory::parse)]
+    memory: Memory,
     #[command(flatten)]
     exposure: Exposure,
     /// Shape of log lines on stderr; RUST_LOG filters them
@@ -81,6 +85,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
     let lake = lake_url(&arguments.lake)?;
     let mut options =
         drumline_master::Options::new(arguments.listen, lake.as_str(), &arguments.state_dir);
+    options.memory_limit = arguments.memory.bytes()?;
     options.history_age = arguments.history_age;
     options.history_size = arguments.history_size;
     options.tls = arguments.exposure.tls;

@@ -11,6 +11,7 @@ use crate::commands::{Exposure, cannot_listen};
 use crate::config::{Master, MasterArg, shown};
 use crate::failure::{Failure, Result};
 use crate::logging::{self, LogFormat};
+use crate::memory::{self, Memory};
 use crate::{output, signals};
 
 /// Run a worker of a master. It waits for its master, and joins again after losing it.
@@ -36,6 +37,9 @@ pub(crate) struct Arguments {
     /// Cores to use [default: all of this machine's]
     #[arg(long, env = "DRUMLINE_WORKER__CORES", value_parser = clap::value_parser!(u32).range(1..=1024))]
     cores: Option<u32>,
+    /// Memory for tasks and streams, e.g. 4GiB or 60%; beyond it they spill to the scratch space, or fail
+    #[arg(long, default_value = "60%", value_name = "SIZE", env = "DRUMLINE_WORKER__MEMORY", value_parser = memory::parse)]
+    memory: Memory,
     /// Scratch space; emptied when the worker stops
     #[arg(
         long,
@@ -64,6 +68,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
     options.listen = arguments.listen;
     options.id = arguments.id;
     options.cores = arguments.cores.unwrap_or(options.cores);
+    options.memory = arguments.memory.bytes()?;
     let worker = tokio::select! {
         worker = drumline_worker::start(options) => worker.map_err(|error| explain(error, arguments.listen))?,
         () = stop.cancelled() => return Ok(()),

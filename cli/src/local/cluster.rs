@@ -17,6 +17,8 @@ use crate::local::process::Process;
 /// How long master and workers may take to find each other; slow disks and debug builds included.
 const JOIN_DEADLINE: Duration = Duration::from_secs(60);
 const JOIN_POLL: Duration = Duration::from_millis(100);
+/// Of the machine's memory, for all workers together.
+const WORKERS_PERCENT: f64 = 60.0;
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -145,6 +147,10 @@ impl LocalCluster {
                 format!("--master={url}"),
                 "--listen=127.0.0.1:0".to_owned(),
                 format!("--cores={}", self.options.cores),
+                format!(
+                    "--memory={}%",
+                    WORKERS_PERCENT / f64::from(self.options.workers)
+                ),
                 format!("--work-dir={}", self.folder.work().join(&name).display()),
             ];
             arguments.extend(self.tls_argument());

@@ -19,4 +19,5 @@ mod metrics;
 pub(crate) mod network;
 pub(crate) mod server;
 mod status;
+mod sweep;
 mod ticket;

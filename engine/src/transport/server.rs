@@ -39,6 +39,7 @@ use url::Url;
 use super::codec::{decode_from_coordinator, decode_plan, encode_from_task, task_message};
 use super::compact::compact;
 use super::status::{failure_status, to_status};
+use super::sweep::sweep;
 use super::ticket::decode_ticket;
 use crate::Error;
 use crate::tasks::{OpenTask, TASK_HEADER, Task, Tasks};
@@ -60,6 +61,8 @@ pub(crate) struct Services {
     compute: Handle,
     tasks: Tasks,
     passes: Option<Passes>,
+    /// Ends with the last clone.
+    _sweeping: Arc<JoinSet<()>>,
 }
 
 impl Services {
@@ -69,11 +72,17 @@ impl Services {
         tasks: Tasks,
         passes: Option<Passes>,
     ) -> Self {
+        let mut sweeping = JoinSet::new();
+        // Any URL will do: nothing is called.
+        if let Ok(url) = Url::parse("http://localhost") {
+            sweeping.spawn_on(sweep(worker.clone(), tasks.running(), url), &compute);
+        }
         Self {
             worker,
             compute,
             tasks,
             passes,
+            _sweeping: Arc::new(sweeping),
         }
     }
 

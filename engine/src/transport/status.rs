@@ -10,6 +10,7 @@ use prost::Message;
 use tonic::{Code, Status};
 
 use crate::Error;
+use crate::memory::Exhausted;
 
 /// Headers are limited to 16 KiB by default, and the details are sent in base64.
 const MESSAGE_LIMIT: usize = 6 * 1024;
@@ -25,10 +26,15 @@ pub(super) fn failure_status(error: &Error) -> Status {
         message: clip(error.to_string()),
         hint: error.hint().map(clip).unwrap_or_default(),
         lost_worker: String::new(),
+        exhausted: String::new(),
+        worker: error.worker().unwrap_or_default().to_owned(),
     };
     if let Error::WorkerLost { worker, reason } = error {
         failure.lost_worker = worker.clone();
         failure.message = clip(reason.clone());
+    }
+    if let Error::OutOfMemory { exhausted } = error {
+        failure.exhausted = exhausted.to_string();
     }
     let code = match error.kind() {
         ErrorKind::User => Code::InvalidArgument,
@@ -51,10 +57,16 @@ pub(super) fn from_status(status: &Status, worker: &str) -> Error {
                 reason: failure.message,
             };
         }
+        if let Some(exhausted) = Exhausted::read(&failure.exhausted) {
+            return Error::OutOfMemory { exhausted };
+        }
+        let kind = kind_from_wire(failure.kind());
+        let known = Some(failure.worker).filter(|worker| !worker.is_empty());
         return Error::Failed {
-            kind: kind_from_wire(failure.kind()),
+            kind,
             message: failure.message,
             hint: Some(failure.hint).filter(|hint| !hint.is_empty()),
+            worker: Some(known.unwrap_or_else(|| worker.to_owned())),
         };
     }
     match status.code() {
@@ -129,11 +141,33 @@ mod tests {
             kind: ErrorKind::User,
             message: "Divide by zero error".to_owned(),
             hint: Some("use nullif".to_owned()),
+            worker: None,
         };
         let got = from_status(&failure_status(&sent), "http://w1");
         assert_eq!(got.kind(), ErrorKind::User);
         assert_eq!(got.to_string(), "Divide by zero error");
         assert_eq!(got.hint().as_deref(), Some("use nullif"));
+        assert_eq!(got.worker(), Some("http://w1"));
+        let passed_on = from_status(&failure_status(&got), "http://w2");
+        assert_eq!(passed_on.worker(), Some("http://w1"), "who failed first");
+    }
+
+    #[test]
+    fn exhausted_memory_arrives_as_what_it_is() {
+        let exhausted = Exhausted {
+            operator: "hash join".to_owned(),
+            asked: 5,
+            available: 3,
+            of: 100,
+        };
+        let sent = Error::OutOfMemory {
+            exhausted: exhausted.clone(),
+        };
+        let got = from_status(&failure_status(&sent), "http://w1");
+        assert!(
+            matches!(&got, Error::OutOfMemory { exhausted: got } if *got == exhausted),
+            "{got:?}"
+        );
     }
 
     #[test]
@@ -180,6 +214,7 @@ mod tests {
             kind: ErrorKind::User,
             message: "ü".repeat(50_000),
             hint: None,
+            worker: None,
         };
         let status = failure_status(&sent);
         assert!(status.details().len() < 8 * 1024);

@@ -146,3 +146,22 @@ async fn a_job_ends_at_its_deadline() {
         worker.idle().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_is_over_gives_its_memory_back() {
+    let cluster = Cluster::start().await;
+    let sql = "select count(*) from events a join events b on a.id = b.id";
+    let rows = cluster.rows(sql, forced(&[])).await.unwrap();
+    assert_eq!(rows.len(), 1);
+    let since = Instant::now();
+    for worker in &cluster.workers {
+        while worker.host.memory_reserved() > 0 {
+            assert!(
+                since.elapsed() < Duration::from_secs(5),
+                "{} bytes are still held",
+                worker.host.memory_reserved()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}

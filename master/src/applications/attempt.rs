@@ -8,8 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::task::Poll;
 
-use drumline_engine::{Engine, Query};
-use drumline_engine::{Planned, Statement};
+use drumline_engine::{Engine, Interrupt, Planned, Query, Statement};
 use drumline_lake::StatementId;
 use drumline_proto::v1::ResultTicket;
 use futures::TryStreamExt;
@@ -26,6 +25,8 @@ use super::{Application, Body, Services, job};
 use crate::catalog::{PinnedTables, define, repeated, schema_ipc};
 use crate::facts::Event as Fact;
 use crate::failure::Failure;
+
+const PREFER_HASH_JOIN: &str = "datafusion.optimizer.prefer_hash_join";
 
 /// A statement as it was submitted.
 #[derive(Debug)]
@@ -67,6 +68,10 @@ pub(super) struct Attempt {
     /// The statement had begun under a master that was killed: what it does may have been done.
     pub(super) may_be_done: bool,
     pub(super) avoid: BTreeSet<String>,
+    /// Stops its job.
+    pub(super) interrupt: Interrupt,
+    /// Its joins sort instead of holding one side in memory.
+    pub(super) merge_joins: bool,
     pub(super) source: Arc<Source>,
     pub(super) application: Arc<Application>,
     pub(super) services: Arc<Services>,
@@ -112,6 +117,10 @@ impl From<drumline_engine::Error> for Ended {
             drumline_engine::Error::WorkerLost { worker, .. } => Self::of(Outcome::WorkerLost {
                 worker: Some(worker.clone()),
                 reason: error.to_string(),
+            }),
+            drumline_engine::Error::OutOfMemory { exhausted } => Self::of(Outcome::OutOfMemory {
+                is_join_side: exhausted.is_join_side(),
+                failure: error.into(),
             }),
             _ => Self::failed(error.into()),
         }
@@ -261,6 +270,11 @@ impl Attempt {
     }
 
     async fn start(&self, query: &Query) -> Result<job::RunningJob, Ended> {
+        let mut query = query.clone();
+        if self.merge_joins {
+            let setting = (PREFER_HASH_JOIN.to_owned(), "false".to_owned());
+            query.settings.extend([setting]);
+        }
         let turn = self.application.turn();
         if let Some(turn) = turn {
             turn.comes().await;
@@ -269,8 +283,9 @@ impl Attempt {
             &self.services,
             &self.application.id,
             self.told_id(),
-            query,
+            &query,
             &self.avoid,
+            &self.interrupt,
         ));
         // What it does first is to join the line.
         let polled = futures::poll!(job.as_mut());

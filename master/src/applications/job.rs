@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use drumline_engine::job::{JobWatch, StageInfo, TaskFacts, TaskId, TaskStatus, Work};
-use drumline_engine::{Job, Query, WorkerTarget};
+use drumline_engine::{Interrupt, Job, Query, WorkerTarget};
 use futures::Stream;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -72,6 +72,7 @@ pub(super) async fn start(
     id: AttemptId,
     query: &Query,
     avoid: &BTreeSet<String>,
+    interrupt: &Interrupt,
 ) -> Result<RunningJob, drumline_engine::Error> {
     let mut place = services
         .admitter
@@ -109,7 +110,10 @@ pub(super) async fn start(
         schema,
         stream,
         watch,
-    } = services.engine.start(query, workers, route).await?;
+    } = services
+        .engine
+        .start_under(query, workers, route, interrupt)
+        .await?;
     let job = job_id.to_string();
     services.facts.publish(Event::JobPlanned {
         application: application.to_owned(),

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use drumline_lake::ErrorKind;
 
+use super::backoff::Backoff;
 use crate::failure::Failure;
 
 /// How often a statement is tried before its failure is the user's to see.
@@ -80,6 +81,12 @@ pub(crate) enum Outcome {
         reason: String,
     },
     Failed(Failure),
+    /// An operator got no more memory. It may fit with joins that sort and spill, where the operator held
+    /// one side of a join.
+    OutOfMemory {
+        is_join_side: bool,
+        failure: Failure,
+    },
     /// Whoever read the result has hung up.
     ClientGone,
 }
@@ -102,6 +109,10 @@ pub(crate) enum Action {
     RunAttempt {
         id: AttemptId,
         avoid: BTreeSet<String>,
+        /// How long to wait before it begins.
+        after: Duration,
+        /// Whether its joins sort both sides instead of holding one in memory.
+        merge_joins: bool,
     },
     /// Answered by `Stopped`, also when the attempt has ended meanwhile.
     StopAttempt {
@@ -150,7 +161,11 @@ enum State {
 /// What follows once the attempt has stopped.
 #[derive(Debug, Clone, PartialEq)]
 enum Next {
-    Retry { reason: String, worker: String },
+    Retry {
+        reason: String,
+        worker: String,
+        after: Duration,
+    },
     Finish(End),
 }
 
@@ -162,15 +177,19 @@ pub(crate) struct Machine {
     current: AttemptId,
     /// Workers that failed this statement: its next attempts go elsewhere, listed or not.
     avoid: BTreeSet<String>,
+    /// The statement's joins ran out of memory: its next attempts sort instead.
+    merge_joins: bool,
     /// The newest that was heard of the workers.
     alive: Option<BTreeSet<String>>,
     statement_started: Instant,
     /// The statement to begin with.
     first: u32,
+    backoff: Backoff,
 }
 
 impl Machine {
-    pub(crate) fn new(now: Instant) -> Self {
+    /// `seed` sets applications apart that failed at the same moment.
+    pub(crate) fn new(now: Instant, seed: u64) -> Self {
         Self {
             state: State::Reading,
             statements: 0,
@@ -179,9 +198,11 @@ impl Machine {
                 attempt: 0,
             },
             avoid: BTreeSet::new(),
+            merge_joins: false,
             alive: None,
             statement_started: now,
             first: 1,
+            backoff: Backoff::new(seed),
         }
     }
 
@@ -315,10 +336,14 @@ impl Machine {
         };
         self.statement_started = now;
         self.avoid.clear();
-        vec![Action::AnnounceStatement { ordinal }, self.run_attempt()]
+        self.merge_joins = false;
+        vec![
+            Action::AnnounceStatement { ordinal },
+            self.run_attempt(Duration::ZERO),
+        ]
     }
 
-    fn run_attempt(&mut self) -> Action {
+    fn run_attempt(&mut self, after: Duration) -> Action {
         self.current.attempt += 1;
         self.state = State::Attempting {
             workers: BTreeSet::new(),
@@ -327,6 +352,8 @@ impl Machine {
         Action::RunAttempt {
             id: self.current,
             avoid: self.avoid.clone(),
+            after,
+            merge_joins: self.merge_joins,
         }
     }
 
@@ -358,7 +385,36 @@ impl Machine {
                 let next = self.after_failure(failure);
                 self.go_on(next)
             }
+            Outcome::OutOfMemory {
+                is_join_side,
+                failure,
+            } => {
+                let next = self.after_exhaustion(is_join_side, failure);
+                self.go_on(next)
+            }
             Outcome::ClientGone => self.finish(End::Cancelled),
+        }
+    }
+
+    fn after_exhaustion(&mut self, is_join_side: bool, failure: Failure) -> Next {
+        if self.merge_joins {
+            return Next::Finish(End::Failed(Failure {
+                message: format!(
+                    "{}; with joins that sort it was tried, too",
+                    failure.message
+                ),
+                ..failure
+            }));
+        }
+        if !is_join_side || self.has_delivered() || self.current.attempt >= MAX_ATTEMPTS {
+            return Next::Finish(End::Failed(failure));
+        }
+        self.merge_joins = true;
+        Next::Retry {
+            reason: format!("{}; its joins sort now", failure.message),
+            worker: String::new(),
+            // What it held is given back meanwhile.
+            after: self.backoff.before(3),
         }
     }
 
@@ -381,10 +437,19 @@ impl Machine {
                 ..Failure::retryable(format!("{reason}; the statement was tried {MAX_ATTEMPTS} times"))
             }));
         }
-        Next::Retry { reason, worker }
+        // Another worker is as good as this one: nothing to wait for, unless it is not known which to avoid.
+        let after = match worker.is_empty() {
+            true => self.backoff.before(self.current.attempt + 1),
+            false => Duration::ZERO,
+        };
+        Next::Retry {
+            reason,
+            worker,
+            after,
+        }
     }
 
-    fn after_failure(&self, failure: Failure) -> Next {
+    fn after_failure(&mut self, failure: Failure) -> Next {
         let again = failure.kind == ErrorKind::Retryable
             && !self.has_delivered()
             && self.current.attempt < MAX_ATTEMPTS;
@@ -392,6 +457,7 @@ impl Machine {
             true => Next::Retry {
                 reason: failure.message,
                 worker: String::new(),
+                after: self.backoff.before(self.current.attempt + 1),
             },
             false => Next::Finish(End::Failed(failure)),
         }
@@ -415,8 +481,12 @@ impl Machine {
     fn go_on(&mut self, next: Next) -> Vec<Action> {
         match next {
             Next::Finish(end) => self.finish(end),
-            Next::Retry { reason, worker } => {
-                let run = self.run_attempt();
+            Next::Retry {
+                reason,
+                worker,
+                after,
+            } => {
+                let run = self.run_attempt(after);
                 let announce = Action::AnnounceRetry {
                     id: self.current,
                     reason,

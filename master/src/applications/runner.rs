@@ -2,11 +2,11 @@
 //!
 //! At most one piece of work runs at a time: reading the text, an attempt, or a commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use drumline_engine::WorkerTarget;
+use drumline_engine::{Interrupt, WorkerTarget};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 
@@ -56,6 +56,8 @@ pub(crate) struct Runner {
     statements: Vec<Arc<Source>>,
     tasks: JoinSet<Finished>,
     work: Work,
+    /// Of the newest attempt. Aborting its task is not enough: the threads that would notice may all compute.
+    interrupt: Interrupt,
     /// The attempt that has been told to stop.
     stopping: Option<AttemptId>,
     staged: Option<Staged>,
@@ -79,10 +81,11 @@ impl Runner {
             services,
             settings: Arc::new(settings),
             inbox,
-            machine: Machine::new(Instant::now()).beginning_at(first),
+            machine: Machine::new(Instant::now(), rand::random()).beginning_at(first),
             statements: vec![],
             tasks: JoinSet::new(),
             work: Work::Read,
+            interrupt: Interrupt::default(),
             stopping: None,
             staged: None,
             summary: Summary::default(),
@@ -223,9 +226,15 @@ impl Runner {
                     worker,
                 });
             }
-            Action::RunAttempt { id, avoid } => self.run_attempt(id, avoid),
+            Action::RunAttempt {
+                id,
+                avoid,
+                after,
+                merge_joins,
+            } => self.run_attempt(id, avoid, after, merge_joins),
             Action::StopAttempt { id } => {
                 self.stopping = Some(id);
+                self.interrupt.raise();
                 self.tasks.abort_all();
             }
             Action::CommitStaged { id } => self.commit(id),
@@ -234,15 +243,22 @@ impl Runner {
         }
     }
 
-    fn run_attempt(&mut self, id: AttemptId, avoid: std::collections::BTreeSet<String>) {
+    fn run_attempt(
+        &mut self,
+        id: AttemptId,
+        avoid: BTreeSet<String>,
+        after: Duration,
+        merge_joins: bool,
+    ) {
         self.work = Work::Attempt(id);
-        let Some(source) = self.statement(id.ordinal) else {
+        let Some(source) = self.statement(id.ordinal).map(Arc::clone) else {
             self.tasks.spawn(async move {
                 let failure = Failure::bug(format!("there is no statement {}", id.ordinal));
                 Finished::Attempt(id, Box::new(Ended::failed(failure)))
             });
             return;
         };
+        self.interrupt = Interrupt::default();
         let attempt = Attempt {
             id,
             attempts_before: self.attempts_before(id.ordinal),
@@ -250,7 +266,9 @@ impl Runner {
                 .resumed_at(id.ordinal)
                 .is_some_and(|place| place.has_begun),
             avoid,
-            source: Arc::clone(source),
+            merge_joins,
+            interrupt: self.interrupt.clone(),
+            source,
             application: Arc::clone(&self.application),
             services: Arc::clone(&self.services),
             settings: Arc::clone(&self.settings),
@@ -258,6 +276,7 @@ impl Runner {
         };
         let facts = self.services.facts.clone();
         let run = async move {
+            tokio::time::sleep(after).await;
             // What came before must not be run again by a restarted master on top of this statement. While the
             // journal cannot be written, what runs goes on.
             if id.ordinal > 1 {

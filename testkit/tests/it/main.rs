@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod broker;
+mod cancels;
 mod consumer;
 mod dead_letters;
 mod demo;
 mod doors;
+mod memory;
 mod queries;
 mod readme;
 mod refusals;

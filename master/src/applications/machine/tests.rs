@@ -49,8 +49,17 @@ fn shown(action: &Action) -> String {
         Action::AnnounceRetry { id, worker, .. } => {
             format!("retry {}.{} without `{worker}`", id.ordinal, id.attempt)
         }
-        Action::RunAttempt { id, avoid } => {
-            format!("run {}.{} avoiding {avoid:?}", id.ordinal, id.attempt)
+        Action::RunAttempt {
+            id,
+            avoid,
+            merge_joins,
+            ..
+        } => {
+            let joins = if *merge_joins { ", joins sort" } else { "" };
+            format!(
+                "run {}.{} avoiding {avoid:?}{joins}",
+                id.ordinal, id.attempt
+            )
         }
         Action::StopAttempt { id } => format!("stop {}.{}", id.ordinal, id.attempt),
         Action::CommitStaged { id } => format!("commit {}.{}", id.ordinal, id.attempt),
@@ -64,7 +73,7 @@ fn shown(action: &Action) -> String {
 
 fn check(steps: &[(Event, &[&str])]) {
     let now = Instant::now();
-    let mut machine = Machine::new(now);
+    let mut machine = Machine::new(now, 0);
     for (index, (event, expected)) in steps.iter().enumerate() {
         let actions = machine.step(now, event.clone()).unwrap();
         let actions: Vec<_> = actions.iter().map(shown).collect();
@@ -150,6 +159,107 @@ fn failure_that_may_pass_is_tried_three_times() {
         (failed(1), &["retry 1.2 without ``", "run 1.2 avoiding {}"]),
         (failed(2), &["retry 1.3 without ``", "run 1.3 avoiding {}"]),
         (failed(3), &["failed Retryable: store is busy"]),
+    ]);
+}
+
+/// The waits before the attempts that a failure leads to.
+fn waits(outcome: Outcome) -> Vec<Duration> {
+    let now = Instant::now();
+    let mut machine = Machine::new(now, 7);
+    let mut waits = vec![];
+    let mut event = Event::Read { statements: 1 };
+    loop {
+        let actions = machine.step(now, event).unwrap();
+        let run = actions.iter().find_map(|action| match action {
+            Action::RunAttempt { id, after, .. } => Some((*id, *after)),
+            _ => None,
+        });
+        let Some((id, after)) = run else { return waits };
+        waits.push(after);
+        event = ended(id.ordinal, id.attempt, outcome.clone());
+    }
+}
+
+#[test]
+fn failure_that_may_pass_is_tried_again_after_a_while_that_grows() {
+    let waits = waits(Outcome::Failed(Failure::retryable("store is busy")));
+    assert_eq!(waits.len(), 3);
+    assert_eq!(waits[0], Duration::ZERO);
+    let (second, third) = (waits[1].as_millis(), waits[2].as_millis());
+    assert!((250..=500).contains(&second), "{second} ms");
+    assert!((1000..=2000).contains(&third), "{third} ms");
+}
+
+#[test]
+fn lost_worker_is_replaced_without_a_wait() {
+    assert_eq!(waits(lost("a")), [Duration::ZERO; 3]);
+    let unknown = Outcome::WorkerLost {
+        worker: None,
+        reason: "gone".into(),
+    };
+    assert!(waits(unknown)[1] >= Duration::from_millis(250));
+}
+
+fn exhausted(is_join_side: bool) -> Outcome {
+    Outcome::OutOfMemory {
+        is_join_side,
+        failure: user("out of memory"),
+    }
+}
+
+#[test]
+fn join_that_is_out_of_memory_sorts_once() {
+    check(&[
+        READ_TWO,
+        (
+            ended(1, 1, exhausted(true)),
+            &["retry 1.2 without ``", "run 1.2 avoiding {}, joins sort"],
+        ),
+        (
+            ended(1, 2, lost("a")),
+            &[
+                "retry 1.3 without `a`",
+                "run 1.3 avoiding {\"a\"}, joins sort",
+            ],
+        ),
+        (
+            ended(1, 3, Outcome::Done),
+            &["finished 1", "statement 2", "run 2.1 avoiding {}"],
+        ),
+    ]);
+    check(&[
+        READ_ONE,
+        (
+            ended(1, 1, exhausted(true)),
+            &["retry 1.2 without ``", "run 1.2 avoiding {}, joins sort"],
+        ),
+        (
+            ended(1, 2, exhausted(false)),
+            &["failed User: out of memory; with joins that sort it was tried, too"],
+        ),
+    ]);
+}
+
+#[test]
+fn operator_without_another_way_is_out_of_memory_at_once() {
+    check(&[
+        READ_ONE,
+        (
+            ended(1, 1, exhausted(false)),
+            &["failed User: out of memory"],
+        ),
+    ]);
+}
+
+#[test]
+fn rows_that_were_delivered_are_not_joined_again() {
+    check(&[
+        READ_ONE,
+        (Event::Delivered { id: id(1, 1) }, &[]),
+        (
+            ended(1, 1, exhausted(true)),
+            &["failed User: out of memory"],
+        ),
     ]);
 }
 
@@ -320,7 +430,7 @@ fn events_of_an_earlier_attempt_change_nothing() {
 #[test]
 fn impossible_event_is_named_with_its_state() {
     let now = Instant::now();
-    let mut machine = Machine::new(now);
+    let mut machine = Machine::new(now, 0);
     machine.step(now, Event::Read { statements: 1 }).unwrap();
     let illegal = machine
         .step(now, Event::Read { statements: 1 })
@@ -334,7 +444,7 @@ fn impossible_event_is_named_with_its_state() {
 #[test]
 fn statements_time_runs_from_its_first_attempt() {
     let start = Instant::now();
-    let mut machine = Machine::new(start);
+    let mut machine = Machine::new(start, 0);
     machine
         .step(
             start + Duration::from_secs(1),
@@ -387,7 +497,7 @@ proptest! {
     #[test]
     fn one_attempt_at_a_time_one_commit_per_statement_one_end(events in events()) {
         let now = Instant::now();
-        let mut machine = Machine::new(now);
+        let mut machine = Machine::new(now, 0);
         let mut running: Option<AttemptId> = None;
         let mut commits = BTreeSet::new();
         let mut ends = 0;
