@@ -59,6 +59,45 @@ impl StopSignals {
     }
 }
 
+/// How a worker is asked to end. A second signal ends it at once.
+pub(crate) struct WorkerStop {
+    /// SIGTERM: in good order.
+    pub(crate) drain: CancellationToken,
+    /// SIGINT, or the end of the parent: now.
+    pub(crate) stop: CancellationToken,
+}
+
+/// Listens for what asks a worker to end.
+pub(crate) fn worker_stop(exit_with_parent: bool) -> Result<WorkerStop> {
+    let asked = WorkerStop {
+        drain: CancellationToken::new(),
+        stop: CancellationToken::new(),
+    };
+    let StopSignals {
+        mut interrupt,
+        terminate,
+    } = StopSignals::listen()?;
+    let (drain, stop) = (asked.drain.clone(), asked.stop.clone());
+    tokio::spawn(async move {
+        let Some(mut terminate) = terminate else {
+            return;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => stop.cancel(),
+            _ = terminate.recv() => drain.cancel(),
+        }
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        std::process::exit(130);
+    });
+    if exit_with_parent {
+        stop_with_parent(asked.stop.clone())?;
+    }
+    Ok(asked)
+}
+
 /// A token that is cancelled when the process should stop. A second signal ends it at once.
 pub(crate) fn stop_token(exit_with_parent: bool) -> Result<CancellationToken> {
     let token = CancellationToken::new();
@@ -71,17 +110,21 @@ pub(crate) fn stop_token(exit_with_parent: bool) -> Result<CancellationToken> {
         std::process::exit(130);
     });
     if exit_with_parent {
-        let stop = token.clone();
-        // A thread, not a task: a blocking read of stdin would hold up the runtime's shutdown.
-        std::thread::Builder::new()
-            .name("parent-watch".to_owned())
-            .spawn(move || {
-                let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-                stop.cancel();
-                std::thread::sleep(ORPHAN_DEADLINE);
-                std::process::exit(1);
-            })
-            .or_fail(|| "cannot watch the parent process".to_owned())?;
+        stop_with_parent(token.clone())?;
     }
     Ok(token)
+}
+
+fn stop_with_parent(stop: CancellationToken) -> Result {
+    // A thread, not a task: a blocking read of stdin would hold up the runtime's shutdown.
+    std::thread::Builder::new()
+        .name("parent-watch".to_owned())
+        .spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            stop.cancel();
+            std::thread::sleep(ORPHAN_DEADLINE);
+            std::process::exit(1);
+        })
+        .or_fail(|| "cannot watch the parent process".to_owned())?;
+    Ok(())
 }

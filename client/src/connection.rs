@@ -149,6 +149,15 @@ impl Client {
         Ok(answer.map_err(|status| self.failed(&status))?.into_inner())
     }
 
+    /// Lets a worker leave in good order. Returns at once; the cluster's status shows it until it has left.
+    pub async fn drain_worker(&self, worker: &str) -> Result<()> {
+        let mut cluster = v1::cluster_client::ClusterClient::new(self.transport.clone());
+        let worker_id = worker.to_owned();
+        let answer = cluster.drain(v1::DrainRequest { worker_id }).await;
+        answer.map_err(|status| self.failed(&status))?;
+        Ok(())
+    }
+
     /// Tables and views that a session can see.
     pub async fn tables(&self) -> Result<Vec<v1::TableEntry>> {
         let answer = self

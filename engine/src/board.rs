@@ -63,6 +63,7 @@ impl Board {
                 task.facts.rows_exchanged = report.rows_exchanged;
                 task.facts.bytes_exchanged = report.bytes_exchanged;
                 task.facts.work = Work::from_report(report);
+                task.facts.steps = report.steps;
                 task.facts.elapsed = Duration::from_micros(report.elapsed_micros);
             }
         });

@@ -10,6 +10,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::Interrupt;
+
 /// The plan that runs in this process; none where the rows were there without running one.
 #[derive(Clone, Default)]
 pub(crate) struct Head(pub(crate) Option<Arc<dyn ExecutionPlan>>);
@@ -76,6 +78,8 @@ pub struct TaskFacts {
     pub bytes_exchanged: u64,
     /// From its plan's arrival to its last row.
     pub elapsed: Duration,
+    /// Grows for as long as it computes.
+    pub steps: u64,
     /// What its plan did.
     pub work: Work,
 }
@@ -121,9 +125,20 @@ pub struct JobWatch {
     pub(crate) expected: usize,
     pub(crate) display: Arc<str>,
     pub(crate) head: Head,
+    /// Of what runs in this process.
+    pub(crate) interrupt: Interrupt,
 }
 
 impl JobWatch {
+    /// Changes for as long as something of the job computes, anywhere; as new as the newest report.
+    pub fn steps(&self) -> u64 {
+        let tasks = self.tasks.borrow();
+        let of_tasks = tasks
+            .values()
+            .map(|task| task.facts.steps + 1 + u64::from(task.finished));
+        of_tasks.sum::<u64>() + self.interrupt.steps()
+    }
+
     /// The tasks that have begun; changes as they begin, report and end.
     pub fn tasks(&self) -> watch::Receiver<BTreeMap<TaskId, TaskStatus>> {
         self.tasks.clone()

@@ -65,14 +65,14 @@ pub(crate) async fn launch(
             stages: Vec::new(),
             display: String::new(),
         };
-        return Ok(job.run(&state, board, Box::pin(stream), Head::default()));
+        return Ok(job.run(&state, board, Box::pin(stream), Head::default(), interrupt));
     }
     let plan = state.create_physical_plan(&query.plan).await?;
     let prepared = prepare(&plan, workers, route, &routes)?;
     let plan = interruptible(&plan, interrupt)?;
     let head = Head(Some(Arc::clone(&plan)));
     let stream = apart(execute_stream(plan, state.task_ctx())?, interrupt.clone());
-    Ok(prepared.run(&state, board, stream, head))
+    Ok(prepared.run(&state, board, stream, head, interrupt))
 }
 
 /// Computes on a task of its own: who reads the rows can wait for something else at the same time, and can
@@ -149,6 +149,7 @@ impl Prepared {
         board: Arc<Board>,
         stream: SendableRecordBatchStream,
         head: Head,
+        interrupt: &Interrupt,
     ) -> Job {
         let expected = self.stages.iter().map(|stage| stage.tasks as usize).sum();
         let watch = JobWatch {
@@ -156,6 +157,7 @@ impl Prepared {
             expected,
             display: self.display.into(),
             head,
+            interrupt: interrupt.clone(),
         };
         let deadline = match settings::of(state.config()).job_deadline {
             0 => None,

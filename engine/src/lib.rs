@@ -17,6 +17,7 @@ mod classify;
 mod engine;
 mod error;
 mod explain;
+pub mod fault;
 pub mod functions;
 mod interrupt;
 pub mod job;

@@ -29,6 +29,8 @@ extensions_options! {
         pub cores: u32, default = 0
         /// Seconds after which a job is given up; 0: never.
         pub job_deadline: u64, default = 0
+        /// Seconds without any progress after which a job is tried again elsewhere; 0: never.
+        pub stall_limit: u64, default = 600
     }
 }
 

@@ -68,6 +68,7 @@ impl Task {
                 self.age()
             },
             finished,
+            steps: self.interrupt.steps(),
             ..work.to_report()
         }
     }

@@ -35,6 +35,7 @@ pub(crate) async fn run(
     answers: mpsc::Receiver<v1::OfferAnswer>,
     events: mpsc::Sender<HostEvent>,
     revoked: CancellationToken,
+    draining: CancellationToken,
 ) {
     let stream = assign
         .definition
@@ -47,6 +48,7 @@ pub(crate) async fn run(
         epoch,
         events,
         revoked: revoked.clone(),
+        draining,
     };
     // Ends the parts; the right to publish may be gone before, or may never have been taken.
     let stop = revoked.child_token();
@@ -86,6 +88,7 @@ struct Reporter {
     epoch: u64,
     events: mpsc::Sender<HostEvent>,
     revoked: CancellationToken,
+    draining: CancellationToken,
 }
 
 impl Reporter {
@@ -275,6 +278,9 @@ impl Running<'_> {
             let event = tokio::select! {
                 biased;
                 () = reporter.revoked.cancelled() => Event::Revoked,
+                () = reporter.draining.cancelled(), if !self.machine.is_draining() => {
+                    Event::DrainRequested
+                }
                 answer = answers.recv() => match answer {
                     Some(answer) => Event::Answered { id: answer.id, committed: answer.committed },
                     None => Event::Revoked,

@@ -73,6 +73,7 @@ pub struct StreamHost {
     // `None` where the system gave no threads: every assignment then fails and says so.
     runtime: Option<Runtime>,
     streams: Mutex<HashMap<String, Running>>,
+    draining: CancellationToken,
     tasks: TaskTracker,
     events: mpsc::Sender<HostEvent>,
 }
@@ -109,6 +110,7 @@ impl StreamHost {
                 options,
                 runtime,
                 streams: Mutex::default(),
+                draining: CancellationToken::new(),
                 tasks: TaskTracker::new(),
                 events,
             },
@@ -170,6 +172,7 @@ impl StreamHost {
             inbox,
             self.events.clone(),
             revoked,
+            self.draining.clone(),
         );
         self.tasks.spawn_on(run, runtime.handle());
     }
@@ -197,6 +200,14 @@ impl StreamHost {
         {
             running.revoked.cancel();
         }
+    }
+
+    /// Reads no more, commits what was read, and ends when the last commit is answered. Whatever is
+    /// assigned from here on ends as soon as it has started.
+    pub async fn drain(&self) {
+        self.draining.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// Hands an answer to the stream that offered. One of another epoch is dropped.

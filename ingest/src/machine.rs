@@ -38,6 +38,8 @@ pub(crate) enum Event {
     Closed { topic: usize, next: Positions },
     /// The master's word on an offer.
     Answered { id: u64, committed: bool },
+    /// Nothing more is to be read, and what was read is to be offered now.
+    DrainRequested,
     /// Time has passed.
     Ticked,
     /// The right to publish is gone.
@@ -98,6 +100,7 @@ pub(crate) struct Machine {
     target_bytes: u64,
     topics: Vec<Topic>,
     last_offer: u64,
+    draining: bool,
     ended: bool,
 }
 
@@ -111,6 +114,7 @@ impl Machine {
             target_bytes,
             topics,
             last_offer: 0,
+            draining: false,
             ended: false,
         }
     }
@@ -162,10 +166,28 @@ impl Machine {
                 self.ended = true;
                 return vec![Action::Stop];
             }
+            Event::DrainRequested => self.drain(&mut actions),
             Event::Ticked => {}
         }
         self.close_what_is_due(now, &mut actions);
+        if self.draining && self.topics.iter().all(Topic::is_done) {
+            self.ended = true;
+            actions.push(Action::Stop);
+        }
         actions
+    }
+
+    fn drain(&mut self, actions: &mut Vec<Action>) {
+        self.draining = true;
+        for (at, topic) in self.topics.iter_mut().enumerate() {
+            if !std::mem::replace(&mut topic.paused, true) {
+                actions.push(Action::Pause { topic: at });
+            }
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining
     }
 
     fn advanced(&mut self, now: Instant, topic: usize, next: Positions, buffered: u64) {
@@ -199,7 +221,9 @@ impl Machine {
         if tables.iter().all(Vec::is_empty) {
             topic.sealed = Sealed::Nothing;
             actions.push(Action::DiscardClosed { topic: at });
-            topic.resume(at, actions);
+            if !self.draining {
+                topic.resume(at, actions);
+            }
             return;
         }
         self.last_offer += 1;
@@ -239,7 +263,9 @@ impl Machine {
                 next: next.clone(),
             });
             topic.sealed = Sealed::Nothing;
-            topic.resume(at, actions);
+            if !self.draining {
+                topic.resume(at, actions);
+            }
         }
     }
 
@@ -249,7 +275,10 @@ impl Machine {
                 continue;
             };
             if topic.sealed == Sealed::Nothing {
-                if topic.full || now.saturating_duration_since(since) >= self.flush_interval {
+                if topic.full
+                    || self.draining
+                    || now.saturating_duration_since(since) >= self.flush_interval
+                {
                     topic.sealed = Sealed::Closing;
                     // What comes from here on may belong to the next files: their interval begins.
                     topic.waiting_since = Some(now);
@@ -265,6 +294,11 @@ impl Machine {
 }
 
 impl Topic {
+    /// Whether everything that was read is committed.
+    fn is_done(&self) -> bool {
+        self.waiting_since.is_none() && self.sealed == Sealed::Nothing
+    }
+
     fn resume(&mut self, at: usize, actions: &mut Vec<Action>) {
         if std::mem::take(&mut self.paused) {
             actions.push(Action::Resume { topic: at });

@@ -44,6 +44,8 @@ pub(crate) struct Admission {
     workers: BTreeMap<String, u32>,
     /// Cores that each running job takes, by worker.
     running: BTreeMap<JobNumber, BTreeMap<String, u32>>,
+    /// The workers that each running job may use.
+    granted: BTreeMap<JobNumber, BTreeSet<String>>,
     queue: VecDeque<Request>,
 }
 
@@ -53,6 +55,7 @@ impl Admission {
             concurrent_jobs: concurrent_jobs.max(1),
             workers: BTreeMap::new(),
             running: BTreeMap::new(),
+            granted: BTreeMap::new(),
             queue: VecDeque::new(),
         }
     }
@@ -62,6 +65,7 @@ impl Admission {
             Event::Requested(request) => self.queue.push_back(request),
             Event::Released(job) => {
                 self.running.remove(&job);
+                self.granted.remove(&job);
                 self.queue.retain(|request| request.job != job);
             }
             Event::WorkersChanged(workers) => self.workers = workers,
@@ -76,6 +80,13 @@ impl Admission {
     /// Jobs before this one in line; `None` if it does not wait.
     pub(crate) fn position(&self, job: JobNumber) -> Option<usize> {
         self.queue.iter().position(|request| request.job == job)
+    }
+
+    /// Whether a job that runs may use this worker.
+    pub(crate) fn holds(&self, worker: &str) -> bool {
+        self.granted
+            .values()
+            .any(|workers| workers.contains(worker))
     }
 
     /// Nobody overtakes the first in line: a large job is not starved by small ones.
@@ -97,13 +108,14 @@ impl Admission {
             return None;
         }
         let taken = deal(&mut free, wanted);
-        let workers = match request.cores {
+        let workers: BTreeSet<String> = match request.cores {
             Some(_) => taken.keys().cloned().collect(),
             None => free.keys().cloned().collect(),
         };
         let job = request.job;
         self.queue.pop_front();
         self.running.insert(job, taken);
+        self.granted.insert(job, workers.clone());
         Some(Grant { job, workers })
     }
 

@@ -46,6 +46,11 @@ impl Admitter {
             .step(Event::WorkersChanged(workers.iter().map(cores).collect()));
     }
 
+    /// Whether a job that runs may use this worker.
+    pub(crate) fn holds(&self, worker: &str) -> bool {
+        self.lock().admission.holds(worker)
+    }
+
     /// Joins the line.
     pub(crate) fn request(&self, cores: Option<u32>, avoid: BTreeSet<String>) -> Place {
         let mut line = self.lock();

@@ -106,7 +106,9 @@ pub async fn start(options: Options) -> Result<Handle> {
     });
     let shutdown = CancellationToken::new();
     let mut background = JoinSet::new();
-    let (workers, membership, worker_events) = cluster::start(facts.clone(), shutdown.clone());
+    let admitter = Admitter::new(options.concurrent_jobs);
+    let (workers, membership, worker_events) =
+        cluster::start(facts.clone(), admitter.clone(), shutdown.clone());
     background.spawn(membership);
     let tables = StreamTables::new(catalog.clone());
     let (running_streams, coordination) = streams::start(
@@ -133,14 +135,14 @@ pub async fn start(options: Options) -> Result<Handle> {
     );
 
     let jobs = jobs_runtime()?;
-    let admitter = Admitter::new(options.concurrent_jobs);
-    background.spawn(watch_workers(workers.subscribe(), admitter.clone()));
+    background.spawn(watch_workers(workers.usable(), admitter.clone()));
     let metrics = Metrics::new(facts.clone(), running_streams);
     let services = Services {
         facts: facts.clone(),
         engine: engine(&options, &keeper)?,
         names: Names::new(catalog, facts.clone()),
         workers: workers.subscribe(),
+        cluster: workers.clone(),
         admitter,
         placements: Placements::default(),
         jobs: jobs.handle().clone(),

@@ -100,12 +100,19 @@ impl Cluster {
 
     /// Starts one more worker; gives its index. It may not have joined yet.
     pub fn start_worker(&mut self) -> Result<usize> {
+        self.start_worker_with(&[])
+    }
+
+    /// The same, with more in its environment.
+    pub fn start_worker_with(&mut self, environment: &[(String, String)]) -> Result<usize> {
         self.started += 1;
         let name = format!("worker-{}", self.started);
         let mut command = self.command();
         command
+            .envs(environment.iter().cloned())
             .arg("worker")
             .arg(format!("--master={}", self.url()))
+            .arg(format!("--id={name}"))
             .arg("--listen=127.0.0.1:0")
             .arg(format!("--cores={}", self.options.cores))
             .arg(format!(

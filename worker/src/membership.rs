@@ -6,12 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use drumline_engine::fault::{self, Place};
 use drumline_engine::server::TaskHost;
 use drumline_ingest::{HostEvent, StreamHost};
 use drumline_proto::BUILD;
 use drumline_proto::v1::{
-    Heartbeat, Hello, Leaving, MasterMessage, WorkerMessage, cluster_client::ClusterClient,
-    master_message, worker_message,
+    Draining, Heartbeat, Hello, Leaving, MasterMessage, WorkerMessage,
+    cluster_client::ClusterClient, master_message, worker_message,
 };
 use drumline_security::{Connector, Passes, Trust, endpoint};
 use tokio::sync::{mpsc, watch};
@@ -22,6 +23,7 @@ use tonic::{Request, Streaming};
 use tracing::{info, warn};
 use url::Url;
 
+use crate::leave::{self, Leave};
 use crate::{Error, TokenSource};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
@@ -57,6 +59,10 @@ pub(crate) struct Membership {
     pub(crate) tasks: TaskHost,
     pub(crate) running_tasks: watch::Receiver<u32>,
     pub(crate) state: watch::Sender<State>,
+    /// Cancelled to leave in good order: by a signal, or by the master.
+    pub(crate) drain: CancellationToken,
+    /// How long that may take.
+    pub(crate) drain_within: Duration,
 }
 
 /// Why one call came to its end.
@@ -73,6 +79,8 @@ impl Membership {
         loop {
             let ended = tokio::select! {
                 () = shutdown.cancelled() => Ended::Shutdown,
+                // Nobody gives it work, and nobody waits for it.
+                () = self.drain.cancelled() => Ended::Shutdown,
                 opened = self.open() => match opened {
                     Err(reason) => Ended::Lost(reason),
                     Ok((outgoing, incoming)) => {
@@ -87,6 +95,7 @@ impl Membership {
             };
             match ended {
                 Ended::Shutdown => return Ok(()),
+                Ended::Lost(_) if self.drain.is_cancelled() => return Ok(()),
                 Ended::Refused(reason) => {
                     return Err(Error::Refused {
                         master: self.master.to_string(),
@@ -97,6 +106,7 @@ impl Membership {
             }
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
+                () = self.drain.cancelled() => return Ok(()),
                 () = tokio::time::sleep(wait) => {}
             }
             wait = (wait * 2).min(LAST_RETRY);
@@ -155,19 +165,24 @@ impl Membership {
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (probed, mut probes) = mpsc::channel::<WorkerMessage>(16);
         let mut welcomed = false;
+        let mut leave = Leave::new(self.tasks.running());
         let unread = || Ended::Lost("the master does not read what this worker says".to_owned());
         loop {
             let say = tokio::select! {
-                () = shutdown.cancelled() => {
-                    let _ = outgoing.try_send(message(worker_message::Message::Leaving(Leaving {})));
-                    // Lets the farewell go out before the call is dropped.
-                    let _ = tokio::time::timeout(Duration::from_millis(500), incoming.message()).await;
-                    return Ended::Shutdown;
+                () = shutdown.cancelled() => return farewell(&outgoing, &mut incoming).await,
+                () = self.drain.cancelled(), if !leave.has_begun() => {
+                    info!(within = ?self.drain_within, "draining: no new work, what runs is finished");
+                    leave.begin(Arc::clone(&self.streams), self.drain_within);
+                    message(worker_message::Message::Draining(Draining { streams_handed_over: false }))
                 }
+                next = leave.next() => match next {
+                    leave::Next::MayGo => return farewell(&outgoing, &mut incoming).await,
+                    leave::Next::StreamsEnded => message(worker_message::Message::Draining(Draining { streams_handed_over: true })),
+                },
                 next = incoming.message() => match next {
                     Ok(Some(next)) => {
                         welcomed |= matches!(next.message, Some(master_message::Message::Welcome(_)));
-                        if let Some(ended) = self.obey(next, &probed, &mut beats) {
+                        if let Some(ended) = self.obey(next, &probed, &mut beats, &mut leave) {
                             return ended;
                         }
                         continue;
@@ -194,9 +209,11 @@ impl Membership {
         order: MasterMessage,
         probed: &mpsc::Sender<WorkerMessage>,
         beats: &mut tokio::time::Interval,
+        leave: &mut Leave,
     ) -> Option<Ended> {
         match order.message? {
             master_message::Message::Welcome(welcome) => {
+                fault::at(Place::Registering);
                 let taken = self
                     .passes
                     .accept(&welcome.rows_pass, &welcome.control_digest);
@@ -217,6 +234,8 @@ impl Membership {
             master_message::Message::Revoke(revoke) => {
                 self.streams.revoke(&revoke.stream, revoke.epoch)
             }
+            master_message::Message::Drain(_) => self.drain.cancel(),
+            master_message::Message::Drained(_) => leave.no_job_uses_it(),
             master_message::Message::OfferAnswer(answer) => self.streams.offer_answer(answer),
             master_message::Message::Probe(probe) => {
                 let (streams, probed) = (Arc::clone(&self.streams), probed.clone());
@@ -231,6 +250,16 @@ impl Membership {
         }
         None
     }
+}
+
+/// Says goodbye, and lets it go out before the call is dropped.
+async fn farewell(
+    outgoing: &mpsc::Sender<WorkerMessage>,
+    incoming: &mut Streaming<MasterMessage>,
+) -> Ended {
+    let _ = outgoing.try_send(message(worker_message::Message::Leaving(Leaving {})));
+    let _ = tokio::time::timeout(Duration::from_millis(500), incoming.message()).await;
+    Ended::Shutdown
 }
 
 async fn connect(master: &Url, trust: &Trust) -> Result<Channel, String> {

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use drumline_security::{Token, local};
 use url::Url;
@@ -30,6 +31,8 @@ pub struct Options {
     pub memory: Option<u64>,
     /// Folder for spilled rows; made if missing.
     pub work_dir: PathBuf,
+    /// How long a drain may take before the worker leaves with work left.
+    pub drain_within: Duration,
 }
 
 impl Options {
@@ -44,6 +47,7 @@ impl Options {
             cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
             memory: None,
             work_dir: work_dir.into(),
+            drain_within: Duration::from_secs(60),
         }
     }
 }

@@ -25,6 +25,7 @@ pub struct Handle {
     url: Url,
     state: watch::Receiver<State>,
     shutdown: CancellationToken,
+    drain: CancellationToken,
     ended: JoinHandle<Result<(), Error>>,
 }
 
@@ -58,6 +59,12 @@ impl Handle {
                 context: format!("the worker ended badly: {error}"),
             }),
         }
+    }
+
+    /// A token that makes the worker leave in good order: it takes no new tasks, finishes those it has, hands
+    /// its streams over. [`Handle::wait`] then returns.
+    pub fn drainer(&self) -> CancellationToken {
+        self.drain.clone()
     }
 
     /// A token that stops the worker; [`Handle::wait`] then returns.
@@ -112,6 +119,7 @@ pub async fn start(options: Options) -> Result<Handle, Error> {
         StreamHost::new(drumline_ingest::Options::new(stores, Arc::new(session)));
 
     let shutdown = CancellationToken::new();
+    let drain = CancellationToken::new();
     let (state, state_receiver) = watch::channel(State::Waiting {
         reason: "not asked yet".to_owned(),
     });
@@ -130,6 +138,8 @@ pub async fn start(options: Options) -> Result<Handle, Error> {
         tasks: tasks.clone(),
         running_tasks: tasks.running(),
         state,
+        drain: drain.clone(),
+        drain_within: options.drain_within,
     };
     let member = on_own_thread(membership, shutdown.clone())?;
     let token = shutdown.clone();
@@ -166,6 +176,7 @@ pub async fn start(options: Options) -> Result<Handle, Error> {
         url,
         state: state_receiver,
         shutdown,
+        drain,
         ended,
     })
 }

@@ -66,6 +66,10 @@ enum Victim {
     Journal,
     /// The master's process: killed with applications and a stream running
     Master,
+    /// A worker: killed and frozen at named places of a query
+    Workers,
+    /// Links between network namespaces: cut while a query runs, one way too; needs root
+    Links,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -124,8 +128,29 @@ fn dispatch(command: Command) -> Result<()> {
     }
 }
 
+/// Debug builds: only these have the places where faults fire.
+fn faults(scenario: &str, seeds: &str, from_seed: &str) -> Result<()> {
+    cargo(&["build", "--quiet", "--package", "drumline-cli"])?;
+    cargo(&[
+        "run",
+        "--quiet",
+        "--package",
+        "drumline-testkit",
+        "--bin",
+        "faults",
+        "--",
+        scenario,
+        "--seeds",
+        seeds,
+        "--from",
+        from_seed,
+    ])
+}
+
 fn chaos(victim: Victim, seeds: &str, from_seed: &str) -> Result<()> {
     match victim {
+        Victim::Workers => faults("workers", seeds, from_seed),
+        Victim::Links => faults("links", seeds, from_seed),
         Victim::Journal => run_with(
             "cargo",
             &[

@@ -12,15 +12,19 @@ use crate::config::{Master, MasterArg, shown};
 use crate::failure::{Failure, Result};
 use crate::logging::{self, LogFormat};
 use crate::memory::{self, Memory};
-use crate::{output, signals};
+use crate::signals::{self, WorkerStop};
+use crate::{connect, output};
 
 /// Run a worker of a master. It waits for its master, and joins again after losing it.
 #[derive(Debug, clap::Args)]
 #[command(
+    args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  drumline worker --master https://10.0.0.1:7077 --listen 10.0.0.2:0 --tls ./drumline-tls\n  \
-    drumline worker --cores 4"
+    drumline worker --cores 4\n  drumline worker drain worker-2"
 )]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Option<WorkerCommand>,
     #[command(flatten)]
     master: MasterArg,
     /// Address to listen on; port 0 picks a free one
@@ -47,6 +51,14 @@ pub(crate) struct Arguments {
         env = "DRUMLINE_WORKER__WORK_DIR"
     )]
     work_dir: PathBuf,
+    /// How long to finish running tasks, and to hand streams over, after SIGTERM or `drumline worker drain`
+    #[arg(
+        long,
+        default_value_t = 60,
+        value_name = "SECONDS",
+        env = "DRUMLINE_WORKER__DRAIN_SECONDS"
+    )]
+    drain_seconds: u64,
     #[command(flatten)]
     exposure: Exposure,
     /// Shape of log lines on stderr; RUST_LOG filters them
@@ -57,31 +69,57 @@ pub(crate) struct Arguments {
     exit_with_parent: bool,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum WorkerCommand {
+    /// Let a worker leave: it takes no new tasks, finishes those it has, hands its streams over
+    Drain {
+        /// Its name, as the cluster's status and the master's log say it
+        id: String,
+    },
+}
+
+async fn drain(master: &MasterArg, id: &str) -> Result {
+    let client = connect::connect(&master.resolve()?).await?;
+    client.drain_worker(id).await?;
+    output::print(&format!(
+        "worker {id} drains: it leaves once its tasks have ended and its streams are handed over\n"
+    ))
+}
+
 pub(crate) async fn run(arguments: Arguments) -> Result {
+    if let Some(WorkerCommand::Drain { id }) = &arguments.command {
+        return drain(&arguments.master, id).await;
+    }
     logging::start(arguments.log_format, "info")?;
     arguments.exposure.check(arguments.listen)?;
-    let stop = signals::stop_token(arguments.exit_with_parent)?;
+    let WorkerStop { drain, stop } = signals::worker_stop(arguments.exit_with_parent)?;
     let master = arguments.master.resolve()?;
     let mut options = drumline_worker::Options::new(master.url.clone(), &arguments.work_dir);
     options.token = token_source(&master);
     options.tls = arguments.exposure.tls;
     options.listen = arguments.listen;
     options.id = arguments.id;
+    options.drain_within = std::time::Duration::from_secs(arguments.drain_seconds);
     options.cores = arguments.cores.unwrap_or(options.cores);
     options.memory = arguments.memory.bytes()?;
     let worker = tokio::select! {
         worker = drumline_worker::start(options) => worker.map_err(|error| explain(error, arguments.listen))?,
         () = stop.cancelled() => return Ok(()),
+        () = drain.cancelled() => return Ok(()),
     };
     let (url, master) = (shown(worker.url()), shown(&master.url));
     output::print(&format!("worker is at {url}, master {master}\n"))?;
-    let stopper = worker.stopper();
+    let (stopper, drainer) = (worker.stopper(), worker.drainer());
     let mut ended = std::pin::pin!(worker.wait());
     let result = tokio::select! {
         result = &mut ended => result,
         () = stop.cancelled() => {
             tracing::info!("stopping");
             stopper.cancel();
+            ended.await
+        }
+        () = drain.cancelled() => {
+            drainer.cancel();
             ended.await
         }
     };

@@ -127,8 +127,8 @@ impl Process {
     /// Asks, waits, and ends it if need be. True when it went by itself.
     pub(crate) async fn stop(&mut self) -> bool {
         if let Some(pid) = self.child.id() {
-            // It may be gone already: then there is nothing to stop.
-            let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM);
+            // Not SIGTERM: a worker would finish what runs first. It may be gone already.
+            let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGINT);
         }
         if tokio::time::timeout(STOP_DEADLINE, self.child.wait())
             .await

@@ -103,6 +103,7 @@ impl PhysicalExpr for Checked {
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         self.interrupt.check()?;
+        self.interrupt.step();
         self.inner.evaluate(batch)
     }
 

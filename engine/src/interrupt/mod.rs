@@ -9,7 +9,7 @@
 mod filter;
 mod node;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use datafusion::error::{DataFusionError, Result};
@@ -30,6 +30,8 @@ pub struct Interrupt {
 #[derive(Debug, Default)]
 struct Inner {
     raised: AtomicBool,
+    /// Batches that were handed on, and filters that were evaluated.
+    steps: AtomicU64,
     /// What was exhausted, where that is why.
     exhausted: OnceLock<String>,
 }
@@ -38,6 +40,15 @@ impl Interrupt {
     /// Stops what computes under it. There is no way back.
     pub fn raise(&self) {
         self.inner.raised.store(true, Ordering::Release);
+    }
+
+    /// Grows for as long as something computes.
+    pub(crate) fn steps(&self) -> u64 {
+        self.inner.steps.load(Ordering::Relaxed)
+    }
+
+    fn step(&self) {
+        self.inner.steps.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Stops it because memory that cannot be refused was too much.

@@ -26,6 +26,7 @@ use futures::{Stream, StreamExt};
 
 use super::Interrupt;
 use super::filter::with_checked_filter;
+use crate::fault::{self, Place};
 
 /// The plan with checks in it, down to its exchanges. To be called last: what rewrites plans by their shape
 /// needs it no more. The plan's shape stays: a checked node has the children of its inner one.
@@ -33,8 +34,8 @@ pub(crate) fn interruptible(
     plan: &Arc<dyn ExecutionPlan>,
     interrupt: &Interrupt,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    // Sources wait by themselves, and what is below an exchange runs elsewhere.
-    if plan.children().is_empty() || plan.is_network_boundary() {
+    // What is below an exchange runs elsewhere.
+    if plan.is_network_boundary() {
         return Ok(Arc::clone(plan));
     }
     let children = plan
@@ -42,7 +43,10 @@ pub(crate) fn interruptible(
         .into_iter()
         .map(|child| interruptible(child, interrupt))
         .collect::<Result<Vec<_>>>()?;
-    let plan = replace_children_if_necessary(Arc::clone(plan), children)?;
+    let plan = match children.is_empty() {
+        true => Arc::clone(plan),
+        false => replace_children_if_necessary(Arc::clone(plan), children)?,
+    };
     Ok(Arc::new(Interruptible {
         inner: with_checked_filter(plan, interrupt)?,
         interrupt: interrupt.clone(),
@@ -145,6 +149,7 @@ impl ExecutionPlan for Interruptible {
             rows: Some(self.inner.execute(partition, context)?),
             schema: self.inner.schema(),
             interrupt: self.interrupt.clone(),
+            is_source: self.inner.children().is_empty(),
         }))
     }
 
@@ -179,24 +184,30 @@ struct Checked {
     rows: Option<SendableRecordBatchStream>,
     schema: SchemaRef,
     interrupt: Interrupt,
+    is_source: bool,
 }
 
 impl Stream for Checked {
     type Item = Result<RecordBatch>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Err(error) = self.interrupt.check() {
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if let Err(error) = this.interrupt.check() {
             // Dropping the rows stops what was spawned for them.
-            let was_running = self.rows.take().is_some();
+            let was_running = this.rows.take().is_some();
             return Poll::Ready(was_running.then_some(Err(error)));
         }
-        let Some(rows) = &mut self.rows else {
+        let Some(rows) = &mut this.rows else {
             return Poll::Ready(None);
         };
         let budget = ready!(tokio::task::coop::poll_proceed(context));
         let next = rows.poll_next_unpin(context);
         if next.is_ready() {
             budget.made_progress();
+            this.interrupt.step();
+            if this.is_source {
+                fault::at(Place::Scan);
+            }
         }
         next
     }

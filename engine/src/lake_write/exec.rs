@@ -164,6 +164,7 @@ impl ExecutionPlan for LakeWriteExec {
                 return Err(error);
             }
             let files = open.finish().await?;
+            crate::fault::at(crate::fault::Place::Staging);
             let bytes: u64 = files.iter().map(|file| file.size).sum();
             bytes_written.add(usize::try_from(bytes).unwrap_or(usize::MAX));
             to_rows(&files)

@@ -35,6 +35,7 @@ use super::status::from_status;
 use super::ticket::encode_ticket;
 use crate::Error;
 use crate::board::Board;
+use crate::fault::{self, Place};
 
 /// How long a request may still take to reach its worker after nobody wants its rows any more. It has
 /// to reach it: a task that is never asked for rows would wait for that until its plan is forgotten.
@@ -190,6 +191,7 @@ impl Reader {
             };
             match message {
                 Some(Ok(message)) => {
+                    fault::at(Place::ExchangeIn);
                     if let Err(status) = self.hand_on(message) {
                         return self.feeder.fail(&status);
                     }

@@ -42,6 +42,7 @@ use super::status::{failure_status, to_status};
 use super::sweep::sweep;
 use super::ticket::decode_ticket;
 use crate::Error;
+use crate::fault::{self, Place};
 use crate::tasks::{OpenTask, TASK_HEADER, Task, Tasks};
 
 /// Time between a task's reports.
@@ -127,6 +128,7 @@ impl pb::tasks_server::Tasks for Services {
             return Err(Status::invalid_argument("a task begins with its plan"));
         };
         let plan = decode_plan(plan)?;
+        fault::at(Place::TaskStart);
         let task = self.tasks.open(&plan.task_key);
         let mut headers = metadata.into_headers();
         let name = HeaderValue::from_str(task.name())
@@ -232,6 +234,7 @@ impl FlightService for Services {
                     number: partition as u64,
                     options: options.clone(),
                     task: task.clone(),
+                    reads_others: key.stage_id > 1,
                     complete: Arc::clone(&complete),
                 };
                 encoding.spawn_on(partition.encode(rows, sender), &self.compute);
@@ -306,6 +309,8 @@ struct Partition {
     number: u64,
     options: IpcWriteOptions,
     task: Option<Arc<Task>>,
+    /// Whether its stage reads another stage.
+    reads_others: bool,
     complete: Arc<AtomicBool>,
 }
 
@@ -338,7 +343,13 @@ impl Partition {
                 message = messages.next() => message,
             };
             let message = match message {
-                Some(Ok(message)) => Ok(self.tagged(message, false)),
+                Some(Ok(message)) => {
+                    fault::at(Place::ExchangeOut);
+                    if self.reads_others {
+                        fault::at(Place::LastStage);
+                    }
+                    Ok(self.tagged(message, false))
+                }
                 Some(Err(error)) => Err(encoding_failed(error)),
                 None => break,
             };
@@ -348,6 +359,7 @@ impl Partition {
             }
         }
         self.complete.store(true, Ordering::Release);
+        fault::at(Place::RowsSent);
         // Nobody listening any more is no loss.
         let _ = sender
             .send(Ok(self.tagged(FlightData::default(), true)))

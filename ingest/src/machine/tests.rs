@@ -173,6 +173,54 @@ fn full_memory_with_an_unanswered_offer_pauses_until_the_answer() {
 }
 
 #[test]
+fn a_drain_offers_what_was_read_and_ends_with_its_commit() {
+    let now = Instant::now();
+    let mut machine = started(now);
+    machine.step(now, advanced(120, 10));
+    assert_eq!(
+        machine.step(now, Event::DrainRequested),
+        [Action::Pause { topic: 0 }, Action::CloseFiles { topic: 0 }]
+    );
+    // Rows that were on their way when reading stopped belong to it, too.
+    assert_eq!(machine.step(now, advanced(130, 20)), []);
+    let closed = |next| Event::Closed {
+        topic: 0,
+        next: at(next),
+    };
+    assert!(matches!(
+        machine.step(now, closed(120))[..],
+        [Action::Offer { id: 1, .. }]
+    ));
+    let committed = |id| Event::Answered {
+        id,
+        committed: true,
+    };
+    assert_eq!(
+        machine.step(now, committed(1)),
+        [
+            Action::Acknowledge {
+                topic: 0,
+                next: at(120)
+            },
+            Action::CloseFiles { topic: 0 }
+        ]
+    );
+    machine.step(now, closed(130));
+    let last = machine.step(now, committed(2));
+    assert_eq!(last.last(), Some(&Action::Stop), "{last:?}");
+}
+
+#[test]
+fn a_drain_of_a_stream_that_has_read_nothing_ends_at_once() {
+    let now = Instant::now();
+    let mut machine = started(now);
+    assert_eq!(
+        machine.step(now, Event::DrainRequested),
+        [Action::Pause { topic: 0 }, Action::Stop]
+    );
+}
+
+#[test]
 fn rejection_and_revocation_and_failure_end_everything() {
     let now = Instant::now();
     for end in [

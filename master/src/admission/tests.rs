@@ -24,6 +24,19 @@ fn request_avoiding(job: u64, cores: Option<u32>, avoid: &[&str]) -> Event {
     })
 }
 
+#[test]
+fn worker_is_held_until_the_last_job_that_may_use_it_has_ended() {
+    let mut admission = Admission::new(4);
+    admission.step(workers(&[2, 2]));
+    admission.step(request(1, None));
+    admission.step(request_avoiding(2, None, &["b"]));
+    assert!(admission.holds("a") && admission.holds("b"));
+    admission.step(Event::Released(JobNumber(1)));
+    assert!(admission.holds("a") && !admission.holds("b"));
+    admission.step(Event::Released(JobNumber(2)));
+    assert!(!admission.holds("a"));
+}
+
 /// Grants as `job:workers`.
 fn shown(grants: &[Grant]) -> Vec<String> {
     grants

@@ -5,11 +5,11 @@
 //! without a commit.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 
 use drumline_engine::{Engine, Interrupt, Planned, Query, Statement};
-use drumline_lake::StatementId;
+use drumline_lake::{ErrorKind, StatementId};
 use drumline_proto::v1::ResultTicket;
 use futures::TryStreamExt;
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +23,7 @@ use super::runner::Message;
 use super::target::{Prepared, prepare};
 use super::{Application, Body, Services, job};
 use crate::catalog::{PinnedTables, define, repeated, schema_ipc};
+use crate::cluster::HealthEvent;
 use crate::facts::Event as Fact;
 use crate::failure::Failure;
 
@@ -77,6 +78,8 @@ pub(super) struct Attempt {
     pub(super) services: Arc<Services>,
     pub(super) settings: Arc<BTreeMap<String, String>>,
     pub(super) inbox: mpsc::Sender<Message>,
+    /// The workers of its job.
+    pub(super) used: OnceLock<BTreeSet<String>>,
 }
 
 /// What an attempt came to.
@@ -87,6 +90,8 @@ pub(super) struct Ended {
     pub(super) staged: Option<Staged>,
     /// The application's settings from now on.
     pub(super) settings: Option<BTreeMap<String, String>>,
+    /// A worker that is to blame, and why.
+    blamed: Option<(String, String)>,
 }
 
 impl Ended {
@@ -96,6 +101,7 @@ impl Ended {
             summary,
             staged: None,
             settings: None,
+            blamed: None,
         }
     }
 
@@ -106,6 +112,22 @@ impl Ended {
         }
     }
 
+    /// A job that stood still. One worker that all others wait for is to blame.
+    fn stalled(stall: &job::Stall) -> Self {
+        let failure = Failure {
+            hint: "look at the workers' logs; drumline.stall_limit (seconds; 0: never) says how long a job may stand still"
+                .to_owned(),
+            ..Failure::retryable(stall.to_string())
+        };
+        let Some(worker) = stall.only_worker() else {
+            return Self::failed(failure);
+        };
+        Self {
+            blamed: Some((worker.clone(), failure.message.clone())),
+            ..Self::of(Outcome::FailedOn { worker, failure })
+        }
+    }
+
     pub(super) fn failed(failure: Failure) -> Self {
         Self::of(Outcome::Failed(failure))
     }
@@ -113,7 +135,13 @@ impl Ended {
 
 impl From<drumline_engine::Error> for Ended {
     fn from(error: drumline_engine::Error) -> Self {
-        match &error {
+        let is_own_fault = error.kind() == ErrorKind::User;
+        let worker = error.worker().map(str::to_owned);
+        let blamed = worker
+            .clone()
+            .filter(|_| !is_own_fault)
+            .map(|worker| (worker, error.to_string()));
+        let ended = match &error {
             drumline_engine::Error::WorkerLost { worker, .. } => Self::of(Outcome::WorkerLost {
                 worker: Some(worker.clone()),
                 reason: error.to_string(),
@@ -122,8 +150,15 @@ impl From<drumline_engine::Error> for Ended {
                 is_join_side: exhausted.is_join_side(),
                 failure: error.into(),
             }),
-            _ => Self::failed(error.into()),
-        }
+            _ => match worker {
+                Some(worker) => Self::of(Outcome::FailedOn {
+                    worker,
+                    failure: error.into(),
+                }),
+                None => Self::failed(error.into()),
+            },
+        };
+        Self { blamed, ..ended }
     }
 }
 
@@ -143,7 +178,24 @@ impl Attempt {
         {
             self.name_worker(worker);
         }
+        self.report(&mut ended);
         ended
+    }
+
+    /// Tells how it went on the workers it ran on.
+    fn report(&self, ended: &mut Ended) {
+        if let Some((mut worker, reason)) = ended.blamed.take() {
+            self.name_worker(&mut worker);
+            let failed = HealthEvent::Failed { worker, reason };
+            self.services.cluster.report(failed);
+        } else if matches!(ended.outcome, Outcome::Done | Outcome::Staged) {
+            for worker in self.used.get().into_iter().flatten() {
+                let worker = worker.clone();
+                self.services
+                    .cluster
+                    .report(HealthEvent::Succeeded { worker });
+            }
+        }
     }
 
     /// A connection knows its worker by URL; everybody else by id.
@@ -207,6 +259,7 @@ impl Attempt {
         let pumped = tokio::select! {
             pumped = pump(job.rows, &slot, self.services.limits, self.may_deliver()) => pumped,
             () = job.told.follow() => return Err(Ended::failed(Failure::bug("the job's reports ended"))),
+            stall = job.stalled => return Err(Ended::stalled(&stall)),
         };
         let pumped = pumped.map_err(|error| job.told.failed(error.into()))?;
         match pumped {
@@ -218,12 +271,26 @@ impl Attempt {
                 }))
             }
             Pumped::ClientGone => Err(Ended::of(Outcome::ClientGone)),
+            Pumped::Unread => {
+                let waited = self.services.limits.read_within;
+                Err(Ended::failed(Failure {
+                    hint: "read rows as they come, or write the result to a table".to_owned(),
+                    ..Failure::new(
+                        ErrorKind::User,
+                        format!(
+                            "the client stopped reading the result: it took nothing for {} s, while its job \
+                             held cores",
+                            waited.as_secs()
+                        ),
+                    )
+                }))
+            }
             Pumped::Unfetched => {
                 let waited = self.services.limits.fetch_within;
                 Err(Ended::failed(Failure {
                     hint: "fetch a result when it is announced, or write it to a table".to_owned(),
                     ..Failure::new(
-                        drumline_lake::ErrorKind::User,
+                        ErrorKind::User,
                         format!("nobody fetched the result within {} s", waited.as_secs()),
                     )
                 }))
@@ -255,6 +322,7 @@ impl Attempt {
         let collected = tokio::select! {
             collected = job.rows.try_collect::<Vec<_>>() => collected,
             () = job.told.follow() => return Err(Ended::failed(Failure::bug("the job's reports ended"))),
+            stall = job.stalled => return Err(Ended::stalled(&stall)),
         };
         let rows = collected.map_err(|error| job.told.failed(error.into()))?;
         let files = drumline_engine::staged_files(&rows)?;
@@ -300,6 +368,8 @@ impl Attempt {
             id: self.id,
             workers: job.workers.clone(),
         };
+        // An attempt has one job.
+        let _ = self.used.set(job.workers.clone());
         // A runner that is over has dropped this attempt.
         let _ = self.inbox.send(Message::Event(started)).await;
         Ok(job)

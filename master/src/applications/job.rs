@@ -11,12 +11,15 @@ use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use drumline_engine::job::{JobWatch, StageInfo, TaskFacts, TaskId, TaskStatus, Work};
 use drumline_engine::{Interrupt, Job, Query, WorkerTarget};
-use futures::Stream;
+use futures::future::BoxFuture;
+use futures::{FutureExt, Stream};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::Services;
 use super::machine::AttemptId;
+use super::stall;
+pub(super) use super::stall::Stall;
 use crate::admitter::Place;
 use crate::facts::{Event, Facts, JobEnd, OperatorMetrics, StagePlan, TaskMetrics, TaskName};
 use crate::routing::JobPlacement;
@@ -37,6 +40,8 @@ pub(super) struct RunningJob {
     /// The workers that its tasks run on; none where it runs in place.
     pub(super) workers: BTreeSet<String>,
     pub(super) told: JobTold,
+    /// Resolves when the job stands still.
+    pub(super) stalled: BoxFuture<'static, Stall>,
 }
 
 /// The rows of a job. Dropping them cancels it.
@@ -124,7 +129,9 @@ pub(super) async fn start(
         plan: watch.display().to_owned(),
     });
     let elapsed = Arc::new(OnceLock::new());
+    let stalled = stall::watch(watch.clone(), stall_limit(query)).boxed();
     Ok(RunningJob {
+        stalled,
         rows: JobRows {
             rows: stream,
             started,
@@ -147,6 +154,16 @@ pub(super) async fn start(
             ended: false,
         },
     })
+}
+
+/// The engine has checked the setting's value.
+fn stall_limit(query: &Query) -> Option<Duration> {
+    let given = query.settings.get("drumline.stall_limit");
+    let seconds = match given.and_then(|seconds| seconds.parse().ok()) {
+        Some(seconds) => seconds,
+        None => drumline_engine::DrumlineSettings::default().stall_limit,
+    };
+    (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
 /// The engine has checked the setting's value.

@@ -81,6 +81,11 @@ pub(crate) enum Outcome {
         reason: String,
     },
     Failed(Failure),
+    /// The same, on a worker: the next attempt is better made elsewhere.
+    FailedOn {
+        worker: String,
+        failure: Failure,
+    },
     /// An operator got no more memory. It may fit with joins that sort and spill, where the operator held
     /// one side of a join.
     OutOfMemory {
@@ -382,6 +387,11 @@ impl Machine {
                 self.go_on(next)
             }
             Outcome::Failed(failure) => {
+                let next = self.after_failure(failure);
+                self.go_on(next)
+            }
+            Outcome::FailedOn { worker, failure } => {
+                self.avoid.insert(worker);
                 let next = self.after_failure(failure);
                 self.go_on(next)
             }

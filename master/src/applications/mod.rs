@@ -15,6 +15,7 @@ mod results;
 mod resume;
 mod runner;
 mod service;
+mod stall;
 mod target;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admitter::Admitter;
 use crate::catalog::Names;
+use crate::cluster::Workers;
 use crate::facts::{self, EventLog, Facts};
 use crate::failure::Failure;
 use crate::routing::Placements;
@@ -52,6 +54,8 @@ pub(crate) struct Services {
     pub(crate) engine: Engine,
     pub(crate) names: Names,
     pub(crate) workers: watch::Receiver<Arc<[WorkerTarget]>>,
+    /// Where it is told how tasks went on workers.
+    pub(crate) cluster: Workers,
     pub(crate) admitter: Admitter,
     pub(crate) placements: Placements,
     /// Where planning and jobs compute, away from the threads that serve calls.

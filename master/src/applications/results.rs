@@ -20,6 +20,8 @@ pub(crate) struct Limits {
     pub(crate) held_back: usize,
     /// How long rows wait for someone to fetch them.
     pub(crate) fetch_within: Duration,
+    /// How long a client that fetches rows may take none, while its job holds cores.
+    pub(crate) read_within: Duration,
 }
 
 impl Default for Limits {
@@ -27,6 +29,7 @@ impl Default for Limits {
         Self {
             held_back: 32 << 20,
             fetch_within: Duration::from_secs(60),
+            read_within: Duration::from_secs(120),
         }
     }
 }
@@ -73,6 +76,8 @@ pub(crate) enum Pumped {
     ClientGone,
     /// Nobody came for the rows.
     Unfetched,
+    /// Somebody came, and takes no more.
+    Unread,
 }
 
 impl ResultSlot {
@@ -174,14 +179,20 @@ pub(crate) async fn pump(
         return Ok(Pumped::Unfetched);
     };
     deliver.await;
-    for batch in held {
-        if client.send(Ok(batch)).await.is_err() {
-            return Ok(Pumped::ClientGone);
-        }
-    }
     let Some(mut rows) = rest else {
+        // Nobody waits for what these rows take: who reads them has all the time.
+        for batch in held {
+            if client.send(Ok(batch)).await.is_err() {
+                return Ok(Pumped::ClientGone);
+            }
+        }
         return Ok(Pumped::Delivered { rows: count });
     };
+    for batch in held {
+        if let Some(end) = hand_over(&client, batch, limits).await {
+            return Ok(end);
+        }
+    }
     loop {
         let next = tokio::select! {
             () = client.closed() => return Ok(Pumped::ClientGone),
@@ -191,11 +202,20 @@ pub(crate) async fn pump(
             break;
         };
         count += batch.num_rows() as u64;
-        if client.send(Ok(batch)).await.is_err() {
-            return Ok(Pumped::ClientGone);
+        if let Some(end) = hand_over(&client, batch, limits).await {
+            return Ok(end);
         }
     }
     Ok(Pumped::Delivered { rows: count })
+}
+
+/// Gives a batch to the client; how the pump ends, where it cannot.
+async fn hand_over(client: &RowSender, batch: RecordBatch, limits: Limits) -> Option<Pumped> {
+    match tokio::time::timeout(limits.read_within, client.send(Ok(batch))).await {
+        Ok(Ok(())) => None,
+        Ok(Err(_)) => Some(Pumped::ClientGone),
+        Err(_) => Some(Pumped::Unread),
+    }
 }
 
 #[cfg(test)]

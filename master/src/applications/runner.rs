@@ -3,7 +3,7 @@
 //! At most one piece of work runs at a time: reading the text, an attempt, or a commit.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use drumline_engine::{Interrupt, WorkerTarget};
@@ -163,6 +163,7 @@ impl Runner {
                     summary,
                     staged,
                     settings,
+                    ..
                 } = *ended;
                 self.summary = summary;
                 self.staged = staged;
@@ -273,6 +274,7 @@ impl Runner {
             services: Arc::clone(&self.services),
             settings: Arc::clone(&self.settings),
             inbox: self.inbox.clone(),
+            used: OnceLock::new(),
         };
         let facts = self.services.facts.clone();
         let run = async move {

@@ -18,11 +18,18 @@ const LONGEST: Duration = Duration::from_secs(600);
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Event {
     /// A task failed on it, or it could not be reached, and it was not the query's fault.
-    Failed { worker: String, reason: String },
+    Failed {
+        worker: String,
+        reason: String,
+    },
     /// A job with tasks on it succeeded.
-    Succeeded { worker: String },
+    Succeeded {
+        worker: String,
+    },
     /// It is no member any more: why its last tasks failed.
-    Gone { worker: String },
+    Gone {
+        worker: String,
+    },
     Tick,
 }
 
@@ -122,7 +129,11 @@ impl Health {
     fn try_again(&mut self, now: Instant) -> Vec<Action> {
         let mut actions = vec![];
         for (worker, record) in &mut self.workers {
-            if record.aside.as_ref().is_some_and(|aside| now >= aside.until) {
+            if record
+                .aside
+                .as_ref()
+                .is_some_and(|aside| now >= aside.until)
+            {
                 record.aside = None;
                 actions.push(Action::TryAgain {
                     worker: worker.clone(),

@@ -26,6 +26,10 @@ pub(crate) enum Event {
         connection: ConnectionId,
         reason: String,
     },
+    /// It is to take no new work: it said so, or somebody wants it.
+    DrainRequested {
+        worker: String,
+    },
     Tick,
 }
 
@@ -46,6 +50,9 @@ pub(crate) enum Action {
         worker: String,
         reason: String,
     },
+    AnnounceDraining {
+        worker: String,
+    },
     CloseConnection {
         connection: ConnectionId,
     },
@@ -56,6 +63,7 @@ pub(crate) struct Member {
     pub(crate) hello: Hello,
     pub(crate) connection: ConnectionId,
     pub(crate) load: Load,
+    pub(crate) is_draining: bool,
     last_heard: Instant,
 }
 
@@ -99,6 +107,13 @@ impl Membership {
                 Some(_) => self.drop_member(worker, reason),
                 None => Vec::new(),
             },
+            Event::DrainRequested { worker } => match self.members.get_mut(&worker) {
+                Some(member) if !member.is_draining => {
+                    member.is_draining = true;
+                    vec![Action::PublishMembers, Action::AnnounceDraining { worker }]
+                }
+                _ => Vec::new(),
+            },
             Event::Tick => self.drop_silent(now),
         }
     }
@@ -122,6 +137,7 @@ impl Membership {
                 hello,
                 connection,
                 load: Load::default(),
+                is_draining: false,
                 last_heard: now,
             },
         );

@@ -6,6 +6,7 @@
 //!
 //! Read `membership.rs` for the decisions, `runner.rs` for what carries them out.
 
+mod health;
 mod membership;
 mod runner;
 mod service;
@@ -17,8 +18,9 @@ use std::time::Duration;
 
 use drumline_engine::WorkerTarget;
 use drumline_proto::v1::{MasterMessage, WorkerMessage, WorkerStatus};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
+pub(crate) use health::Event as HealthEvent;
 pub(crate) use runner::start;
 pub(crate) use service::ClusterService;
 
@@ -32,6 +34,8 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(5);
 pub(crate) enum WorkerEvent {
     /// A worker joined, with nothing assigned to it.
     Came { worker: String },
+    /// A worker takes no new shares. What it has it commits, and then is gone.
+    Draining { worker: String },
     /// A worker is lost; it may still run, but nothing it says counts any more.
     Gone { worker: String, reason: String },
     /// A message about streams, from a worker that is a member.
@@ -46,6 +50,7 @@ pub(crate) enum WorkerEvent {
 pub struct Workers {
     commands: mpsc::Sender<runner::Command>,
     alive: watch::Receiver<Arc<[WorkerTarget]>>,
+    usable: watch::Receiver<Arc<[WorkerTarget]>>,
     status: watch::Receiver<Arc<[WorkerStatus]>>,
 }
 
@@ -58,6 +63,27 @@ impl Workers {
     /// The members as they change: a worker missing from the newest value is lost.
     pub fn subscribe(&self) -> watch::Receiver<Arc<[WorkerTarget]>> {
         self.alive.clone()
+    }
+
+    /// The members that new jobs may use, as they change: without those that drain or are set aside.
+    pub(crate) fn usable(&self) -> watch::Receiver<Arc<[WorkerTarget]>> {
+        self.usable.clone()
+    }
+
+    /// Tells how a job's tasks on a worker went. Lost where too much waits: it is one sign among many.
+    pub(crate) fn report(&self, event: HealthEvent) {
+        let _ = self.commands.try_send(runner::Command::Health(event));
+    }
+
+    /// Asks a worker to drain; `false` where it is no member.
+    pub(crate) async fn drain(&self, worker: &str) -> bool {
+        let (reply, answer) = oneshot::channel();
+        let command = runner::Command::Drain {
+            worker: worker.to_owned(),
+            reply,
+        };
+        let _ = self.commands.send(command).await;
+        answer.await.unwrap_or(false)
     }
 
     /// What the status page and `drumline` show of each worker.

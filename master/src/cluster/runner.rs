@@ -1,19 +1,23 @@
 //! Carries out what `membership` decides: owns the members and the open calls to them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use drumline_engine::WorkerTarget;
-use drumline_proto::v1::{MasterMessage, WorkerMessage, WorkerStatus, worker_message};
-use tokio::sync::{mpsc, watch};
+use drumline_proto::v1::{
+    Drain, Drained, MasterMessage, WorkerMessage, WorkerStatus, master_message, worker_message,
+};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use url::Url;
 
-use super::membership::{Action, ConnectionId, Event, Load, Membership};
+use super::health::{self, Health};
+use super::membership::{Action, ConnectionId, Event, Load, Member, Membership};
 use super::{SILENCE, WorkerEvent, Workers};
+use crate::admitter::Admitter;
 use crate::facts::{self, Facts};
 
 /// Why a worker goes that says goodbye.
@@ -38,6 +42,12 @@ pub(crate) enum Command {
         worker: String,
         message: MasterMessage,
     },
+    Health(health::Event),
+    /// Answers whether the worker is a member.
+    Drain {
+        worker: String,
+        reply: oneshot::Sender<bool>,
+    },
 }
 
 struct Connection {
@@ -48,7 +58,12 @@ struct Connection {
 struct Runner {
     membership: Membership,
     connections: HashMap<ConnectionId, Connection>,
+    health: Health,
+    admitter: Admitter,
+    /// Workers that drain and have been told that no job uses them.
+    drained: BTreeSet<String>,
     alive: watch::Sender<Arc<[WorkerTarget]>>,
+    usable: watch::Sender<Arc<[WorkerTarget]>>,
     status: watch::Sender<Arc<[WorkerStatus]>>,
     streams: mpsc::UnboundedSender<WorkerEvent>,
     facts: Facts,
@@ -57,6 +72,7 @@ struct Runner {
 /// The runner's handle, its future (ends when `shutdown` does), and what streams hear.
 pub(crate) fn start(
     facts: Facts,
+    admitter: Admitter,
     shutdown: CancellationToken,
 ) -> (
     Workers,
@@ -65,6 +81,7 @@ pub(crate) fn start(
 ) {
     let (commands, receiver) = mpsc::channel(1024);
     let (alive, alive_receiver) = watch::channel(Arc::from([]));
+    let (usable, usable_receiver) = watch::channel(Arc::from([]));
     let (status, status_receiver) = watch::channel(Arc::from([]));
     // Unbounded, because the streams runner also waits on this one; workers are bounded by having
     // one open offer per topic.
@@ -72,7 +89,11 @@ pub(crate) fn start(
     let runner = Runner {
         membership: Membership::new(SILENCE),
         connections: HashMap::new(),
+        health: Health::default(),
+        admitter,
+        drained: BTreeSet::new(),
         alive,
+        usable,
         status,
         streams,
         facts,
@@ -80,6 +101,7 @@ pub(crate) fn start(
     let workers = Workers {
         commands,
         alive: alive_receiver,
+        usable: usable_receiver,
         status: status_receiver,
     };
     (workers, runner.run(receiver, shutdown), stream_events)
@@ -104,6 +126,8 @@ impl Runner {
                         self.perform(command);
                     }
                     self.step(Event::Tick);
+                    self.judge(health::Event::Tick);
+                    self.release_drained();
                 }
             }
         }
@@ -129,6 +153,15 @@ impl Runner {
                 message,
             } => self.hear(worker, connection, message),
             Command::Send { worker, message } => self.send(&worker, message),
+            Command::Health(event) => self.judge(event),
+            Command::Drain { worker, reply } => {
+                let is_member = self.membership.members().contains_key(&worker);
+                let drain = master_message::Message::Drain(Drain {});
+                self.send(&worker, message_of(drain));
+                self.step(Event::DrainRequested { worker });
+                // Who asked may have gone.
+                let _ = reply.send(is_member);
+            }
         }
     }
 
@@ -169,6 +202,15 @@ impl Runner {
             _ if is_heartbeat => self.publish_status(),
             // From a call that is over: whatever it offers belongs to an epoch that is revoked.
             _ if !current => {}
+            Some(worker_message::Message::Draining(draining)) => {
+                self.step(Event::DrainRequested {
+                    worker: worker.clone(),
+                });
+                if draining.streams_handed_over {
+                    let reason = "its files are committed, and it leaves".to_owned();
+                    let _ = self.streams.send(WorkerEvent::Gone { worker, reason });
+                }
+            }
             _ => {
                 let _ = self.streams.send(WorkerEvent::Said {
                     worker,
@@ -212,7 +254,16 @@ impl Runner {
                         clean: reason == STOPPED,
                         reason: reason.clone(),
                     });
+                    self.drained.remove(&worker);
+                    self.judge(health::Event::Gone {
+                        worker: worker.clone(),
+                    });
                     let _ = self.streams.send(WorkerEvent::Gone { worker, reason });
+                }
+                Action::AnnounceDraining { worker } => {
+                    info!(worker, "worker drains: it gets no new work");
+                    self.tell_changed(&worker, facts::WorkerState::Draining, "it leaves");
+                    let _ = self.streams.send(WorkerEvent::Draining { worker });
                 }
                 Action::CloseConnection { connection } => {
                     if let Some(open) = self.connections.remove(&connection) {
@@ -220,6 +271,63 @@ impl Runner {
                     }
                 }
             }
+        }
+    }
+
+    fn judge(&mut self, event: health::Event) {
+        let actions = self.health.step(Instant::now(), event);
+        let changed = !actions.is_empty();
+        for action in actions {
+            match action {
+                health::Action::SetAside {
+                    worker,
+                    time,
+                    reason,
+                } => {
+                    warn!(
+                        worker,
+                        ?time,
+                        reason,
+                        "worker is set aside: its tasks keep failing"
+                    );
+                    self.tell_changed(&worker, facts::WorkerState::SetAside, &reason);
+                }
+                health::Action::TryAgain { worker } => {
+                    info!(worker, "worker gets tasks again");
+                    self.tell_changed(&worker, facts::WorkerState::Alive, "");
+                }
+            }
+        }
+        if changed {
+            self.publish_members();
+        }
+    }
+
+    /// Lets workers that drain go once no job that runs may use them.
+    fn release_drained(&mut self) {
+        let members = self.membership.members().iter();
+        let done: Vec<String> = members
+            .filter(|(worker, member)| {
+                member.is_draining
+                    && !self.drained.contains(*worker)
+                    && !self.admitter.holds(worker)
+            })
+            .map(|(worker, _)| worker.clone())
+            .collect();
+        for worker in done {
+            let drained = master_message::Message::Drained(Drained {});
+            self.send(&worker, message_of(drained));
+            self.drained.insert(worker);
+        }
+    }
+
+    fn tell_changed(&self, worker: &str, state: facts::WorkerState, reason: &str) {
+        if self.membership.members().contains_key(worker) {
+            self.facts.publish(facts::Event::WorkerChanged {
+                worker: worker.to_owned(),
+                state,
+                reason: reason.to_owned(),
+            });
         }
     }
 
@@ -251,8 +359,28 @@ impl Runner {
                 })
             })
             .collect();
+        let takes_work = |target: &&WorkerTarget| {
+            let member = members.get(&target.id);
+            member.is_some_and(|member| !member.is_draining)
+        };
+        let (aside, good): (Vec<_>, Vec<_>) = targets
+            .iter()
+            .filter(takes_work)
+            .cloned()
+            .partition(|target| self.health.set_aside(&target.id).is_some());
+        // A worker that fails is better than none.
+        let usable = if good.is_empty() { aside } else { good };
         self.alive.send_replace(targets.into());
+        self.usable.send_replace(usable.into());
         self.publish_status();
+    }
+
+    fn state_of(&self, worker: &str, member: &Member) -> facts::WorkerState {
+        match (member.is_draining, self.health.set_aside(worker)) {
+            (true, _) => facts::WorkerState::Draining,
+            (false, Some(_)) => facts::WorkerState::SetAside,
+            (false, None) => facts::WorkerState::Alive,
+        }
     }
 
     fn publish_status(&self) {
@@ -264,12 +392,19 @@ impl Runner {
                 worker_id: id.clone(),
                 url: member.hello.url.clone(),
                 cores: member.hello.cores,
-                state: "alive".to_owned(),
+                state: self.state_of(id, member).name().to_owned(),
+                reason: self.health.set_aside(id).unwrap_or_default().to_owned(),
                 running_tasks: member.load.running_tasks,
                 pid: member.hello.pid,
                 partitions: 0,
             })
             .collect();
         self.status.send_replace(rows.into());
+    }
+}
+
+fn message_of(message: master_message::Message) -> MasterMessage {
+    MasterMessage {
+        message: Some(message),
     }
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use drumline_proto::BUILD;
 use drumline_proto::v1::{
-    ClusterStatusRequest, ClusterStatusResponse, Hello, MasterMessage, Refused, Welcome,
-    WorkerMessage, cluster_server::Cluster, master_message, worker_message,
+    ClusterStatusRequest, ClusterStatusResponse, DrainRequest, DrainResponse, Hello, MasterMessage,
+    Refused, Welcome, WorkerMessage, cluster_server::Cluster, master_message, worker_message,
 };
 use drumline_security::{Passes, Peer};
 use futures::StreamExt;
@@ -151,6 +151,20 @@ impl Cluster for ClusterService {
             .map(Ok)
             .take_until(closed.cancelled_owned());
         Ok(Response::new(outgoing.boxed()))
+    }
+
+    async fn drain(
+        &self,
+        request: Request<DrainRequest>,
+    ) -> Result<Response<DrainResponse>, Status> {
+        let worker = request.into_inner().worker_id;
+        match self.workers.drain(&worker).await {
+            true => Ok(Response::new(DrainResponse {})),
+            false => Err(Status::not_found(format!(
+                "worker '{}' is no member of this cluster",
+                worker.escape_default()
+            ))),
+        }
     }
 
     async fn status(

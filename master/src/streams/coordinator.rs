@@ -29,6 +29,10 @@ pub(crate) enum Event {
     WorkerCame {
         worker: String,
     },
+    /// It commits what it has, and takes no more; then it is gone.
+    WorkerDraining {
+        worker: String,
+    },
     WorkerGone {
         worker: String,
     },
@@ -145,6 +149,10 @@ impl Coordinator {
             Event::WorkerCame { worker } => {
                 self.workers.insert(worker);
                 self.streams.values_mut().for_each(Stream::reshare);
+            }
+            // Its shares stay until it is gone: nobody is better placed to commit what it has read.
+            Event::WorkerDraining { worker } => {
+                self.workers.remove(&worker);
             }
             Event::WorkerGone { worker } => self.lose(&worker),
             Event::StreamProbed {

@@ -209,6 +209,9 @@ impl Runner {
     async fn hear(&mut self, event: WorkerEvent) {
         match event {
             WorkerEvent::Came { worker } => self.step(Event::WorkerCame { worker }).await,
+            WorkerEvent::Draining { worker } => {
+                self.step(Event::WorkerDraining { worker }).await;
+            }
             WorkerEvent::Gone { worker, reason } => {
                 info!(worker, reason, "streams leave worker");
                 // Dropping a client's asker tells it that nobody answers.
@@ -273,7 +276,8 @@ impl Runner {
             Some(
                 worker_message::Message::Hello(_)
                 | worker_message::Message::Heartbeat(_)
-                | worker_message::Message::Leaving(_),
+                | worker_message::Message::Leaving(_)
+                | worker_message::Message::Draining(_),
             )
             | None => {}
         }

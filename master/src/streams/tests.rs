@@ -190,6 +190,42 @@ fn lost_workers_partitions_all_go_to_those_that_are_left() {
 }
 
 #[test]
+fn draining_worker_commits_what_it_has_and_gets_nothing_new() {
+    let now = Instant::now();
+    let mut coordinator = Coordinator::new(10);
+    run(&mut coordinator, now, came("a"));
+    run(&mut coordinator, now, came("b"));
+    run(&mut coordinator, now, put(4));
+    let draining = Event::WorkerDraining {
+        worker: "a".to_owned(),
+    };
+    assert_eq!(run(&mut coordinator, now, draining), []);
+    let offered = Event::Offered {
+        worker: "a".to_owned(),
+        offer: offer(10, 1, &[(0, 0, 5)]),
+    };
+    let actions = run(&mut coordinator, now, offered);
+    assert!(
+        matches!(&actions[..], [Action::CommitOffer { .. }]),
+        "{actions:?}"
+    );
+    let ended = Event::CommitEnded {
+        stream: "s".to_owned(),
+        commit: CommitId {
+            worker: "a".to_owned(),
+            epoch: 10,
+            offer: 1,
+        },
+        result: Ok(TableOffsets::default()),
+    };
+    run(&mut coordinator, now, ended);
+    let actions = run(&mut coordinator, now, gone("a"));
+    let shares = shares(&actions);
+    assert_eq!(shares.keys().collect::<Vec<_>>(), ["b"]);
+    assert_eq!(shares["b"].1, 4);
+}
+
+#[test]
 fn lost_workers_open_commit_is_waited_for_before_its_partitions_move() {
     let now = Instant::now();
     let mut coordinator = Coordinator::new(0);

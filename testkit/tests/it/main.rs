@@ -8,6 +8,7 @@ mod consumer;
 mod dead_letters;
 mod demo;
 mod doors;
+mod drains;
 mod memory;
 mod queries;
 mod readme;

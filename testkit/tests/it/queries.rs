@@ -9,7 +9,7 @@ use drumline_testkit::cluster::{Options, rows};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A table of some 100 MB whose sums are known.
-fn with_numbers(cluster: &Cluster, rows: u64) {
+pub(crate) fn with_numbers(cluster: &Cluster, rows: u64) {
     cluster
         .sql(&format!(
             "CREATE TABLE numbers AS SELECT value AS n, value % 1000 AS bucket, \
@@ -18,11 +18,11 @@ fn with_numbers(cluster: &Cluster, rows: u64) {
         .unwrap();
 }
 
-const QUERY: &str = "SELECT count(*) AS buckets, sum(total) AS total, sum(texts) AS texts FROM (\
+pub(crate) const QUERY: &str = "SELECT count(*) AS buckets, sum(total) AS total, sum(texts) AS texts FROM (\
      SELECT a.bucket, sum(a.n) AS total, count(DISTINCT b.text) AS texts \
      FROM numbers a JOIN numbers b ON a.n = b.n GROUP BY a.bucket)";
 
-fn assert_answer(rows: &[serde_json::Value], count: u64) {
+pub(crate) fn assert_answer(rows: &[serde_json::Value], count: u64) {
     assert_eq!(rows.len(), 1, "{rows:?}");
     assert_eq!(rows[0]["buckets"], 1000, "{rows:?}");
     assert_eq!(rows[0]["total"], count * (count + 1) / 2, "{rows:?}");
@@ -105,7 +105,7 @@ fn a_worker_frozen_in_the_middle_of_a_query_does_not_change_its_answer() {
 }
 
 /// User and system time of a process, in clock ticks (proc_pid_stat(5), fields 14 and 15).
-fn cpu_ticks(pid: u32) -> u64 {
+pub(crate) fn cpu_ticks(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let (_, fields) = stat.rsplit_once(") ").unwrap_or_default();
     let ticks = fields.split(' ').skip(11).take(2);

@@ -252,6 +252,21 @@ fn operator_without_another_way_is_out_of_memory_at_once() {
 }
 
 #[test]
+fn worker_whose_task_failed_is_avoided() {
+    let outcome = Outcome::FailedOn {
+        worker: "a".into(),
+        failure: Failure::retryable("disk full"),
+    };
+    check(&[
+        READ_ONE,
+        (
+            ended(1, 1, outcome),
+            &["retry 1.2 without ``", "run 1.2 avoiding {\"a\"}"],
+        ),
+    ]);
+}
+
+#[test]
 fn rows_that_were_delivered_are_not_joined_again() {
     check(&[
         READ_ONE,

@@ -12,6 +12,7 @@ use super::*;
 const LIMITS: Limits = Limits {
     held_back: 32 << 20,
     fetch_within: Duration::from_secs(60),
+    read_within: Duration::from_secs(120),
 };
 
 fn batch(rows: usize) -> RecordBatch {
@@ -171,4 +172,40 @@ async fn failed_result_says_why_to_who_comes_late() {
     let failure = Failure::retryable("gone");
     slot.end(Some(failure.clone()));
     assert_eq!(slot.fetch().unwrap_err(), FetchError::Failed(failure));
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_does_not_hold_the_job_for_ever() {
+    let slot = slot();
+    let client = slot.fetch().unwrap();
+    let limits = Limits {
+        read_within: Duration::from_millis(50),
+        ..LIMITS
+    };
+    let pumped = pump(endless(large()), &slot, limits, async {}).await;
+    assert_eq!(pumped.unwrap(), Pumped::Unread);
+    drop(client);
+}
+
+#[tokio::test]
+async fn a_slow_client_may_take_its_time() {
+    let slot = slot();
+    let limits = Limits {
+        read_within: Duration::from_millis(500),
+        ..LIMITS
+    };
+    let mut client = slot.fetch().unwrap();
+    let batches = (0..12).map(|_| Ok(large())).collect();
+    let read = async {
+        let mut batches = 0;
+        while let Some(Ok(_)) = client.recv().await {
+            batches += 1;
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            if batches == 12 {
+                break;
+            }
+        }
+    };
+    let (pumped, ()) = tokio::join!(pump(rows(batches), &slot, limits, async {}), read);
+    assert_eq!(pumped.unwrap(), Pumped::Delivered { rows: 12_000_000 });
 }
