@@ -151,6 +151,13 @@ impl v1::cluster_server::Cluster for FakeMaster {
         Err(Status::unimplemented("join"))
     }
 
+    async fn drain(
+        &self,
+        _: Request<v1::DrainRequest>,
+    ) -> Result<Response<v1::DrainResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
     async fn status(
         &self,
         request: Request<v1::ClusterStatusRequest>,
