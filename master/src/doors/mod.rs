@@ -107,6 +107,7 @@ pub(crate) fn rpc() -> Doors {
         .rpc("/drumline.v1.Applications/ListTables", Role::Read)
         .rpc("/drumline.v1.Cluster/Join", Role::Worker)
         .rpc("/drumline.v1.Cluster/Status", Role::Read)
+        .rpc("/drumline.v1.Cluster/Drain", Role::Admin)
         .rpc("/drumline.v1.Streams/Apply", Role::Submit)
         .rpc("/drumline.v1.Streams/List", Role::Read)
         .rpc("/drumline.v1.Streams/Status", Role::Read)
