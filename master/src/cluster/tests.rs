@@ -79,6 +79,29 @@ fn worker_that_joins_again_is_lost_first() {
     assert!(membership.members().contains_key("a"));
 }
 
+#[test]
+fn worker_drains_once_and_stays_a_member_until_it_leaves() {
+    let now = Instant::now();
+    let mut membership = Membership::new(SILENCE);
+    let drain = || Event::DrainRequested {
+        worker: "a".to_owned(),
+    };
+    assert!(membership.step(now, drain()).is_empty(), "nobody is there");
+    membership.step(now, joined("a", 1));
+    let announced = Action::AnnounceDraining {
+        worker: "a".to_owned(),
+    };
+    assert_eq!(
+        membership.step(now, drain()),
+        [Action::PublishMembers, announced]
+    );
+    assert!(membership.step(now, drain()).is_empty());
+    assert!(membership.members()["a"].is_draining);
+    membership.step(now, left("a", 1));
+    membership.step(now, joined("a", 2));
+    assert!(!membership.members()["a"].is_draining, "a new start");
+}
+
 proptest! {
     /// Whatever happens, each worker's announcements alternate: came, gone, came, …
     #[test]
@@ -99,7 +122,9 @@ proptest! {
                 match action {
                     Action::AnnounceCame { worker } => prop_assert!(present.insert(worker)),
                     Action::AnnounceGone { worker, .. } => prop_assert!(present.remove(&worker)),
-                    Action::PublishMembers | Action::CloseConnection { .. } => {}
+                    Action::PublishMembers
+                    | Action::AnnounceDraining { .. }
+                    | Action::CloseConnection { .. } => {}
                 }
             }
             prop_assert_eq!(present.len(), membership.members().len());

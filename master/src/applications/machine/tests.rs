@@ -92,12 +92,12 @@ const READ_TWO: (Event, &[&str]) = (
 
 #[test]
 fn a_restarted_application_begins_with_the_first_statement_that_is_not_done() {
-    let mut machine = Machine::new(Instant::now()).beginning_at(2);
+    let mut machine = Machine::new(Instant::now(), 0).beginning_at(2);
     let actions = machine
         .step(Instant::now(), Event::Read { statements: 2 })
         .unwrap();
     assert!(actions.contains(&Action::AnnounceStatement { ordinal: 2 }));
-    let mut machine = Machine::new(Instant::now()).beginning_at(3);
+    let mut machine = Machine::new(Instant::now(), 0).beginning_at(3);
     let actions = machine
         .step(Instant::now(), Event::Read { statements: 2 })
         .unwrap();
