@@ -195,6 +195,18 @@ mod tests {
     }
 
     #[test]
+    fn a_ticket_for_rows_expires() {
+        let master = Passes::of_master().unwrap();
+        let held = master.held.load_full().unwrap();
+        let now = std::time::SystemTime::now();
+        let sealed = |expires| held.tickets.seal_at(ROWS_TICKET, b"t", expires);
+        let worker = joined(&master);
+        let good = sealed(now + Duration::from_secs(60));
+        assert_eq!(worker.open_rows(&good), Ok(&b"t"[..]));
+        assert_eq!(worker.open_rows(&sealed(now)), Err(SealError::Expired));
+    }
+
+    #[test]
     fn another_master_has_other_passes() {
         let (first, second) = (Passes::of_master().unwrap(), Passes::of_master().unwrap());
         let worker = joined(&first);

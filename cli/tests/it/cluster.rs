@@ -141,7 +141,7 @@ fn a_data_folder_that_cannot_be_is_one_clear_line() {
 }
 
 /// A process that does not outlive its test.
-struct Running(Option<Child>);
+pub struct Running(Option<Child>);
 
 impl Running {
     fn child(&mut self) -> &mut Child {
@@ -167,7 +167,7 @@ impl Drop for Running {
 }
 
 /// Starts a process and reads the line in which it says where it is.
-fn start(folder: &std::path::Path, arguments: &[&str]) -> (Running, String) {
+pub fn start(folder: &std::path::Path, arguments: &[&str]) -> (Running, String) {
     let mut running = Running(Some(
         command(folder, arguments)
             .stdin(Stdio::piped())
@@ -184,7 +184,7 @@ fn start(folder: &std::path::Path, arguments: &[&str]) -> (Running, String) {
     (running, line)
 }
 
-fn url(line: &str) -> String {
+pub fn url(line: &str) -> String {
     line.split_whitespace()
         .find(|word| word.starts_with("http://"))
         .unwrap()

@@ -5,5 +5,6 @@
 mod drumline;
 
 mod cluster;
+mod doors;
 mod events;
 mod usage;

@@ -43,7 +43,8 @@ fn help_and_version_exit_0() {
         format!("drumline {}\n", env!("CARGO_PKG_VERSION"))
     );
     for command in [
-        "demo", "up", "sql", "submit", "stream", "replay", "generate", "master", "worker",
+        "demo", "up", "sql", "submit", "stream", "init", "token", "replay", "generate", "master",
+        "worker",
     ] {
         let ended = run(folder.path(), &[command, "--help"]);
         assert_eq!(ended.code, Some(0), "{command}");

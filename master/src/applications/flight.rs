@@ -164,3 +164,34 @@ impl FlightService for ResultsService {
         unused()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    #[test]
+    fn only_tickets_of_this_master_are_taken_and_not_for_ever() {
+        let seal = Seal::random().unwrap();
+        let ticket = ResultTicket {
+            application_id: "a".to_owned(),
+            ordinal: 3,
+        };
+        let good = seal_ticket(&seal, &ticket);
+        assert_eq!(open_ticket(&seal, &good).unwrap(), ticket);
+
+        let plain = ticket.encode_to_vec();
+        let mut changed = good.clone();
+        changed[12] ^= 1;
+        let others = seal_ticket(&Seal::random().unwrap(), &ticket);
+        let of_another_kind = seal.seal("session", &plain, GOOD_FOR);
+        for forged in [plain.clone(), changed, others, of_another_kind, vec![]] {
+            let status = open_ticket(&seal, &forged).unwrap_err();
+            assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        }
+        let old = seal.seal(PURPOSE, &plain, Duration::ZERO);
+        let status = open_ticket(&seal, &old).unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+    }
+}

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use arrow_flight::Ticket;
+use arrow_flight::flight_service_client::FlightServiceClient;
 use drumline_master::{Authentication, Handle, Options};
 use drumline_proto::v1::access_client::AccessClient;
-use drumline_proto::v1::{CreateTokenRequest, ListTokensRequest, RevokeTokenRequest};
+use drumline_proto::v1::{CreateTokenRequest, ListTokensRequest, ResultTicket, RevokeTokenRequest};
 use drumline_security::{Access, Door, Role};
+use prost::Message;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use tonic::Request;
 use tonic::transport::Channel;
@@ -325,6 +328,17 @@ async fn a_page_signs_in_with_a_token_and_out_again() {
         }
         async move { grpc_status(&request.send().await.unwrap()) }
     };
+    let who = house
+        .request(Method::GET, "/api/v1/session", None)
+        .header("cookie", &session)
+        .send()
+        .await
+        .unwrap();
+    let who: serde_json::Value = serde_json::from_str(&who.text().await.unwrap()).unwrap();
+    assert_eq!(
+        (&who["name"], &who["role"]),
+        (&"read".into(), &"read".into())
+    );
     // What another site's form could send changes nothing.
     assert_eq!(status(session.clone(), false).await, Some(7));
     assert_eq!(status(session.clone(), true).await, None);
@@ -394,4 +408,27 @@ async fn tokens_outlive_the_master_and_their_use_is_told() {
         .unwrap_err();
     assert!(refused.message().contains("revoked"), "{refused}");
     master.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_that_somebody_made_up_fetches_nothing() {
+    let house = House::open().await;
+    let channel = Channel::from_shared(house.master.url()).unwrap();
+    let mut flight = FlightServiceClient::new(channel.connect().await.unwrap());
+    let made_up = ResultTicket {
+        application_id: "../../etc/passwd".to_owned(),
+        ordinal: 0,
+    };
+    for ticket in [made_up.encode_to_vec(), vec![0; 200], vec![]] {
+        let ticket = Ticket {
+            ticket: ticket.into(),
+        };
+        let refused = flight
+            .do_get(authorized(ticket, house.token("admin")))
+            .await;
+        let status = refused.err().unwrap();
+        assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status}");
+        assert!(status.message().contains("not one of this master's"));
+    }
+    house.master.stop().await;
 }
