@@ -9,13 +9,16 @@ use anyhow::{Context, Result, ensure};
 
 use crate::cluster::Options;
 use crate::streams::{EXAMPLE_TOPICS, example_stream};
-use crate::{Cluster, Kafka, Process, poll};
+use crate::{Cluster, Kafka, poll};
 
 /// A restarted master accepts again within this.
 pub const ACCEPTING_WITHIN: Duration = Duration::from_secs(10);
 
 /// Debug builds on a busy machine included.
 const PATIENCE: Duration = Duration::from_secs(240);
+
+/// Our applications among those that ask.
+const OURS: &str = "name LIKE 'client-%'";
 
 /// Statements of an application.
 const STATEMENTS: i64 = 5;
@@ -33,7 +36,7 @@ impl Default for Load {
     fn default() -> Self {
         Self {
             applications: 60,
-            within: Duration::from_secs(25),
+            within: Duration::from_secs(14),
         }
     }
 }
@@ -43,11 +46,11 @@ impl Default for Load {
 pub struct Round {
     /// When after the first submission the master was killed.
     pub killed_after: Duration,
-    /// Applications that had been accepted, and of them those that were over.
+    /// Applications that were accepted, by either master.
     pub accepted: u64,
-    /// Of them, those that were over.
+    /// Of them, those that were over at the kill.
     pub over: u64,
-    /// Applications that a later master went on with.
+    /// Of them, those that the later master went on with.
     pub resumed: i64,
     /// From the start of the new process to its first answer.
     pub accepting: Duration,
@@ -105,7 +108,7 @@ fn script(number: u64) -> String {
          CREATE TABLE rows_{number} AS SELECT value AS n FROM generate_series(1, {rows});\n\
          INSERT INTO rows_{number} SELECT n + 1000000 FROM rows_{number};\n\
          SET datafusion.execution.batch_size = 512;\n\
-         INSERT INTO totals SELECT {number}, count(*), max(arrow_typeof(now())) FROM rows_{number};\n",
+         INSERT INTO totals SELECT {number}, count(*), max(arrow_typeof(CAST('2024-01-01T00:00:00Z' AS TIMESTAMP WITH TIME ZONE))) FROM rows_{number};\n",
         rows = rows(number)
     )
 }
@@ -159,21 +162,36 @@ pub fn kill_master(seed: u64, load: Load, kafka: &Kafka) -> Result<Round> {
         cluster.master()?.log_tail()
     );
 
-    let mut accepted = 0;
-    for (number, client) in clients.iter_mut().enumerate() {
-        accepted += u64::from(ended_well(&cluster, number as u64, client)?);
+    for client in &mut clients {
+        let status = client.wait(PATIENCE)?;
+        // 3: it was never told an id, or no master was there yet.
+        ensure!(
+            status.success() || status.code() == Some(3),
+            "{} ended with {status}\n{}\n{}",
+            client.name(),
+            client.log_tail(),
+            cluster.master()?.log_tail()
+        );
     }
+    // One whose client was not told goes on by itself.
+    let open =
+        format!("SELECT count(*) FROM system.applications WHERE {OURS} AND ended_at IS NULL");
+    cluster.wait_for_number(&open, 0, PATIENCE)?;
     let settled = killed.elapsed();
-    ensure!(
-        cluster.number("SELECT count(*) FROM totals")? == accepted as i64,
-        "not one total for each application: {:?}",
-        cluster.sql("SELECT * FROM totals ORDER BY 1")?
-    );
+    let (accepted, resumed) = history(&cluster)?;
+    for client in &mut clients {
+        let told = client.wait(PATIENCE)?.success();
+        let name = client.name().to_owned();
+        ensure!(
+            !told || accepted.contains(&name),
+            "{name} is not in the history"
+        );
+    }
+    count(&cluster, &accepted)?;
     cluster.wait_for_example(PATIENCE)?;
-    let resumed = history(&cluster, accepted)?;
     Ok(Round {
         killed_after,
-        accepted,
+        accepted: accepted.len() as u64,
         over,
         resumed,
         accepting,
@@ -181,65 +199,71 @@ pub fn kill_master(seed: u64, load: Load, kafka: &Kafka) -> Result<Round> {
     })
 }
 
-/// Waits for a client's end; whether its application had been accepted. What was not accepted may have happened
-/// all the same, where the answer was lost, but then whole: the count is of `totals`.
-fn ended_well(cluster: &Cluster, number: u64, client: &mut Process) -> Result<bool> {
-    let status = client.wait(PATIENCE)?;
-    let table = format!("rows_{number}");
-    let is_there = || -> Result<bool> {
-        let tables = cluster.sql("SHOW TABLES")?;
-        let quoted = format!("\"{table}\"");
-        Ok(tables.iter().any(|row| row.to_string().contains(&quoted)))
-    };
-    if status.code() == Some(3) && !is_there()? {
-        return Ok(false);
+/// What every accepted application was to write is there once.
+fn count(cluster: &Cluster, accepted: &[String]) -> Result<()> {
+    let number = |name: &String| name.trim_start_matches("client-").to_owned();
+    let tables: Vec<String> = accepted
+        .iter()
+        .map(number)
+        .map(|number| {
+            format!(
+                "SELECT {number} AS application, count(*) AS rows, count(DISTINCT n) AS once FROM rows_{number}"
+            )
+        })
+        .collect();
+    let expected = "2 * (1000 + application)";
+    // Not all at once: a statement has its limits.
+    for tables in tables.chunks(20) {
+        let wrong = cluster.sql(&format!(
+            "SELECT * FROM ({}) WHERE rows <> {expected} OR once <> rows",
+            tables.join(" UNION ALL ")
+        ))?;
+        ensure!(wrong.is_empty(), "rows are lost or doubled: {wrong:?}");
     }
+    let totals = cluster.sql("SELECT * FROM totals ORDER BY application")?;
     ensure!(
-        status.success() || status.code() == Some(3),
-        "application {number} ended with {status}\n{}",
-        client.log_tail()
+        totals.len() == accepted.len(),
+        "{} totals of {} applications: {totals:?}",
+        totals.len(),
+        accepted.len()
     );
-    let expected = i64::try_from(2 * rows(number))?;
-    // One whose client was not told goes on by itself.
-    cluster.wait_for_number(&format!("SELECT count(*) FROM {table}"), expected, PATIENCE)?;
-    cluster.wait_for_number(
-        &format!(
-            "SELECT count(*) FROM totals WHERE application = {number} AND rows = {expected} \
-             AND zone LIKE '%Europe/Zurich%'"
-        ),
-        1,
-        PATIENCE,
-    )?;
-    let distinct = cluster.number(&format!("SELECT count(DISTINCT n) FROM {table}"))?;
+    let right = cluster.number(&format!(
+        "SELECT count(DISTINCT application) FROM totals WHERE rows = {expected} AND zone LIKE '%Europe/Zurich%'"
+    ))?;
     ensure!(
-        distinct == expected,
-        "{table} holds {distinct} rows, not {expected}"
+        right == i64::try_from(accepted.len())?,
+        "{right} totals of {} are right: {totals:?}",
+        accepted.len()
     );
-    Ok(true)
+    Ok(())
 }
 
-/// The history is whole: every application with every statement of it. Gives how many were taken up.
-fn history(cluster: &Cluster, accepted: u64) -> Result<i64> {
-    let ours = "name LIKE 'client-%'";
-    let whole = cluster.number(&format!(
-        "SELECT count(*) FROM system.applications WHERE {ours} AND state = 'succeeded'"
+/// The history is whole: every application, succeeded, with every statement of it. Gives their names, and how many
+/// were taken up by a later master.
+fn history(cluster: &Cluster) -> Result<(Vec<String>, i64)> {
+    let applications = cluster.sql(&format!(
+        "SELECT a.name, a.state, a.error, a.resumed, (SELECT count(*) FROM system.statements s \
+         WHERE s.application = a.id AND s.state = 'succeeded') AS statements \
+         FROM system.applications a WHERE {OURS}"
     ))?;
+    let mut names = Vec::new();
+    let mut resumed = 0;
+    for application in &applications {
+        ensure!(
+            application["state"] == "succeeded" && application["statements"] == STATEMENTS,
+            "not whole: {application}"
+        );
+        resumed += i64::from(application["resumed"].as_i64() > Some(0));
+        names.push(application["name"].as_str().unwrap_or_default().to_owned());
+    }
+    let count = names.len();
+    names.sort();
+    names.dedup();
     ensure!(
-        whole == accepted as i64,
-        "{whole} of {accepted} applications are in the history: {:?}",
-        cluster.sql(&format!("SELECT * FROM system.applications WHERE {ours}"))?
+        names.len() == count,
+        "an application is there twice: {applications:?}"
     );
-    let statements = cluster.number(&format!(
-        "SELECT count(*) FROM system.statements WHERE state = 'succeeded' AND application IN \
-         (SELECT id FROM system.applications WHERE {ours})"
-    ))?;
-    ensure!(
-        statements == accepted as i64 * STATEMENTS,
-        "{statements} statements of {accepted} applications are in the history"
-    );
-    cluster.number(&format!(
-        "SELECT count(*) FROM system.applications WHERE {ours} AND resumed > 0"
-    ))
+    Ok((names, resumed))
 }
 
 /// Whether `/healthz` answers.

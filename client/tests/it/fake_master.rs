@@ -27,6 +27,8 @@ pub(crate) struct Script {
     /// Rows that can be fetched, as one batch per entry, and whether the stream breaks after them.
     pub(crate) rows: Vec<Vec<i64>>,
     pub(crate) breaks: bool,
+    /// The master is gone after them.
+    pub(crate) is_lost: bool,
     /// The first watcher's connection ends after this many events.
     pub(crate) first_watch: Option<usize>,
 }
@@ -243,9 +245,11 @@ impl FlightService for FakeMaster {
             .with_schema(batch(&[]).schema())
             .build(stream::iter(batches))
             .map_err(|error| Status::internal(error.to_string()));
-        let end = script
-            .breaks
-            .then(|| Err(Status::aborted("worker w1 was lost")));
+        let end = match (script.is_lost, script.breaks) {
+            (true, _) => Some(Err(Status::unavailable("connection reset"))),
+            (false, true) => Some(Err(Status::aborted("worker w1 was lost"))),
+            (false, false) => None,
+        };
         Ok(Response::new(rows.chain(stream::iter(end)).boxed()))
     }
 

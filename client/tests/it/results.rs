@@ -205,3 +205,66 @@ async fn a_watch_that_breaks_off_goes_on_where_it_was() {
     }
     assert_eq!(seen, [0, 1, 2]);
 }
+
+#[tokio::test]
+async fn a_result_that_broke_off_is_read_again_when_it_is_announced_again() {
+    let mut first = query("0", vec![vec![7]]);
+    first.is_lost = true;
+    first.events = vec![started(1), rows_of("0", 1), rows_of("1", 1), succeeded()];
+    let again = query("1", vec![vec![1, 2], vec![3]]);
+    let master = FakeMaster::new(vec![first, again]);
+    let batches = connect(&master)
+        .await
+        .collect_sql("SELECT n FROM t")
+        .await
+        .unwrap();
+    assert_eq!(batches, [batch(&[1, 2]), batch(&[3])]);
+    assert_eq!(master.0.lock().unwrap().submitted.len(), 1);
+}
+
+#[tokio::test]
+async fn a_watcher_says_that_the_master_is_lost_and_back_and_gives_up_after_its_patience() {
+    use std::sync::{Arc, Mutex};
+    use std::time::{Duration, Instant};
+
+    use drumline_client::{Contact, Submission};
+
+    let mut script = query("0", vec![]);
+    script.first_watch = Some(1);
+    let master = FakeMaster::new(vec![script]);
+    // On a runtime of its own, which ends with all its connections.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let served = master.clone();
+    let url = runtime
+        .spawn(async move { served.serve().await })
+        .await
+        .unwrap();
+    let client = Client::connect(&url).await.unwrap();
+    let application = client.submit(Submission::sql("SELECT 1")).await.unwrap();
+
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    let mut events = application
+        .watch()
+        .with_patience(Duration::from_millis(700))
+        .on_contact(move |contact| heard.lock().unwrap().push(contact));
+    events.next().await.unwrap().unwrap();
+    events.next().await.unwrap().unwrap();
+    assert_eq!(*told.lock().unwrap(), [Contact::Lost, Contact::Back]);
+
+    runtime.shutdown_background();
+    let mut events = application
+        .watch()
+        .with_patience(Duration::from_millis(700));
+    let begun = Instant::now();
+    let error = events.next().await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+}

@@ -86,7 +86,10 @@ pub(super) fn salvage(bytes: &[u8]) -> Vec<(u64, Vec<u8>)> {
 }
 
 fn find_head(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(HEAD.len()).position(|window| window == HEAD)
+    let mut braces = bytes.iter().enumerate();
+    braces
+        .find(|(at, byte)| **byte == HEAD[0] && bytes[*at..].starts_with(HEAD))
+        .map(|(at, _)| at)
 }
 
 /// The JSON object that the bytes begin with.

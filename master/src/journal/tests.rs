@@ -165,6 +165,16 @@ async fn while_the_disk_is_full_nothing_is_acknowledged_and_afterwards_all_is_th
     assert!(error.to_string().contains("No space left"), "{error}");
     assert!(facts.accepts().is_err());
     facts.publish(accepted("c"));
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    facts.publish(Event::WorkerReported {
+        worker: "w".to_owned(),
+        running_tasks: 0,
+        memory_bytes: 0,
+    });
+    assert!(
+        facts.accepts().is_err(),
+        "a fact that is not kept says nothing of the disk"
+    );
     assert_eq!(facts.history().applications.len(), 3, "what runs goes on");
 
     fs::rename(&kept, &file).unwrap();

@@ -135,6 +135,13 @@ impl Shared {
         (facts, queue.told, queue.stopping)
     }
 
+    /// While writing fails: adds what was told meanwhile. Nothing is durable until all of it is.
+    fn take_more(&self, facts: &mut Vec<Arc<Fact>>) -> (u64, bool) {
+        let mut queue = self.lock();
+        facts.append(&mut queue.facts);
+        (queue.told, queue.stopping)
+    }
+
     fn written(&self, upto: u64) {
         let mut queue = self.lock();
         queue.writing = false;
@@ -158,15 +165,17 @@ fn run(shared: &Shared, mut ledger: Ledger, dropped: &Dropped) {
             while let Err(error) = write(&mut ledger, &facts) {
                 say(shared, &error);
                 if stopping {
-                    break;
+                    tracing::error!(
+                        facts = facts.len(),
+                        "the newest facts are lost: the master stops, and its journal cannot be written"
+                    );
+                    return;
                 }
                 wait(shared);
-                let (more, told, stop) = shared.take(Duration::ZERO);
-                facts.extend(more);
+                (upto, stopping) = shared.take_more(&mut facts);
                 let_go(&mut facts);
-                (upto, stopping) = (told, stop);
             }
-            if shared.progress.borrow().failing.is_some() && !stopping {
+            if shared.progress.borrow().failing.is_some() {
                 tracing::info!(facts = facts.len(), "the journal is written again");
             }
             shared.written(upto);

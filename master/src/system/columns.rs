@@ -198,6 +198,17 @@ pub(super) const TABLES: &[Table] = &[
         ],
         rows: |history| values(history.commits.iter().map(|record| &**record)),
     },
+    // Of the journal, when the master started.
+    Table {
+        name: "repairs",
+        columns: &[
+            ("at", Time),
+            ("kept", Count),
+            ("dropped", Count),
+            ("reason", Text),
+        ],
+        rows: |history| values(history.repairs.iter().map(|record| &**record)),
+    },
 ];
 
 impl Table {

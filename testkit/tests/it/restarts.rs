@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use drumline_testkit::chaos::{self, Load};
 use drumline_testkit::cluster::Options;
-use drumline_testkit::{Cluster, poll};
+use drumline_testkit::streams::{EXAMPLE_TOPICS, example_stream};
+use drumline_testkit::{Cluster, Kafka, poll};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -131,7 +132,9 @@ fn losing_the_state_folder_loses_history_only() {
     cluster
         .sql("CREATE VIEW v AS SELECT n + 1 AS n FROM t")
         .unwrap();
-    let stream = drumline_testkit::streams::example_stream("127.0.0.1:9", Duration::from_secs(1));
+    let kafka = Kafka::start().unwrap();
+    kafka.create_topics(&EXAMPLE_TOPICS).unwrap();
+    let stream = example_stream(&kafka.brokers(), Duration::from_secs(1));
     cluster.apply_stream(&stream.unwrap()).unwrap();
     let applications = "SELECT count(*) FROM system.applications WHERE state = 'succeeded'";
     assert!(cluster.number(applications).unwrap() >= 2);
