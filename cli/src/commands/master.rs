@@ -56,7 +56,7 @@ pub(crate) struct Arguments {
         env = "DRUMLINE_MASTER__HISTORY_AGE"
     )]
     history_age: Duration,
-    /// How much history is kept in the state folder; above it the oldest is forgotten
+    /// How much history is kept in the state folder, in each of its two copies; above it the oldest is forgotten
     #[arg(
         long,
         default_value = "256MiB",

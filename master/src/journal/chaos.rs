@@ -183,6 +183,8 @@ fn copy(folder: &Path) -> tempfile::TempDir {
     fs::create_dir(to.path().join("events")).unwrap();
     fs::copy(folder.join("journal.redb"), to.path().join("journal.redb")).unwrap();
     fs::copy(lines(folder), lines(to.path())).unwrap();
+    let mark = "journal.mark";
+    fs::copy(folder.join(mark), to.path().join(mark)).unwrap();
     to
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::lines::Lines;
+use super::mark::Mark;
 use super::retention::{self, Group, Limits};
 use super::store::Store;
 use super::{Fact, record};
@@ -49,10 +50,17 @@ pub(super) struct Ledger {
     sequences: BTreeMap<Key, Vec<u64>>,
     /// Up to here the lines have it: a batch may fail between them and the database.
     lines_upto: u64,
+    mark: Mark,
 }
 
 impl Ledger {
-    pub(super) fn new(path: PathBuf, store: Store, lines: Lines, limits: Limits) -> Self {
+    pub(super) fn new(
+        path: PathBuf,
+        store: Store,
+        lines: Lines,
+        mark: Mark,
+        limits: Limits,
+    ) -> Self {
         Self {
             path,
             store: Some(store),
@@ -61,6 +69,7 @@ impl Ledger {
             groups: BTreeMap::new(),
             sequences: BTreeMap::new(),
             lines_upto: 0,
+            mark,
         }
     }
 
@@ -115,7 +124,16 @@ impl Ledger {
         for (fact, json) in &encoded {
             self.remember(fact, json.len() as u64);
         }
+        if let Some((fact, _)) = encoded.last() {
+            self.mark.set(fact.sequence);
+        }
         Ok(())
+    }
+
+    /// Marks the newest fact that there is.
+    pub(super) fn mark(&self) {
+        let newest = self.sequences.values().filter_map(|all| all.last());
+        self.mark.set(newest.max().copied().unwrap_or(0));
     }
 
     /// Drops what is over and too old or too much; the applications among it.
@@ -133,6 +151,9 @@ impl Ledger {
         for key in &dropped {
             self.groups.remove(key);
             self.sequences.remove(key);
+        }
+        if !dropped.is_empty() {
+            self.mark();
         }
         let open = self.groups.iter().filter(|(_, group)| !group.is_over);
         let needed = open

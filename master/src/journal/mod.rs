@@ -1,7 +1,7 @@
 //! The journal: what happened, on the master's own disk, so that what was acknowledged survives its SIGKILL.
 //!
 //! Facts are kept twice: in `journal.redb` (`store.rs`) and as lines in `events/` (`lines.rs`); each record has a
-//! checksum of its own (`record.rs`). `open.rs` makes the two agree and repairs what is damaged; `writer.rs` is the one
+//! checksum of its own (`record.rs`), and `mark.rs` remembers the newest. `open.rs` makes the two agree and repairs what is damaged; `writer.rs` is the one
 //! thread that writes, in groups; `ledger.rs` is what it works on; `retention.rs` decides what is let go.
 //!
 //! Must never: panic or hang over what is on the disk, or call a fact durable before both copies are.
@@ -11,6 +11,7 @@
 mod chaos;
 mod ledger;
 mod lines;
+mod mark;
 mod open;
 mod record;
 mod retention;

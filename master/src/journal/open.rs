@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::ledger::Ledger;
 use super::lines::{self, Found, LineFile, Lines};
+use super::mark::Mark;
 use super::retention::Limits;
 use super::store::{self, FORMAT, Opened, Refusal, Store};
 use super::writer::now_millis;
@@ -93,7 +94,31 @@ pub(super) fn open(state_dir: &Path, limits: Limits) -> Result<Recovered, Error>
         Some(_) => records.keys().next_back().copied().unwrap_or(0),
         None => 0,
     };
-    let (dropped, missing) = take_lines(&found, &mut records, store.is_some(), newest);
+    let (mut dropped, mut missing) = take_lines(&found, &mut records, store.is_some(), newest);
+    let (mark, marked) = Mark::open(&state_dir.join("journal.mark"));
+    let is_there = store.is_some() || had_lines;
+    let known = records.keys().next_back().copied().unwrap_or(0);
+    if let Some(marked) = marked.filter(|marked| *marked > known && is_there) {
+        // A database can be sound and of yesterday: damage to its newest pages takes it back to the state before.
+        let newer = match store {
+            Some(_) => record::salvage(&fs::read(&path).map_err(io(&path))?),
+            None => Vec::new(),
+        };
+        for (sequence, json) in newer {
+            if sequence > known && records.insert(sequence, json).is_none() {
+                missing.push(sequence);
+            }
+        }
+        let known = records.keys().next_back().copied().unwrap_or(0);
+        let is_lost = known < marked;
+        dropped = dropped.max(u64::from(is_lost));
+        reasons.push(match is_lost {
+            true => format!(
+                "the newest records are lost: {known} is the last of them, and {marked} was"
+            ),
+            false => format!("{} had lost its newest records", path.display()),
+        });
+    }
     let mut before = 0;
     for file in &mut found {
         if let Some(reason) = repair_lines(file, before, &records).map_err(io(&folder))? {
@@ -120,8 +145,9 @@ pub(super) fn open(state_dir: &Path, limits: Limits) -> Result<Recovered, Error>
         }
         None => make(&path, &records)?,
     };
-    let mut ledger = Ledger::new(path, store, lines, limits);
+    let mut ledger = Ledger::new(path, store, lines, mark, limits);
     let facts = parse(&records, &mut ledger);
+    ledger.mark();
     let repaired = (!reasons.is_empty()).then(|| Repaired {
         kept: records.len() as u64,
         dropped,
