@@ -83,12 +83,19 @@ async fn once(
         settings: script.settings.clone(),
         source: script.source.unwrap_or_default().to_owned(),
     };
+    let mut submitted = std::pin::pin!(client.submit(submission));
     let application = tokio::select! {
-        application = client.submit(submission) => match application {
+        application = &mut submitted => match application {
             Ok(application) => application,
             Err(error) => return Ok(End::Bad { error, may_repeat: false }),
         },
-        () = signals.recv() => return Err(Failure::cancelled()),
+        () = signals.recv() => {
+            // It may be accepted already, and would run without anybody knowing its id.
+            if let Ok(Ok(application)) = tokio::time::timeout(CANCEL_DEADLINE, submitted).await {
+                cancel(&application, view.terminal).await;
+            }
+            return Err(Failure::cancelled());
+        }
     };
     let mut run = Run::new(client, view);
     let followed = tokio::select! {

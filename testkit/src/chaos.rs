@@ -117,9 +117,21 @@ fn rows(number: u64) -> u64 {
     1000 + number
 }
 
-/// One round: a cluster of its own, a stream, applications, a kill, and the count.
+/// One round: a cluster of its own, a stream, applications, a kill, and the count. An error has the logs with it.
 pub fn kill_master(seed: u64, load: Load, kafka: &Kafka) -> Result<Round> {
     let mut cluster = Cluster::start(Options::default())?;
+    let round = round(&mut cluster, seed, load, kafka);
+    round.with_context(|| {
+        let streams = cluster.run(&["stream", "list"]);
+        let streams = streams.map_or_else(
+            |error| error.to_string(),
+            |output| String::from_utf8_lossy(&output.stdout).into_owned(),
+        );
+        format!("{streams}\n{}", cluster.log_tails())
+    })
+}
+
+fn round(cluster: &mut Cluster, seed: u64, load: Load, kafka: &Kafka) -> Result<Round> {
     cluster.sql("CREATE TABLE totals (application BIGINT, rows BIGINT, zone VARCHAR)")?;
     cluster.apply_stream(&example_stream(
         &kafka.brokers(),
@@ -178,7 +190,7 @@ pub fn kill_master(seed: u64, load: Load, kafka: &Kafka) -> Result<Round> {
         format!("SELECT count(*) FROM system.applications WHERE {OURS} AND ended_at IS NULL");
     cluster.wait_for_number(&open, 0, PATIENCE)?;
     let settled = killed.elapsed();
-    let (accepted, resumed) = history(&cluster)?;
+    let (accepted, resumed) = history(cluster)?;
     for client in &mut clients {
         let told = client.wait(PATIENCE)?.success();
         let name = client.name().to_owned();
@@ -187,7 +199,7 @@ pub fn kill_master(seed: u64, load: Load, kafka: &Kafka) -> Result<Round> {
             "{name} is not in the history"
         );
     }
-    count(&cluster, &accepted)?;
+    count(cluster, &accepted)?;
     cluster.wait_for_example(PATIENCE)?;
     Ok(Round {
         killed_after,

@@ -175,6 +175,13 @@ impl Cluster {
             .with_context(|| format!("no worker {index}"))
     }
 
+    /// The ends of all logs.
+    pub fn log_tails(&self) -> String {
+        let processes = self.master.iter().chain(&self.workers);
+        let tails: Vec<String> = processes.map(Process::log_tail).collect();
+        tails.join("\n")
+    }
+
     /// SIGKILL of the master. [`Cluster::start_master`] brings it back.
     pub fn kill_master(&mut self) -> Result<()> {
         self.master.take().context("no master runs")?.kill()

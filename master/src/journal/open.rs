@@ -94,30 +94,28 @@ pub(super) fn open(state_dir: &Path, limits: Limits) -> Result<Recovered, Error>
         Some(_) => records.keys().next_back().copied().unwrap_or(0),
         None => 0,
     };
-    let (mut dropped, mut missing) = take_lines(&found, &mut records, store.is_some(), newest);
     let (mark, marked) = Mark::open(&state_dir.join("journal.mark"));
-    let is_there = store.is_some() || had_lines;
-    let known = records.keys().next_back().copied().unwrap_or(0);
-    if let Some(marked) = marked.filter(|marked| *marked > known && is_there) {
+    let marked = marked.filter(|_| store.is_some() || had_lines).unwrap_or(0);
+    let in_lines = found.iter().map(|file| file.file.last_sequence).max();
+    let known = newest.max(in_lines.unwrap_or(0));
+    let mut missing = Vec::new();
+    if marked > known && store.is_some() {
         // A database can be sound and of yesterday: damage to its newest pages takes it back to the state before.
-        let newer = match store {
-            Some(_) => record::salvage(&fs::read(&path).map_err(io(&path))?),
-            None => Vec::new(),
-        };
-        for (sequence, json) in newer {
+        for (sequence, json) in record::salvage(&fs::read(&path).map_err(io(&path))?) {
             if sequence > known && records.insert(sequence, json).is_none() {
                 missing.push(sequence);
             }
         }
-        let known = records.keys().next_back().copied().unwrap_or(0);
-        let is_lost = known < marked;
-        dropped = dropped.max(u64::from(is_lost));
-        reasons.push(match is_lost {
-            true => format!(
-                "the newest records are lost: {known} is the last of them, and {marked} was"
-            ),
-            false => format!("{} had lost its newest records", path.display()),
-        });
+        reasons.push(format!("{} had lost its newest records", path.display()));
+    }
+    let (mut dropped, in_lines) = take_lines(&found, &mut records, store.is_some(), newest);
+    missing.extend(in_lines);
+    let known = records.keys().next_back().copied().unwrap_or(0);
+    if known < marked {
+        dropped = dropped.max(1);
+        reasons.push(format!(
+            "the newest records are lost: {known} is the last of them, and {marked} was"
+        ));
     }
     let mut before = 0;
     for file in &mut found {

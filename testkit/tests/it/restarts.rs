@@ -7,15 +7,17 @@ use std::time::Duration;
 use drumline_testkit::chaos::{self, Load};
 use drumline_testkit::cluster::Options;
 use drumline_testkit::streams::{EXAMPLE_TOPICS, example_stream};
-use drumline_testkit::{Cluster, Kafka, poll};
+use drumline_testkit::{Cluster, Kafka, Process, poll};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Waits until the master has accepted this many applications since it started.
-fn wait_until_accepted(cluster: &mut Cluster, count: usize) {
-    poll("the master accepts", PATIENCE, || {
-        let log = cluster.master()?.log();
-        Ok((log.matches("application submitted").count() >= count).then_some(()))
+/// Begins a client's script; done at once, and told to who submitted it.
+const FIRST: &str = "SET datafusion.execution.batch_size = 4096; ";
+
+/// Waits until a client has been told that the first statement of its application is done.
+fn wait_until_told(client: &Process) {
+    poll("the client is told", PATIENCE, || {
+        Ok(client.log().contains("batch_size is 4096").then_some(()))
     })
     .unwrap();
 }
@@ -44,12 +46,14 @@ fn a_waiting_client_says_that_it_waits_and_gets_its_result() {
                 "-o",
                 "csv",
                 "-c",
-                "CREATE TABLE t AS SELECT value AS n FROM generate_series(1, 3000); \
-                 SELECT 'answer', count(*), sum(n) FROM t",
+                &format!(
+                    "{FIRST} CREATE TABLE t AS SELECT value AS n FROM generate_series(1, 3000); \
+                     SELECT 'answer', count(*), sum(n) FROM t"
+                ),
             ],
         )
         .unwrap();
-    wait_until_accepted(&mut cluster, 1);
+    wait_until_told(&client);
     cluster.kill_master().unwrap();
     std::thread::sleep(Duration::from_secs(1));
     cluster.start_master().unwrap();
@@ -106,11 +110,14 @@ fn what_was_cancelled_stays_cancelled() {
             &[
                 "sql",
                 "-c",
-                "CREATE TABLE t AS SELECT count(*) AS n FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b",
+                &format!(
+                    "{FIRST} CREATE TABLE t AS SELECT count(*) AS n FROM generate_series(1, 1000000) a, \
+                     generate_series(1, 1000000) b"
+                ),
             ],
         )
         .unwrap();
-    wait_until_accepted(&mut cluster, 1);
+    wait_until_told(&client);
     client.signal(nix::sys::signal::Signal::SIGINT).unwrap();
     assert_eq!(client.wait(PATIENCE).unwrap().code(), Some(130));
     cluster.kill_master().unwrap();
