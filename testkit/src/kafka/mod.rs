@@ -163,7 +163,8 @@ fn settings(port: u16, controller: u16, data: &Path) -> String {
          share.coordinator.state.topic.num.partitions=1\n\
          share.coordinator.state.topic.replication.factor=1\n\
          share.coordinator.state.topic.min.isr=1\n\
-         group.initial.rebalance.delay.ms=0\n",
+         group.initial.rebalance.delay.ms=0\n\
+         log.retention.ms=-1\n",
         data.display()
     )
 }
