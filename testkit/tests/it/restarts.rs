@@ -27,12 +27,12 @@ fn a_master_killed_with_applications_and_a_stream_loses_and_doubles_nothing() {
     let kafka = chaos::example_broker().unwrap();
     let load = Load {
         applications: 12,
-        within: Duration::from_secs(8),
+        within: Duration::from_secs(16),
     };
-    // Late enough for some to be accepted: `cargo xtask chaos master` kills at any moment.
-    let round = chaos::kill_master(4, load, &kafka).unwrap();
+    // After two seconds: `cargo xtask chaos master` kills at any moment.
+    let round = chaos::kill_master(2, load, &kafka).unwrap();
     println!("{round}");
-    assert!(round.accepted > 0, "{round}");
+    assert!(round.resumed > 0, "{round}");
 }
 
 #[test]
