@@ -5,7 +5,8 @@
 //! `catalog/` binds its names to snapshots; `admission.rs` gives it cores and `routing.rs` a worker for
 //! each task (both pure); `drumline-engine` runs it; `drumline-lake` commits what it wrote.
 //! `facts/` records what happens and is what everything shown is read from.
-//! `doors/` decides who comes in; `cluster/` knows which workers there are; `streams/` assigns topic partitions to them.
+//! `rest/` shows it as JSON; `doors/` decides who comes in.
+//! `cluster/` knows which workers there are; `streams/` assigns topic partitions to them.
 //!
 //! Must never: store rows (they pass through to a client at most), decide anything inside of a service,
 //! or see the worker's crate.
@@ -29,6 +30,7 @@ mod lock;
 mod metrics;
 mod options;
 mod page;
+mod rest;
 mod routing;
 mod server;
 mod streams;

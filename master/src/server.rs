@@ -1,4 +1,4 @@
-//! Puts a master together and serves it on one port: gRPC, Flight, `/metrics`, `/healthz` and `/`.
+//! Puts a master together and serves it on one port: gRPC, Flight, REST, `/metrics` and `/`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,7 @@ use crate::doors::{self, AccessService, Keeper};
 use crate::facts::{self, Facts};
 use crate::lock::StateLock;
 use crate::metrics::Metrics;
+use crate::rest::{self, Problem, Readiness, Rest};
 use crate::routing::Placements;
 use crate::streams::{StreamTables, StreamsService};
 use crate::{Error, Options, Result, cluster, journal, page, streams};
@@ -129,7 +130,7 @@ pub async fn start(options: Options) -> Result<Handle> {
     let cluster_id = uuid::Uuid::now_v7().to_string();
     let cluster_service = ClusterService::new(
         workers.clone(),
-        cluster_id,
+        cluster_id.clone(),
         lake.root().to_string(),
         keeper.passes.clone(),
     );
@@ -140,7 +141,7 @@ pub async fn start(options: Options) -> Result<Handle> {
     let services = Services {
         facts: facts.clone(),
         engine: engine(&options, &keeper)?,
-        names: Names::new(catalog, facts.clone()),
+        names: Names::new(catalog.clone(), facts.clone()),
         workers: workers.subscribe(),
         cluster: workers.clone(),
         admitter,
@@ -152,6 +153,15 @@ pub async fn start(options: Options) -> Result<Handle> {
     let applications = Applications::new(services, options.kept_applications);
     applications.resume(unfinished);
 
+    let rest = Rest::new(rest::Parts {
+        facts: facts.clone(),
+        streams: stream_service.clone(),
+        applications: applications.clone(),
+        cluster_id,
+        settings: rest::settings(&options),
+        readiness: Readiness::new(catalog),
+        shutdown: shutdown.clone(),
+    });
     let rpc = Routes::new(limited!(
         ApplicationsServer,
         ApplicationsService::new(applications.clone())
@@ -166,7 +176,7 @@ pub async fn start(options: Options) -> Result<Handle> {
         AccessServer,
         AccessService::new(keeper.tokens.clone())
     ));
-    let (routes, doors) = one_port(rpc, metrics, &keeper);
+    let (routes, doors) = one_port(rpc, metrics, rest, &keeper);
     background.spawn(watch_keys(keeper.clone(), shutdown.clone()));
     let connections = incoming(
         listener,
@@ -293,14 +303,16 @@ async fn watch_keys(keeper: Keeper, shutdown: CancellationToken) {
 
 /// gRPC and pages together, and the table of doors: a route that has none cannot be reached. Tonic's own fallback would answer a browser, and axum's a gRPC client:
 /// there is one, which looks at who asks.
-fn one_port(rpc: Routes, metrics: Metrics, keeper: &Keeper) -> (Routes, Doors) {
+fn one_port(rpc: Routes, metrics: Metrics, rest: Rest, keeper: &Keeper) -> (Routes, Doors) {
+    let (rest_routes, rest_doors) = rest::routes(rest);
     let pages = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(|| async move { metrics.scrape().await }))
         .merge(page::router())
+        .merge(rest_routes)
         .merge(keeper.session_routes());
     let doors = doors::rpc()
         .and(doors::public())
+        .and(rest_doors)
         .get("/metrics", Access::Needs(Role::Read));
     let rpc = rpc.prepare().into_axum_router().reset_fallback();
     (Routes::from(rpc.merge(pages).fallback(unknown)), doors)
@@ -315,7 +327,7 @@ async fn unknown(request: Request) -> Response {
             let message = format!("this master has no method {}", request.uri().path());
             Status::unimplemented(message).into_http::<axum::body::Body>()
         }
-        false => (http::StatusCode::NOT_FOUND, "not found\n").into_response(),
+        false => Problem::no_route(request.uri().path()).into_response(),
     }
 }
 

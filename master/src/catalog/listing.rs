@@ -1,6 +1,7 @@
 //! The catalog for prompts, completion and SDK handles.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::writer::StreamWriter;
@@ -12,31 +13,93 @@ use drumline_proto::v1::TableEntry;
 use super::{Names, PinnedTables};
 use crate::{Result, system};
 
+/// A table, view or external table as it is shown.
+pub(crate) struct Entry {
+    pub(crate) name: TableName,
+    /// `table`, `view`, `external` or `system`.
+    pub(crate) kind: &'static str,
+    /// Empty for views and `system.*`.
+    pub(crate) format: &'static str,
+    /// Empty for views and `system.*`.
+    pub(crate) location: String,
+    /// Nothing where it cannot be read.
+    pub(crate) columns: Option<SchemaRef>,
+    pub(crate) partition_columns: Vec<String>,
+}
+
 impl Names {
     /// Every table and view with its schema. One that cannot be read is listed without.
     pub(crate) async fn entries(&self, engine: &Engine) -> Result<Vec<TableEntry>> {
         let pinned = self.pin().await?;
         let mut entries = vec![];
-        for (name, object) in pinned.catalog().objects() {
-            let described = describe(engine, &pinned, &name, object).await;
-            let (schema, partition_columns) = described.unwrap_or_else(|error| {
-                tracing::warn!(table = %name, %error, "cannot read the table's schema");
-                (None, vec![])
-            });
-            entries.push(entry(name, object, schema, partition_columns));
+        for (name, _) in pinned.catalog().objects() {
+            let entry = self.entry(engine, &pinned, &name).await;
+            entries.extend(entry.map(TableEntry::from));
         }
-        entries.extend(system::names().map(|name| {
-            TableEntry {
-                schema: system::SCHEMA.to_owned(),
-                name: name.to_owned(),
-                kind: "system".to_owned(),
-                schema_ipc: system::schema(name)
-                    .map(|schema| schema_ipc(&schema))
-                    .unwrap_or_default(),
-                ..TableEntry::default()
-            }
-        }));
+        entries.extend(
+            system::names()
+                .filter_map(system_entry)
+                .map(TableEntry::from),
+        );
         Ok(entries)
+    }
+
+    /// One table or view; nothing if there is none of this name.
+    pub(crate) async fn entry(
+        &self,
+        engine: &Engine,
+        pinned: &Arc<PinnedTables>,
+        name: &TableName,
+    ) -> Option<Entry> {
+        if name.schema == system::SCHEMA {
+            return system_entry(&name.name);
+        }
+        let object = pinned.catalog().get(name)?;
+        let described = describe(engine, pinned, name, object).await;
+        let (columns, partition_columns) = described.unwrap_or_else(|error| {
+            tracing::warn!(table = %name, %error, "cannot read the table's schema");
+            (None, vec![])
+        });
+        let (format, location) = match object.kind {
+            ObjectKind::View => ("", ""),
+            ObjectKind::External | ObjectKind::Table => {
+                (format_name(object.format), object.location.as_str())
+            }
+        };
+        Some(Entry {
+            name: name.clone(),
+            kind: object.kind.word(),
+            format,
+            location: location.to_owned(),
+            columns,
+            partition_columns,
+        })
+    }
+}
+
+fn system_entry(name: &str) -> Option<Entry> {
+    Some(Entry {
+        name: TableName::new(system::SCHEMA, name),
+        kind: "system",
+        format: "",
+        location: String::new(),
+        columns: Some(system::schema(name)?),
+        partition_columns: vec![],
+    })
+}
+
+impl From<Entry> for TableEntry {
+    fn from(entry: Entry) -> Self {
+        let columns = entry.columns.map(|schema| schema_ipc(&schema));
+        Self {
+            schema: entry.name.schema,
+            name: entry.name.name,
+            kind: entry.kind.to_owned(),
+            format: entry.format.to_owned(),
+            location: entry.location,
+            schema_ipc: columns.unwrap_or_default(),
+            partition_columns: entry.partition_columns,
+        }
     }
 }
 
@@ -44,7 +107,7 @@ type Described = (Option<SchemaRef>, Vec<String>);
 
 async fn describe(
     engine: &Engine,
-    pinned: &std::sync::Arc<PinnedTables>,
+    pinned: &Arc<PinnedTables>,
     name: &TableName,
     object: &Object,
 ) -> Result<Described> {
@@ -68,29 +131,6 @@ async fn describe(
         }
     }
     Ok((schema, vec![]))
-}
-
-fn entry(
-    name: TableName,
-    object: &Object,
-    schema: Option<SchemaRef>,
-    partition_columns: Vec<String>,
-) -> TableEntry {
-    let (format, location) = match object.kind {
-        ObjectKind::View => ("", ""),
-        ObjectKind::External | ObjectKind::Table => {
-            (format_name(object.format), object.location.as_str())
-        }
-    };
-    TableEntry {
-        schema: name.schema,
-        name: name.name,
-        kind: object.kind.word().to_owned(),
-        format: format.to_owned(),
-        location: location.to_owned(),
-        schema_ipc: schema.map(|schema| schema_ipc(&schema)).unwrap_or_default(),
-        partition_columns,
-    }
 }
 
 fn format_name(format: Format) -> &'static str {

@@ -20,7 +20,7 @@ use crate::facts::{Facts, History};
 use crate::system;
 
 pub(crate) use definitions::{check_schema, define, repeated};
-pub(crate) use listing::schema_ipc;
+pub(crate) use listing::{Entry, schema_ipc};
 
 /// The lake's names, and its tables that are open. Cheap to clone.
 #[derive(Clone)]

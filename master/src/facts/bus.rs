@@ -1,6 +1,6 @@
 //! The one bus: numbers what happens, keeps the records, tells whoever listens, and hands over to the journal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,6 +16,8 @@ use crate::{Error, Result};
 
 /// Facts that a listener may be behind before it has to look at the records again.
 const LIVE: usize = 4096;
+/// Facts that are still there for those who lost their connection for a while.
+const RECENT: usize = 4096;
 
 /// The facts of this master. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -35,6 +37,18 @@ struct State {
     history: History,
     totals: Arc<Totals>,
     logs: BTreeMap<String, EventLog>,
+    /// The newest facts, the oldest first; without those that the next second brings anew.
+    recent: VecDeque<Arc<Fact>>,
+    /// All facts after this one are in `recent`; nothing before the first fact.
+    complete_after: Option<u64>,
+}
+
+/// What happened after the last fact that a listener has seen.
+#[derive(Debug)]
+pub(crate) enum Missed {
+    Facts(Vec<Arc<Fact>>),
+    /// More than is still there: look at the records.
+    TooMany,
 }
 
 impl Facts {
@@ -180,6 +194,18 @@ impl Facts {
         self.inner.live.subscribe()
     }
 
+    /// What happened after fact `after` (nothing, where that is not given), and from then on all that happens.
+    pub(crate) fn follow(&self, after: Option<u64>) -> (Missed, broadcast::Receiver<Arc<Fact>>) {
+        let state = self.lock();
+        // Nothing is told while the lock is held, so that nothing is missed or heard twice.
+        let live = self.inner.live.subscribe();
+        let missed = match after {
+            None => Missed::Facts(vec![]),
+            Some(after) => state.missed(after),
+        };
+        (missed, live)
+    }
+
     /// What is known now.
     pub(crate) fn history(&self) -> History {
         self.lock().history.clone()
@@ -227,9 +253,41 @@ impl Inner {
 }
 
 impl State {
+    fn missed(&self, after: u64) -> Missed {
+        if self.complete_after.is_none_or(|complete| after < complete) {
+            return Missed::TooMany;
+        }
+        let facts = self.recent.iter();
+        Missed::Facts(
+            facts
+                .filter(|fact| fact.sequence > after)
+                .cloned()
+                .collect(),
+        )
+    }
+
+    fn keep_recent(&mut self, fact: &Arc<Fact>) {
+        // What went before was told by another master, or by nobody.
+        self.complete_after.get_or_insert(fact.sequence - 1);
+        let comes_again = matches!(
+            fact.event,
+            Event::TaskProgressed { .. } | Event::WorkerReported { .. }
+        );
+        if comes_again {
+            return;
+        }
+        if self.recent.len() >= RECENT
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.complete_after = Some(oldest.sequence);
+        }
+        self.recent.push_back(Arc::clone(fact));
+    }
+
     fn take(&mut self, fact: &Arc<Fact>, journal: Option<&Journal>) {
         self.history.apply(fact);
         Arc::make_mut(&mut self.totals).apply(&fact.event);
+        self.keep_recent(fact);
         let Some(application) = fact.event.application() else {
             return;
         };

@@ -20,11 +20,13 @@ mod tests;
 mod told;
 mod totals;
 
-pub(crate) use bus::Facts;
+pub(crate) use bus::{Facts, Missed};
 pub(crate) use event::{
     Body, Event, Fact, JobEnd, OperatorMetrics, StagePlan, TaskMetrics, TaskName,
 };
 pub(crate) use history::History;
 pub(crate) use log::EventLog;
-pub(crate) use records::{Job, State, Task, WorkerState};
+pub(crate) use records::{
+    Application, Commit, Job, Stage, State, Statement, Stream, Task, Worker, WorkerState,
+};
 pub(crate) use totals::{JOB_SECONDS, Totals};

@@ -189,3 +189,37 @@ async fn numbers_grow_and_listeners_and_logs_hear_what_was_published() {
     assert!(facts.log(APPLICATION).is_none());
     assert!(facts.history().jobs.is_empty());
 }
+
+#[test]
+fn who_was_away_gets_what_is_left_or_is_told_that_it_is_too_much() {
+    let facts = Facts::new();
+    let missed = |after| match facts.follow(Some(after)).0 {
+        Missed::Facts(facts) => Some(facts.iter().map(|fact| fact.sequence).collect::<Vec<_>>()),
+        Missed::TooMany => None,
+    };
+    assert_eq!(missed(7), None, "nobody knows what was before");
+    let mut live = facts.listen();
+    let mut sequences = vec![];
+    for event in half_done() {
+        facts.publish(event);
+        sequences.push(live.try_recv().unwrap().sequence);
+    }
+    assert_eq!(missed(sequences[0] - 1), Some(sequences.clone()));
+    assert_eq!(missed(sequences[2]), Some(sequences[3..].to_vec()));
+    assert_eq!(missed(*sequences.last().unwrap()), Some(vec![]));
+    assert_eq!(missed(sequences[0] - 2), None);
+
+    // What the next second brings again pushes nothing out.
+    for _ in 0..10_000 {
+        facts.publish(Event::WorkerReported {
+            worker: "w1".into(),
+            running_tasks: 1,
+            memory_bytes: 1,
+        });
+    }
+    assert_eq!(missed(sequences[2]), Some(sequences[3..].to_vec()));
+    for _ in 0..5_000 {
+        facts.publish(accepted());
+    }
+    assert_eq!(missed(sequences[2]), None);
+}

@@ -1,5 +1,7 @@
 //! The `Streams` gRPC service.
 
+use std::collections::BTreeMap;
+
 use drumline_lake::{Catalog, Change, ErrorKind};
 use drumline_proto::v1::{
     ApplyStreamRequest, ApplyStreamResponse, DeleteStreamRequest, DeleteStreamResponse, Failure,
@@ -47,7 +49,13 @@ impl StreamsService {
         Ok(())
     }
 
-    async fn set_paused(&self, name: &str, paused: bool) -> Result<(), Status> {
+    /// Every stream as it stands, by name.
+    pub(crate) async fn all(&self) -> BTreeMap<String, StreamStatus> {
+        self.applier.streams.status().await
+    }
+
+    /// Pauses a stream, or has it consume again; nothing where it is so already.
+    pub(crate) async fn set_paused(&self, name: &str, paused: bool) -> Result<(), Status> {
         let snapshot = self.applier.catalog.refresh().await.map_err(lake_status)?;
         let stream = snapshot
             .stream(name)

@@ -7,6 +7,7 @@ mod doors;
 mod failures;
 mod lost_workers;
 mod queries;
+mod rest;
 mod serving;
 mod system;
 mod writes;

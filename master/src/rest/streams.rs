@@ -1,0 +1,221 @@
+//! Streams: what happened to them, who consumes what, and how far behind they are.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use drumline_proto::v1::{PartitionStatus, StreamStatus, StreamTableStatus};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::asked::{Asked, Name};
+use super::page::{Key, Order, Page, Paging};
+use super::{Problem, Rest};
+use crate::facts;
+
+/// A stream as it stands.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Stream {
+    name: String,
+    /// `starting`, `running`, `paused`, `failing` or `waiting`.
+    state: String,
+    /// Why it is not running.
+    reason: String,
+    /// When it came into this state; milliseconds since 1970.
+    since: i64,
+    /// Commits since this master started.
+    commits: u64,
+    /// Rows committed since this master started.
+    rows: u64,
+    /// Milliseconds since 1970; 0 where there was none since this master started.
+    last_commit_at: i64,
+    /// Records that are not committed yet; `null` while some partition's end is not known.
+    lag: Option<i64>,
+    topics: Vec<String>,
+    partitions: Vec<StreamPartition>,
+    tables: Vec<StreamTable>,
+}
+
+/// One partition of a stream's topics.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StreamPartition {
+    topic: String,
+    partition: i32,
+    /// Who consumes it; empty while nobody does.
+    worker: String,
+    /// Grows whenever it is assigned anew.
+    epoch: u64,
+    /// Next offset to read, as its tables hold it; `null` before the first commit.
+    committed: Option<i64>,
+    /// The topic's end, as last seen; `null` while it is not known.
+    end: Option<i64>,
+}
+
+/// One table that a stream writes to.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StreamTable {
+    table: String,
+    /// `rows` or `dead letters`.
+    kind: String,
+    /// What it holds.
+    rows: u64,
+    /// Commits since this master started.
+    commits: u64,
+    /// Milliseconds since 1970; 0 where there was none since this master started.
+    last_commit_at: i64,
+    version: u64,
+}
+
+/// Which streams.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Which {
+    /// At most so many; 1 to 1000, 100 where it is not given.
+    limit: Option<u32>,
+    /// `next` of the page before.
+    after: Option<String>,
+}
+
+/// Streams, by name
+#[utoipa::path(
+    get,
+    path = "/streams",
+    tag = "streams",
+    params(Which),
+    responses((status = 200, description = "Streams", body = Page<Stream>))
+)]
+pub(super) async fn list_streams(
+    State(rest): State<Rest>,
+    Asked(which): Asked<Which>,
+) -> Result<Json<Page<Stream>>, Problem> {
+    let paging = Paging::new(which.limit, which.after.as_deref())?;
+    let records = rest.history().streams;
+    let live = rest.streams.all().await;
+    Ok(Json(paging.page(
+        Order::ByName,
+        live.into_values(),
+        |status| Key::name(&status.name),
+        |status| {
+            let weight = status.partitions.len();
+            (stream(&records, status), weight)
+        },
+    )))
+}
+
+/// One stream
+#[utoipa::path(
+    get,
+    path = "/streams/{name}",
+    tag = "streams",
+    params(("name" = String, Path, description = "The stream's name")),
+    responses((status = 200, description = "The stream", body = Stream))
+)]
+pub(super) async fn get_stream(
+    State(rest): State<Rest>,
+    Name(name): Name,
+) -> Result<Json<Stream>, Problem> {
+    let mut live = rest.streams.all().await;
+    match live.remove(&name) {
+        Some(status) => Ok(Json(stream(&rest.history().streams, status))),
+        None => Err(unknown(&name, live.keys())),
+    }
+}
+
+/// Stop consuming until resumed; offsets stay
+#[utoipa::path(
+    post,
+    path = "/streams/{name}/pause",
+    tag = "streams",
+    params(("name" = String, Path, description = "The stream's name")),
+    responses((status = 204, description = "It is paused"))
+)]
+pub(super) async fn pause_stream(
+    State(rest): State<Rest>,
+    Name(name): Name,
+) -> Result<StatusCode, Problem> {
+    rest.streams.set_paused(&name, true).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Consume again, from where it stopped
+#[utoipa::path(
+    post,
+    path = "/streams/{name}/resume",
+    tag = "streams",
+    params(("name" = String, Path, description = "The stream's name")),
+    responses((status = 204, description = "It is consuming again"))
+)]
+pub(super) async fn resume_stream(
+    State(rest): State<Rest>,
+    Name(name): Name,
+) -> Result<StatusCode, Problem> {
+    rest.streams.set_paused(&name, false).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Problem {
+    let names: Vec<&str> = known.map(String::as_str).take(20).collect();
+    let hint = match names.as_slice() {
+        [] => "there are no streams; `drumline stream apply` makes one".to_owned(),
+        names => format!("there are: {}", names.join(", ")),
+    };
+    Problem::unknown("stream", name).hint(hint)
+}
+
+fn stream(
+    records: &BTreeMap<String, std::sync::Arc<facts::Stream>>,
+    status: StreamStatus,
+) -> Stream {
+    let record = records.get(&status.name);
+    Stream {
+        state: status.state,
+        reason: status.last_error,
+        since: record.map_or(0, |record| record.since),
+        commits: record.map_or(0, |record| record.commits),
+        rows: record.map_or(0, |record| record.rows),
+        last_commit_at: record.map_or(0, |record| record.last_commit_at),
+        lag: known(status.lag),
+        topics: status
+            .definition
+            .map(|definition| {
+                definition
+                    .topics
+                    .into_iter()
+                    .map(|topic| topic.topic)
+                    .collect()
+            })
+            .unwrap_or_default(),
+        partitions: status.partitions.into_iter().map(partition).collect(),
+        tables: status.tables.into_iter().map(table).collect(),
+        name: status.name,
+    }
+}
+
+fn partition(status: PartitionStatus) -> StreamPartition {
+    StreamPartition {
+        topic: status.topic,
+        partition: status.partition,
+        worker: status.worker,
+        epoch: status.epoch,
+        committed: known(status.committed),
+        end: known(status.end),
+    }
+}
+
+fn table(status: StreamTableStatus) -> StreamTable {
+    StreamTable {
+        table: status.table,
+        kind: status.kind,
+        rows: status.rows,
+        commits: status.commits,
+        last_commit_at: status.last_commit_unix_millis,
+        version: status.version,
+    }
+}
+
+/// The wire says what is not known as less than nothing.
+fn known(number: i64) -> Option<i64> {
+    (number >= 0).then_some(number)
+}
