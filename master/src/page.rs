@@ -30,10 +30,10 @@ const HASHED: &str = "assets/";
 const MISSING: &str = "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">\
     <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>Drumline</title></head>\n\
     <body>\n<h1>Drumline master</h1>\n\
-    <p>This build is without the status page. With Node 18 or newer, <code>cargo xtask web</code> makes it; \
+    <p>This build is without the status page. With Node 18.19 or newer, <code>cargo xtask web</code> makes it; \
     a release build then has to be built again.</p>\n\
     <p>The same facts are at <a href=\"api/v1/cluster\">/api/v1</a>, and \
-    <code>drumline apps</code> and <code>drumline workers</code> print them.</p>\n</body>\n</html>\n";
+    <code>drumline sql -c \"SELECT * FROM system.applications\"</code> prints them.</p>\n</body>\n</html>\n";
 
 /// `/` and what it needs.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {

@@ -30,6 +30,15 @@ test('a cluster without workers says so first', () => {
   expect(found({ workers: [] })[0]).toContain('No workers');
 });
 
+test('a master that has just started waits for its workers', () => {
+  const lost = worker({ state: 'lost', left_at: NOW - 14_000 });
+  const lists = { workers: [lost], streams: [], applications: [], jobs: [] };
+  const at = (now: number) =>
+    matters(fromLists(lists), { started_at: NOW - 14_000 } as Cluster, now).map((one) => one.name);
+  expect(at(NOW)).toEqual([]);
+  expect(at(NOW + 2_000)).toEqual(['No workers', 'w']);
+});
+
 test('streams: failing, waiting, and behind without a commit', () => {
   expect(found({ streams: [stream({ state: 'failing', since: NOW - 3 * MINUTE })] })).toEqual(['bad s: stream failing for 3 m 00 s']);
   expect(found({ streams: [stream({ state: 'waiting', since: 0 })] })).toEqual(['warn s: stream waiting']);

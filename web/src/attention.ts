@@ -1,6 +1,6 @@
 // What somebody should look at, the worst first. Pure: the first screen is made of this.
 
-import { count, duration, short } from './format';
+import { count, running, short } from './format';
 import type { Model } from './model';
 import { isMember, type Cluster, type Stream } from './records';
 import { link } from './route';
@@ -25,12 +25,15 @@ const RECENT = HOUR;
 /** A stream that has records to read and has committed none for so long. */
 const NO_COMMIT = 10 * 60_000;
 const LONG_WAIT = 60_000;
+/** Workers lose a master that restarts, and join again by then. */
+const REJOIN = 15_000;
 
 export function matters(model: Model, cluster: Cluster | null, now: number): Matter[] {
   const found: Matter[] = [];
   const workers = [...model.workers.values()];
   const members = workers.filter((worker) => isMember(worker.state));
-  if (cluster !== null && members.length === 0) {
+  const isFresh = cluster !== null && now - cluster.started_at < REJOIN;
+  if (cluster !== null && members.length === 0 && !isFresh) {
     found.push({
       level: 'bad',
       name: 'No workers',
@@ -52,13 +55,14 @@ export function matters(model: Model, cluster: Cluster | null, now: number): Mat
     } else if (stream.state === 'running' && (stream.lag ?? 0) > 0) {
       const quiet = now - Math.max(stream.last_commit_at, stream.since);
       if (quiet > NO_COMMIT) {
-        const what = `stream: no commit for ${duration(quiet)} with ${short(stream.lag ?? 0)} records to read`;
+        const what = `stream: no commit for ${running(quiet)} with ${short(stream.lag ?? 0)} records to read`;
         found.push({ ...about(stream), level: 'warn', href, what });
       }
     }
   }
   for (const worker of workers) {
     const href = link('workers', worker.id);
+    if (isFresh && worker.left_at === cluster.started_at) continue;
     if (worker.state === 'lost' && now - worker.left_at < RECENT && !isBack(worker.id, model)) {
       const at = worker.left_at;
       found.push({ level: 'bad', name: worker.id, href, what: 'worker lost', why: worker.reason, at, isDated: true });
@@ -82,7 +86,7 @@ export function matters(model: Model, cluster: Cluster | null, now: number): Mat
       found.push({ level: 'bad', name, href, what: 'application failed', why, at, isDated: true });
     } else if (application.state === 'waiting' && now - application.submitted_at > LONG_WAIT) {
       const place = application.queue_position;
-      const what = `application waiting for ${duration(now - application.submitted_at)}`;
+      const what = `application waiting for ${running(now - application.submitted_at)}`;
       const why = place === null ? '' : `place ${count(place)} in line`;
       const at = application.submitted_at;
       found.push({ level: 'warn', name, href, what, why, at, isDated: false });
@@ -97,7 +101,7 @@ function about(stream: Stream) {
 
 /** Since when is not known of a stream that a restarted master has not heard of yet. */
 function lasting(since: number, now: number): string {
-  return since > 0 ? ` for ${duration(now - since)}` : '';
+  return since > 0 ? ` for ${running(now - since)}` : '';
 }
 
 /** A restarted worker comes back under another id, at the same address where that is fixed. */

@@ -16,3 +16,26 @@ export function lagOf(partition: StreamPartition): number | null {
   // The end may be read before a commit is.
   return Math.max(0, partition.end - (partition.committed ?? 0));
 }
+
+export interface Consumed {
+  stream: string;
+  topic: string;
+  partitions: number[];
+}
+
+/** The partitions that a worker consumes, by stream and topic. */
+export function consumedBy(worker: string, streams: Iterable<Stream>): Consumed[] {
+  const found = new Map<string, Consumed>();
+  for (const stream of streams) {
+    for (const one of (stream.partitions ?? []).filter((each) => each.worker === worker)) {
+      const key = JSON.stringify([stream.name, one.topic]);
+      const known = found.get(key) ?? { stream: stream.name, topic: one.topic, partitions: [] };
+      known.partitions.push(one.partition);
+      found.set(key, known);
+    }
+  }
+  return [...found.values()].map((one) => ({
+    ...one,
+    partitions: one.partitions.sort((a, b) => a - b),
+  }));
+}

@@ -63,6 +63,11 @@ export class Cluster {
     await until('the master answers', async () => (await fetch(`${this.url}/healthz`)).ok);
   }
 
+  /** SIGSTOP or SIGCONT. */
+  signalMaster(signal: 'SIGSTOP' | 'SIGCONT'): void {
+    this.#processes.get('master')?.kill(signal);
+  }
+
   /** SIGKILL, and its end. */
   async killMaster(): Promise<void> {
     const master = this.#processes.get('master');
