@@ -143,6 +143,8 @@ export class Cluster {
         'controller.listener.names=CONTROLLER',
         'listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT',
         `log.dirs=${join(this.folder, 'kafka')}`,
+        // The events are of 2018: a broker would drop them half a minute after its start.
+        'log.retention.ms=-1',
         'offsets.topic.num.partitions=1',
         'offsets.topic.replication.factor=1',
         '',
