@@ -1,22 +1,20 @@
 //! Reaching a cluster: the SDK's client, with its errors as exit codes.
 
+use std::time::Duration;
+
 use drumline_client::{Client, Error, Kind, Options};
-use drumline_security::local;
+use drumline_security::{Token, local};
 
 use crate::config::{Master, shown};
-use crate::failure::{Code, Failure, Result};
+use crate::failure::{Code, Failure, OrFail as _, Result};
+
+/// How long a master may take to answer at all.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Connects to a master, with the token that is found for it.
 pub(crate) async fn connect(master: &Master) -> Result<Client> {
     let url = shown(&master.url);
-    let found = local::find(
-        master.url.host_str().unwrap_or_default(),
-        master.url.port_or_known_default().unwrap_or_default(),
-        local::Wanted::Users,
-        &master.given,
-        &|name| std::env::var(name).ok(),
-    )
-    .map_err(|error| Failure::usage(error.to_string()).hint(error.hint().unwrap_or_default()))?;
+    let found = found(master)?;
     let mut options = Options::default();
     options.token = found.token.map(|token| token.text().to_owned());
     options.ca = found.ca;
@@ -30,6 +28,43 @@ pub(crate) async fn connect(master: &Master) -> Result<Client> {
         .hint("start one with `drumline up`, or name yours with --master or DRUMLINE_MASTER"),
         other => other.into(),
     })
+}
+
+/// How the master's HTTP side is reached.
+pub(crate) struct HttpAccess {
+    pub(crate) http: reqwest::Client,
+    pub(crate) token: Option<Token>,
+}
+
+/// How a master is reached over HTTP: with the same token and trust as over gRPC.
+pub(crate) fn http_access(master: &Master) -> Result<HttpAccess> {
+    let found = found(master)?;
+    let mut http = reqwest::Client::builder()
+        .connect_timeout(CONNECT_LIMIT)
+        .no_proxy();
+    if let Some(pem) = &found.ca {
+        let authority = reqwest::Certificate::from_pem(pem)
+            .or_usage(|| "the authority's certificate cannot be read".to_owned())?;
+        http = http.tls_certs_only([authority]);
+    }
+    Ok(HttpAccess {
+        http: http
+            .build()
+            .or_fail(|| "cannot make an HTTP client".to_owned())?,
+        token: found.token,
+    })
+}
+
+/// What lets us in to a master.
+fn found(master: &Master) -> Result<local::Found> {
+    local::find(
+        master.url.host_str().unwrap_or_default(),
+        master.url.port_or_known_default().unwrap_or_default(),
+        local::Wanted::Users,
+        &master.given,
+        &|name| std::env::var(name).ok(),
+    )
+    .map_err(|error| Failure::usage(error.to_string()).hint(error.hint().unwrap_or_default()))
 }
 
 impl From<Error> for Failure {

@@ -21,6 +21,7 @@ mod memory;
 mod output;
 mod progress;
 mod pump;
+mod records;
 mod signals;
 mod sink;
 mod sql;
@@ -61,6 +62,20 @@ enum Command {
     Submit(commands::submit::Arguments),
     /// Read Kafka topics into tables, continuously: define, look at, pause, resume, delete
     Stream(commands::stream::Arguments),
+    /// Applications: what was submitted and what became of it
+    Apps(commands::apps::Arguments),
+    /// Jobs: runs of statements' plans on the cluster
+    Jobs(commands::jobs::Arguments),
+    /// Stages that jobs are cut into
+    Stages(commands::stages::Arguments),
+    /// Tasks of jobs on workers
+    Tasks(commands::tasks::Arguments),
+    /// Workers of the cluster
+    Workers(commands::workers::Arguments),
+    /// Stop an application
+    Cancel(commands::cancel::Arguments),
+    /// What the master or a worker logs
+    Logs(commands::logs::Arguments),
     /// Make certificates: a small authority, one for masters and one for workers
     Init(commands::init::Arguments),
     /// Who may come in: make, list and revoke tokens
@@ -101,6 +116,13 @@ fn run(command: Command) -> Result {
             Command::Stream(arguments) => commands::stream::run(arguments).await,
             Command::Init(arguments) => commands::init::run(arguments),
             Command::Token(arguments) => commands::token::run(arguments).await,
+            Command::Apps(arguments) => commands::apps::run(arguments).await,
+            Command::Jobs(arguments) => commands::jobs::run(arguments).await,
+            Command::Stages(arguments) => commands::stages::run(arguments).await,
+            Command::Tasks(arguments) => commands::tasks::run(arguments).await,
+            Command::Workers(arguments) => commands::workers::run(arguments).await,
+            Command::Cancel(arguments) => commands::cancel::run(arguments).await,
+            Command::Logs(arguments) => commands::logs::run(arguments).await,
             Command::Replay(arguments) => commands::replay::run(arguments).await,
             Command::Generate(arguments) => commands::generate::run(arguments).await,
             Command::Master(arguments) => commands::master::run(arguments).await,

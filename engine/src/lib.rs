@@ -23,6 +23,7 @@ mod interrupt;
 pub mod job;
 mod lake_write;
 mod launch;
+mod logs;
 mod memory;
 mod options;
 mod planner;
@@ -43,6 +44,7 @@ pub use error::{Error, Result};
 pub use interrupt::Interrupt;
 pub use job::Job;
 pub use lake_write::staged_files;
+pub use logs::{LogLine, LogTail};
 pub use memory::Exhausted;
 pub use options::{Keepalive, Options, WorkerTarget};
 pub use planner::{

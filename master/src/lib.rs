@@ -36,6 +36,7 @@ mod server;
 mod streams;
 mod system;
 
+pub use drumline_engine::LogTail;
 pub use error::{Error, Result};
 pub use options::{Authentication, Options};
 pub use server::{Handle, start};

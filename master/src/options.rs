@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use drumline_engine::LogTail;
 use drumline_lake::Stores;
 
 /// Whether callers are asked who they are.
@@ -40,6 +41,8 @@ pub struct Options {
     pub concurrent_jobs: usize,
     /// Applications kept for `Watch` after their end.
     pub kept_applications: usize,
+    /// What it has logged last, for `/api/v1/logs`.
+    pub log: LogTail,
     /// How long applications are remembered after their end.
     pub history_age: Duration,
     /// Bytes of history in the state folder; above them the oldest that is over is forgotten.
@@ -63,6 +66,7 @@ impl Options {
             memory_limit: None,
             concurrent_jobs: 4,
             kept_applications: 1000,
+            log: LogTail::default(),
             history_age: Duration::from_secs(30 * 24 * 3600),
             history_size: 256 << 20,
         }

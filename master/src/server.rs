@@ -155,6 +155,8 @@ pub async fn start(options: Options) -> Result<Handle> {
 
     let rest = Rest::new(rest::Parts {
         facts: facts.clone(),
+        workers,
+        log: options.log.clone(),
         streams: stream_service.clone(),
         applications: applications.clone(),
         cluster_id,

@@ -14,7 +14,8 @@ mod membership;
 mod options;
 mod run;
 
+pub use drumline_engine::LogTail;
 pub use error::Error;
 pub use membership::State;
 pub use options::{Options, TokenSource};
-pub use run::{Handle, start};
+pub use run::{Handle, random_id, start};

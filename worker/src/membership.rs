@@ -6,13 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use drumline_engine::LogTail;
 use drumline_engine::fault::{self, Place};
 use drumline_engine::server::TaskHost;
 use drumline_ingest::{HostEvent, StreamHost};
 use drumline_proto::BUILD;
 use drumline_proto::v1::{
-    Draining, Heartbeat, Hello, Leaving, MasterMessage, WorkerMessage,
-    cluster_client::ClusterClient, master_message, worker_message,
+    Draining, Heartbeat, Hello, Leaving, LogLine, LogLines, LogRequest, MasterMessage,
+    WorkerMessage, cluster_client::ClusterClient, log_request, master_message, worker_message,
 };
 use drumline_security::{Connector, Passes, Trust, endpoint};
 use tokio::sync::{mpsc, watch};
@@ -31,6 +32,9 @@ const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(2);
 /// Messages to the master that may wait before it counts as not reading.
 const OUTGOING: usize = 1024;
+/// Lines of the log, and their bytes, that one answer holds at most.
+const LOG_LINES: usize = 10_000;
+const LOG_BYTES: usize = 2 << 20;
 
 /// Where a worker stands with its master.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +61,7 @@ pub(crate) struct Membership {
     pub(crate) streams: Arc<StreamHost>,
     pub(crate) stream_events: mpsc::Receiver<HostEvent>,
     pub(crate) tasks: TaskHost,
+    pub(crate) log: LogTail,
     pub(crate) running_tasks: watch::Receiver<u32>,
     pub(crate) state: watch::Sender<State>,
     /// Cancelled to leave in good order: by a signal, or by the master.
@@ -237,6 +242,11 @@ impl Membership {
             master_message::Message::Drain(_) => self.drain.cancel(),
             master_message::Message::Drained(_) => leave.no_job_uses_it(),
             master_message::Message::OfferAnswer(answer) => self.streams.offer_answer(answer),
+            master_message::Message::LogRequest(request) => {
+                let lines = lines(&self.log, &request);
+                // Whoever asked asks again.
+                let _ = probed.try_send(message(worker_message::Message::LogLines(lines)));
+            }
             master_message::Message::Probe(probe) => {
                 let (streams, probed) = (Arc::clone(&self.streams), probed.clone());
                 // Ends by its own time limits; its answer goes nowhere once the call is over.
@@ -284,6 +294,33 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+/// Lines that were asked for, the newest of them where they do not all fit.
+fn lines(log: &LogTail, request: &LogRequest) -> LogLines {
+    let found = match request.from {
+        Some(log_request::From::After(number)) => log.after(number, LOG_LINES),
+        Some(log_request::From::Last(count)) => log.last((count as usize).min(LOG_LINES)),
+        None => vec![],
+    };
+    let mut bytes = 0;
+    let mut fitting: Vec<LogLine> = found
+        .into_iter()
+        .rev()
+        .take_while(|line| {
+            bytes += line.text.len();
+            bytes <= LOG_BYTES
+        })
+        .map(|line| LogLine {
+            number: line.number,
+            text: line.text.to_string(),
+        })
+        .collect();
+    fitting.reverse();
+    LogLines {
+        id: request.id,
+        lines: fitting,
+    }
 }
 
 fn stream_message(event: HostEvent) -> WorkerMessage {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use drumline_engine::LogTail;
 use drumline_security::{Token, local};
 use url::Url;
 
@@ -33,6 +34,8 @@ pub struct Options {
     pub work_dir: PathBuf,
     /// How long a drain may take before the worker leaves with work left.
     pub drain_within: Duration,
+    /// What it has logged last, for the master to ask for.
+    pub log: LogTail,
 }
 
 impl Options {
@@ -48,6 +51,7 @@ impl Options {
             memory: None,
             work_dir: work_dir.into(),
             drain_within: Duration::from_secs(60),
+            log: LogTail::default(),
         }
     }
 }

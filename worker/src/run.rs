@@ -136,6 +136,7 @@ pub async fn start(options: Options) -> Result<Handle, Error> {
         streams: Arc::clone(&streams),
         stream_events,
         tasks: tasks.clone(),
+        log: options.log.clone(),
         running_tasks: tasks.running(),
         state,
         drain: drain.clone(),
@@ -224,7 +225,8 @@ fn host_name() -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-fn random_id() -> String {
+/// A name that no other worker has.
+pub fn random_id() -> String {
     let id = Uuid::new_v4().simple().to_string();
     format!("worker-{}", &id[..8])
 }

@@ -58,7 +58,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result {
-    logging::start(LogFormat::Text, "error")?;
+    logging::start(LogFormat::Text, "demo", "error")?;
     let stop = signals::stop_token(false)?;
     let lake = arguments.lake.as_deref().map(lake_url).transpose()?;
     let folder = Folder::open(&arguments.data_dir)?;
@@ -69,6 +69,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         cores: Options::share_of_cores(arguments.workers),
         lake: lake.map_or_else(|| folder.lake(), Ok)?,
         tls: None,
+        log_format: LogFormat::Text,
     };
     let events = tokio::select! {
         events = Events::open(arguments.brokers.as_deref()) => events?,

@@ -79,13 +79,14 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result {
-    logging::start(arguments.log_format, "info")?;
+    let log = logging::start(arguments.log_format, "master", "info")?;
     arguments.exposure.check(arguments.listen)?;
     let stop = signals::stop_token(arguments.exit_with_parent)?;
     let lake = lake_url(&arguments.lake)?;
     let mut options =
         drumline_master::Options::new(arguments.listen, lake.as_str(), &arguments.state_dir);
     options.memory_limit = arguments.memory.bytes()?;
+    options.log = log;
     options.history_age = arguments.history_age;
     options.history_size = arguments.history_size;
     options.tls = arguments.exposure.tls;

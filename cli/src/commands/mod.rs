@@ -1,17 +1,24 @@
 //! One file per command: its arguments, and what it does with them.
 
+pub(crate) mod apps;
+pub(crate) mod cancel;
 pub(crate) mod demo;
 pub(crate) mod generate;
 mod holder;
 pub(crate) mod init;
+pub(crate) mod jobs;
+pub(crate) mod logs;
 pub(crate) mod master;
 pub(crate) mod replay;
 pub(crate) mod sql;
+pub(crate) mod stages;
 pub(crate) mod stream;
 pub(crate) mod submit;
+pub(crate) mod tasks;
 pub(crate) mod token;
 pub(crate) mod up;
 pub(crate) mod worker;
+pub(crate) mod workers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

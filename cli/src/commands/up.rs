@@ -34,13 +34,16 @@ pub(crate) struct Arguments {
     /// Encrypt all connections, with the certificates in this folder (`drumline init` makes them)
     #[arg(long, value_name = "DIR", env = "DRUMLINE_TLS")]
     tls: Option<PathBuf>,
+    /// Shape of log lines, of all processes
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
     /// No messages besides where everything is
     #[arg(long, short)]
     quiet: bool,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result {
-    logging::start(LogFormat::Text, "warn")?;
+    logging::start(arguments.log_format, "up", "warn")?;
     let terminal = Terminal::new(arguments.quiet);
     let lake = arguments.lake.as_deref().map(lake_url).transpose()?;
     let folder = Folder::open(&arguments.data_dir)?;
@@ -52,6 +55,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
             .unwrap_or_else(|| Options::share_of_cores(arguments.workers)),
         lake: lake.map_or_else(|| folder.lake(), Ok)?,
         tls: arguments.tls,
+        log_format: arguments.log_format,
     };
     let stop = signals::stop_token(false)?;
     let mut cluster = LocalCluster::new(folder, options.clone());

@@ -90,7 +90,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
     if let Some(WorkerCommand::Drain { id }) = &arguments.command {
         return drain(&arguments.master, id).await;
     }
-    logging::start(arguments.log_format, "info")?;
+    let id = arguments.id.unwrap_or_else(drumline_worker::random_id);
+    let log = logging::start(arguments.log_format, &id, "info")?;
     arguments.exposure.check(arguments.listen)?;
     let WorkerStop { drain, stop } = signals::worker_stop(arguments.exit_with_parent)?;
     let master = arguments.master.resolve()?;
@@ -98,7 +99,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
     options.token = token_source(&master);
     options.tls = arguments.exposure.tls;
     options.listen = arguments.listen;
-    options.id = arguments.id;
+    options.id = Some(id);
+    options.log = log;
     options.drain_within = std::time::Duration::from_secs(arguments.drain_seconds);
     options.cores = arguments.cores.unwrap_or(options.cores);
     options.memory = arguments.memory.bytes()?;

@@ -13,6 +13,7 @@ use crate::config::Master;
 use crate::failure::{Failure, OrFail as _, Result};
 use crate::local::folder::Folder;
 use crate::local::process::Process;
+use crate::logging::LogFormat;
 
 /// How long master and workers may take to find each other; slow disks and debug builds included.
 const JOIN_DEADLINE: Duration = Duration::from_secs(60);
@@ -31,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) lake: Url,
     /// Folder of certificates; none: unencrypted.
     pub(crate) tls: Option<PathBuf>,
+    /// Shape of the processes' log lines.
+    pub(crate) log_format: LogFormat,
 }
 
 impl Options {
@@ -120,6 +123,7 @@ impl LocalCluster {
             format!("--listen=127.0.0.1:{}", self.options.port),
             format!("--lake={}", self.options.lake),
             format!("--state-dir={}", self.folder.state().display()),
+            format!("--log-format={}", self.options.log_format.name()),
         ];
         arguments.extend(self.tls_argument());
         let master = self.master.insert(Process::start(
@@ -151,6 +155,7 @@ impl LocalCluster {
                     "--memory={}%",
                     WORKERS_PERCENT / f64::from(self.options.workers)
                 ),
+                format!("--log-format={}", self.options.log_format.name()),
                 format!("--work-dir={}", self.folder.work().join(&name).display()),
             ];
             arguments.extend(self.tls_argument());

@@ -42,6 +42,12 @@ pub(crate) fn print(text: &str) -> Result {
     .map(|_| ())
 }
 
+/// One line to stdout.
+pub(crate) fn write_line(line: &str) -> Result<Written> {
+    let mut stdout = io::stdout().lock();
+    written(writeln!(stdout, "{line}").and_then(|()| stdout.flush()))
+}
+
 /// One JSON value on one line.
 pub(crate) fn print_json(value: &impl Serialize) -> Result {
     let line =

@@ -44,7 +44,7 @@ fn help_and_version_exit_0() {
     );
     for command in [
         "demo", "up", "sql", "submit", "stream", "init", "token", "replay", "generate", "master",
-        "worker",
+        "worker", "apps", "jobs", "stages", "tasks", "workers", "cancel", "logs",
     ] {
         let ended = run(folder.path(), &[command, "--help"]);
         assert_eq!(ended.code, Some(0), "{command}");
@@ -68,6 +68,10 @@ fn a_master_that_is_not_there_is_one_line_and_exit_3() {
     for arguments in [
         &["sql", "-c", "SELECT 1", "--master", &master][..],
         &["stream", "list", "--master", &master],
+        &["jobs", "--master", &master],
+        &["jobs", "--watch", "--master", &master],
+        &["cancel", "x", "--master", &master],
+        &["logs", "--master", &master],
         &["stream", "status", "x", "--master", &master],
     ] {
         let ended = run(folder.path(), arguments);

@@ -165,7 +165,6 @@ impl Applications {
             body,
             settings,
         } = submission;
-        tracing::info!(application = %id, name, "application submitted");
         let services = Arc::clone(&self.inner.services);
         let accepted = services.facts.record(facts::Event::ApplicationAccepted {
             application: id.clone(),

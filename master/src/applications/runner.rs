@@ -379,9 +379,6 @@ impl Runner {
             let is_cancelled = state == State::Cancelled;
             slot.end(failure.clone().or_else(|| is_cancelled.then(cancelled)));
         }
-        if let Some(failure) = &failure {
-            tracing::info!(application = %self.application.id, kind = ?failure.kind, message = failure.message, "application failed");
-        }
         let statement = self.ordinal;
         self.tell(|application| Fact::ApplicationFinished {
             application,

@@ -7,6 +7,7 @@
 //! Read `membership.rs` for the decisions, `runner.rs` for what carries them out.
 
 mod health;
+mod logs;
 mod membership;
 mod runner;
 mod service;
@@ -52,6 +53,7 @@ pub struct Workers {
     alive: watch::Receiver<Arc<[WorkerTarget]>>,
     usable: watch::Receiver<Arc<[WorkerTarget]>>,
     status: watch::Receiver<Arc<[WorkerStatus]>>,
+    logs: Arc<logs::LogQuestions>,
 }
 
 impl Workers {

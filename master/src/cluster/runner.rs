@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use url::Url;
 
 use super::health::{self, Health};
+use super::logs::LogQuestions;
 use super::membership::{Action, ConnectionId, Event, Load, Member, Membership};
 use super::{SILENCE, WorkerEvent, Workers};
 use crate::admitter::Admitter;
@@ -67,6 +68,7 @@ struct Runner {
     status: watch::Sender<Arc<[WorkerStatus]>>,
     streams: mpsc::UnboundedSender<WorkerEvent>,
     facts: Facts,
+    logs: Arc<LogQuestions>,
 }
 
 /// The runner's handle, its future (ends when `shutdown` does), and what streams hear.
@@ -86,6 +88,7 @@ pub(crate) fn start(
     // Unbounded, because the streams runner also waits on this one; workers are bounded by having
     // one open offer per topic.
     let (streams, stream_events) = mpsc::unbounded_channel();
+    let logs = Arc::<LogQuestions>::default();
     let runner = Runner {
         membership: Membership::new(SILENCE),
         connections: HashMap::new(),
@@ -97,12 +100,14 @@ pub(crate) fn start(
         status,
         streams,
         facts,
+        logs: Arc::clone(&logs),
     };
     let workers = Workers {
         commands,
         alive: alive_receiver,
         usable: usable_receiver,
         status: status_receiver,
+        logs,
     };
     (workers, runner.run(receiver, shutdown), stream_events)
 }
@@ -200,6 +205,7 @@ impl Runner {
                 });
             }
             _ if is_heartbeat => self.publish_status(),
+            Some(worker_message::Message::LogLines(lines)) => self.logs.answer(&worker, lines),
             // From a call that is over: whatever it offers belongs to an epoch that is revoked.
             _ if !current => {}
             Some(worker_message::Message::Draining(draining)) => {

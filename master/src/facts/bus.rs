@@ -9,6 +9,7 @@ use tokio::sync::broadcast;
 use super::event::{Event, Fact};
 use super::history::History;
 use super::log::EventLog;
+use super::logged;
 use super::told::told;
 use super::totals::Totals;
 use crate::journal::{self, Journal, Opened};
@@ -152,6 +153,7 @@ impl Facts {
     }
 
     fn tell(&self, event: Event) -> u64 {
+        logged::log(&event);
         let since_1970 = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();

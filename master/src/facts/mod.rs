@@ -14,6 +14,7 @@ mod bus;
 mod event;
 mod history;
 mod log;
+mod logged;
 mod records;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ mod document;
 mod events;
 mod health;
 mod jobs;
+mod logs;
 mod page;
 mod problem;
 mod settings;
@@ -27,6 +28,7 @@ use std::sync::{Arc, OnceLock};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::response::IntoResponse;
+use drumline_engine::LogTail;
 use drumline_security::Doors;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +36,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::applications::Applications;
+use crate::cluster::Workers;
 use crate::facts::{Facts, History};
 use crate::streams::StreamsService;
 pub(crate) use health::Readiness;
@@ -53,6 +56,8 @@ const MAX_EVENT_STREAMS: usize = 256;
 #[derive(Clone)]
 pub(crate) struct Rest {
     pub(crate) facts: Facts,
+    pub(crate) workers: Workers,
+    pub(crate) log: LogTail,
     pub(crate) streams: StreamsService,
     pub(crate) applications: Applications,
     pub(crate) cluster_id: Arc<str>,
@@ -67,6 +72,8 @@ pub(crate) struct Rest {
 /// What [`Rest`] is made of.
 pub(crate) struct Parts {
     pub(crate) facts: Facts,
+    pub(crate) workers: Workers,
+    pub(crate) log: LogTail,
     pub(crate) streams: StreamsService,
     pub(crate) applications: Applications,
     pub(crate) cluster_id: String,
@@ -79,6 +86,8 @@ impl Rest {
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
             facts: parts.facts,
+            workers: parts.workers,
+            log: parts.log,
             streams: parts.streams,
             applications: parts.applications,
             cluster_id: parts.cluster_id.into(),
@@ -142,6 +151,7 @@ fn resources() -> OpenApiRouter<Rest> {
         .routes(routes!(tables::get_table))
         .routes(routes!(commits::list_commits))
         .routes(routes!(settings::list_settings))
+        .routes(routes!(logs::read_log))
         .routes(routes!(events::follow_events))
         .routes(routes!(document::get_document))
 }

@@ -8,7 +8,6 @@ use utoipa::IntoParams;
 
 use super::asked::{Asked, Name};
 use super::page::{Key, Order, Page, Paging};
-use super::problem::ErrorBody;
 use super::{Problem, Rest};
 use crate::facts::{Worker, WorkerState};
 
@@ -77,23 +76,16 @@ pub(super) async fn get_worker(
     path = "/workers/{id}/drain",
     tag = "workers",
     params(("id" = String, Path, description = "The worker's id")),
-    responses(
-        (status = 202, description = "It drains"),
-        (status = 501, description = "Not in this version", body = ErrorBody),
-    )
+    responses((status = 202, description = "It drains"))
 )]
 pub(super) async fn drain_worker(
     State(rest): State<Rest>,
     Name(id): Name,
 ) -> Result<StatusCode, Problem> {
-    if !rest.history().workers.contains_key(&id) {
-        return Err(unknown(&rest, &id));
+    match rest.workers.drain(&id).await {
+        true => Ok(StatusCode::ACCEPTED),
+        false => Err(unknown(&rest, &id)),
     }
-    Err(Problem::new(
-        StatusCode::NOT_IMPLEMENTED,
-        format!("worker `{id}` cannot be drained by this version"),
-    )
-    .hint("send SIGTERM to its process"))
 }
 
 fn unknown(rest: &Rest, id: &str) -> Problem {

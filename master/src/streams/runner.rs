@@ -277,7 +277,8 @@ impl Runner {
                 worker_message::Message::Hello(_)
                 | worker_message::Message::Heartbeat(_)
                 | worker_message::Message::Leaving(_)
-                | worker_message::Message::Draining(_),
+                | worker_message::Message::Draining(_)
+                | worker_message::Message::LogLines(_),
             )
             | None => {}
         }

@@ -12,6 +12,7 @@ mod drains;
 mod memory;
 mod queries;
 mod readme;
+mod records;
 mod refusals;
 mod restarts;
 mod stores;

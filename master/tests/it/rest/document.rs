@@ -33,6 +33,7 @@ const ROUTES: &[&str] = &[
     "GET /api/v1/commits",
     "GET /api/v1/settings",
     "GET /api/v1/events",
+    "GET /api/v1/logs",
     "GET /api/v1/openapi.json",
     "GET /healthz",
     "GET /readyz",
