@@ -21,6 +21,21 @@ pub(crate) const DEFAULT_PORT: u16 = 7077;
 struct File {
     #[serde(default)]
     client: Client,
+    #[serde(default)]
+    notify: Notify,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Notify {
+    /// A secret: whoever has it can write there.
+    webhook: Option<String>,
+}
+
+impl std::fmt::Debug for Notify {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Notify").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -67,6 +82,16 @@ impl MasterArg {
     }
 }
 
+/// The webhook that a master tells of failures: as given, else `webhook` under `[notify]` of the config file.
+pub(crate) fn webhook(given: Option<String>) -> Result<Option<String>> {
+    if given.is_some() {
+        return Ok(given.filter(|url| !url.is_empty()));
+    }
+    let files = [Some(PathBuf::from("drumline.toml")), user_config()];
+    let file = first_of(files.into_iter().flatten())?;
+    Ok(file.and_then(|(_, file)| file.notify.webhook))
+}
+
 fn user_config() -> Option<PathBuf> {
     let base = match std::env::var_os("XDG_CONFIG_HOME").filter(|dir| !dir.is_empty()) {
         Some(dir) => PathBuf::from(dir),
@@ -76,7 +101,7 @@ fn user_config() -> Option<PathBuf> {
 }
 
 fn resolve(given: Option<&str>, files: impl Iterator<Item = PathBuf>) -> Result<Master> {
-    let file = first_of(files)?;
+    let file = first_of(files)?.map(|(path, file)| (path, file.client));
     let mut lets_in = Given::default();
     if let Some((path, client)) = &file {
         let beside = |named: &PathBuf| path.parent().unwrap_or(Path::new("")).join(named);
@@ -105,7 +130,7 @@ fn resolve(given: Option<&str>, files: impl Iterator<Item = PathBuf>) -> Result<
 const EXAMPLE: &str = "a master looks like http://127.0.0.1:7077";
 
 /// The first config file that exists.
-fn first_of(files: impl Iterator<Item = PathBuf>) -> Result<Option<(PathBuf, Client)>> {
+fn first_of(files: impl Iterator<Item = PathBuf>) -> Result<Option<(PathBuf, File)>> {
     for path in files {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
@@ -114,9 +139,12 @@ fn first_of(files: impl Iterator<Item = PathBuf>) -> Result<Option<(PathBuf, Cli
         };
         let file: File = toml::from_str(&text).map_err(|error| {
             Failure::usage(format!("{}: {}", path.display(), error.message()))
-                .hint("the command line reads `master`, `token_file` and `ca` under `[client]`")
+                .hint(
+                    "the command line reads `master`, `token_file` and `ca` under `[client]`, a master `webhook` under \
+                     `[notify]`",
+                )
         })?;
-        return Ok(Some((path, file.client)));
+        return Ok(Some((path, file)));
     }
     Ok(None)
 }

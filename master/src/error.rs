@@ -115,6 +115,12 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The webhook's URL cannot be used. It is a secret, and not told.
+    #[error("the webhook cannot be used: {reason}")]
+    Webhook {
+        /// Why.
+        reason: String,
+    },
     /// A state that cannot be.
     #[error("unexpected state: {context}")]
     Bug {
@@ -142,6 +148,7 @@ impl Error {
             | Self::StreamTableMissing { .. }
             | Self::StreamTableDiffers { .. }
             | Self::StreamDefinition { .. }
+            | Self::Webhook { .. }
             | Self::NothingToRun => ErrorKind::User,
             Self::Bug { .. } => ErrorKind::Bug,
             Self::TooManyApplications { .. }
@@ -177,6 +184,7 @@ impl Error {
             Self::UnknownApplication { .. } => "the master keeps its newest applications",
             Self::NothingToRun => "send one of `sql` and `logical_plan`",
             Self::TooManyApplications { .. } => "wait for one of them, or cancel it",
+            Self::Webhook { .. } => "a webhook looks like https://host/path",
             Self::StreamTableMissing { .. } => "apply the stream again: that makes its tables",
             Self::StreamTableDiffers { .. } => "name another table, or drop that one",
             Self::StreamDefinition { .. } => "apply the stream again with this version",

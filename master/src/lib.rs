@@ -17,6 +17,7 @@
 mod admission;
 mod admitter;
 mod applications;
+mod backoff;
 mod catalog;
 mod cluster;
 mod doors;
@@ -28,6 +29,7 @@ mod failure;
 mod journal;
 mod lock;
 mod metrics;
+mod notify;
 mod options;
 mod page;
 mod rest;
@@ -38,5 +40,6 @@ mod system;
 
 pub use drumline_engine::LogTail;
 pub use error::{Error, Result};
+pub use notify::Webhook;
 pub use options::{Authentication, Options};
 pub use server::{Handle, start};

@@ -7,6 +7,8 @@ use std::time::Duration;
 use drumline_engine::LogTail;
 use drumline_lake::Stores;
 
+use crate::Webhook;
+
 /// Whether callers are asked who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Authentication {
@@ -47,6 +49,8 @@ pub struct Options {
     pub history_age: Duration,
     /// Bytes of history in the state folder; above them the oldest that is over is forgotten.
     pub history_size: u64,
+    /// Who is told of failures.
+    pub webhook: Option<Webhook>,
 }
 
 impl Options {
@@ -69,6 +73,7 @@ impl Options {
             log: LogTail::default(),
             history_age: Duration::from_secs(30 * 24 * 3600),
             history_size: 256 << 20,
+            webhook: None,
         }
     }
 }

@@ -35,7 +35,7 @@ use crate::metrics::Metrics;
 use crate::rest::{self, Problem, Readiness, Rest};
 use crate::routing::Placements;
 use crate::streams::{StreamTables, StreamsService};
-use crate::{Error, Options, Result, cluster, journal, page, streams};
+use crate::{Error, Options, Result, cluster, journal, notify, page, streams};
 
 /// How long calls and background work may take to end once the master stops.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -107,6 +107,9 @@ pub async fn start(options: Options) -> Result<Handle> {
     });
     let shutdown = CancellationToken::new();
     let mut background = JoinSet::new();
+    if let Some(webhook) = options.webhook.clone() {
+        background.spawn(notify::start(webhook, &facts, shutdown.clone())?);
+    }
     let admitter = Admitter::new(options.concurrent_jobs);
     let (workers, membership, worker_events) =
         cluster::start(facts.clone(), admitter.clone(), shutdown.clone());

@@ -9,6 +9,7 @@ use drumline_security::local;
 
 use crate::amount;
 use crate::commands::{Exposure, cannot_listen};
+use crate::config;
 use crate::failure::{Failure, Result};
 use crate::local::lake_url;
 use crate::logging::{self, LogFormat};
@@ -68,6 +69,15 @@ pub(crate) struct Arguments {
     /// Memory for small queries, which run in the master, e.g. 2GiB or 20%; beyond it they spill, or fail
     #[arg(long, default_value = "20%", value_name = "SIZE", env = "DRUMLINE_MASTER__MEMORY", value_parser = memory::parse)]
     memory: Memory,
+    /// Who is told, by POST, of failed applications, failing streams and lost workers; a secret [default:
+    /// `webhook` under `[notify]` in the config file]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "DRUMLINE_NOTIFY__WEBHOOK",
+        hide_env_values = true
+    )]
+    notify_webhook: Option<String>,
     #[command(flatten)]
     exposure: Exposure,
     /// Shape of log lines on stderr; RUST_LOG filters them
@@ -88,6 +98,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
     options.memory_limit = arguments.memory.bytes()?;
     options.log = log;
     options.history_age = arguments.history_age;
+    options.webhook = config::webhook(arguments.notify_webhook)?
+        .map(|url| drumline_master::Webhook::new(&url))
+        .transpose()
+        .map_err(|error| explain(error, arguments.listen))?;
     options.history_size = arguments.history_size;
     options.tls = arguments.exposure.tls;
     if arguments.exposure.insecure_no_authentication {

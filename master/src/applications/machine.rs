@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use drumline_lake::ErrorKind;
 
-use super::backoff::Backoff;
+use crate::backoff::Backoff;
 use crate::failure::Failure;
 
 /// How often a statement is tried before its failure is the user's to see.

@@ -6,7 +6,6 @@
 //! and `flight.rs` are the two ways in, and decide nothing.
 
 mod attempt;
-mod backoff;
 mod commit;
 mod flight;
 mod job;
