@@ -253,7 +253,7 @@ impl Error {
                 "use a path, file:///path, gs://bucket/prefix or s3://bucket/prefix"
             }
             Self::LocationRefused { .. } => {
-                "give a path relative to the lake's root, such as 'listen_events/'"
+                "give a path under the lake's root, such as 'listen_events/'; an operator can let external tables read another folder: drumline master --allow-location URL"
             }
             Self::Folder { .. } => {
                 "check the rights on the folder above it, or name another with --lake"

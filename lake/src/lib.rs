@@ -16,6 +16,7 @@ mod columns;
 pub mod conformance;
 mod error;
 mod hive;
+mod locations;
 mod name;
 mod provider;
 mod record_log;
@@ -30,6 +31,7 @@ pub use catalog::{
     Catalog, CatalogSnapshot, Change, Format, Object, ObjectKind, StatementId, StreamObject,
 };
 pub use error::{Error, ErrorKind, Result};
+pub use locations::Locations;
 pub use name::{DEFAULT_SCHEMA, TableName};
 pub use root::Lake;
 pub use snapshot::{DataFile, TableSnapshot};

@@ -192,7 +192,7 @@ pub(crate) fn path_of(url: &Url) -> Result<Path> {
     })
 }
 
-fn parse_root(text: &str) -> Result<Url> {
+pub(crate) fn parse_root(text: &str) -> Result<Url> {
     let wrong = |reason: &str| Error::Location {
         url: text.to_owned(),
         reason: reason.to_owned(),

@@ -25,6 +25,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Root URL of the lake.
     pub lake: String,
+    /// Folders beside the lake's that external tables may be over: URLs, or absolute local paths.
+    pub allowed_locations: Vec<String>,
     /// How object stores are reached.
     pub stores: Stores,
     /// The master's own folder: its lock, its tokens, and what it remembers of runs.
@@ -61,6 +63,7 @@ impl Options {
         Self {
             listen,
             lake: lake.into(),
+            allowed_locations: Vec::new(),
             stores: Stores::from_env(),
             work_dir: state_dir.join("spill"),
             state_dir,

@@ -10,7 +10,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use drumline_engine::Engine;
-use drumline_lake::{Catalog, Lake};
+use drumline_lake::{Catalog, Lake, Locations};
 use drumline_proto::v1::access_server::AccessServer;
 use drumline_proto::v1::applications_server::ApplicationsServer;
 use drumline_proto::v1::cluster_server::ClusterServer;
@@ -98,6 +98,7 @@ pub async fn start(options: Options) -> Result<Handle> {
     let lake = Lake::open(&options.lake, options.stores.clone()).await?;
     lake.check_writable().await?;
     let catalog = Catalog::open(lake.clone()).await?;
+    let locations = Locations::new(&lake, &options.allowed_locations)?;
 
     let unfinished = applications::unfinished(&journal.facts);
     let facts = Facts::journaled(journal)?;
@@ -144,7 +145,7 @@ pub async fn start(options: Options) -> Result<Handle> {
     let services = Services {
         facts: facts.clone(),
         engine: engine(&options, &keeper)?,
-        names: Names::new(catalog.clone(), facts.clone()),
+        names: Names::new(catalog.clone(), locations, facts.clone()),
         workers: workers.subscribe(),
         cluster: workers.clone(),
         admitter,

@@ -53,6 +53,10 @@ async fn main() -> Result<()> {
     let cluster = Cluster::start(cluster::Options {
         workers: arguments.workers,
         cores: arguments.cores,
+        environment: vec![(
+            "DRUMLINE_MASTER__ALLOW_LOCATION".to_owned(),
+            folder.display().to_string(),
+        )],
         ..Default::default()
     })?;
     let client = connect(&cluster).await?;

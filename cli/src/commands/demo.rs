@@ -70,6 +70,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         lake: lake.map_or_else(|| folder.lake(), Ok)?,
         tls: None,
         log_format: LogFormat::Text,
+        allowed_locations: Vec::new(),
     };
     let events = tokio::select! {
         events = Events::open(arguments.brokers.as_deref()) => events?,

@@ -78,6 +78,14 @@ pub(crate) struct Arguments {
         hide_env_values = true
     )]
     notify_webhook: Option<String>,
+    /// A folder beside the lake's that external tables may be over, by URL or absolute path; may be repeated
+    #[arg(
+        long = "allow-location",
+        value_name = "URL",
+        env = "DRUMLINE_MASTER__ALLOW_LOCATION",
+        value_delimiter = ','
+    )]
+    allowed_locations: Vec<String>,
     #[command(flatten)]
     exposure: Exposure,
     /// Shape of log lines on stderr; RUST_LOG filters them
@@ -108,6 +116,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         options.authentication = Authentication::Nobody;
     }
     options.announce_in = local::folder(&|name| std::env::var(name).ok());
+    options.allowed_locations = arguments.allowed_locations;
     let master = tokio::select! {
         master = drumline_master::start(options) => master.map_err(|error| explain(error, arguments.listen))?,
         () = stop.cancelled() => return Ok(()),

@@ -37,6 +37,9 @@ pub(crate) struct Arguments {
     /// Shape of log lines, of all processes
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
+    /// A folder beside the lake's that external tables may be over, by URL or absolute path; may be repeated
+    #[arg(long = "allow-location", value_name = "URL", value_delimiter = ',')]
+    allowed_locations: Vec<String>,
     /// No messages besides where everything is
     #[arg(long, short)]
     quiet: bool,
@@ -56,6 +59,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         lake: lake.map_or_else(|| folder.lake(), Ok)?,
         tls: arguments.tls,
         log_format: arguments.log_format,
+        allowed_locations: arguments.allowed_locations,
     };
     let stop = signals::stop_token(false)?;
     let mut cluster = LocalCluster::new(folder, options.clone());

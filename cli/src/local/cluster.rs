@@ -34,6 +34,8 @@ pub(crate) struct Options {
     pub(crate) tls: Option<PathBuf>,
     /// Shape of the processes' log lines.
     pub(crate) log_format: LogFormat,
+    /// Folders beside the lake's that external tables may be over.
+    pub(crate) allowed_locations: Vec<String>,
 }
 
 impl Options {
@@ -125,6 +127,8 @@ impl LocalCluster {
             format!("--state-dir={}", self.folder.state().display()),
             format!("--log-format={}", self.options.log_format.name()),
         ];
+        let allowed = self.options.allowed_locations.iter();
+        arguments.extend(allowed.map(|url| format!("--allow-location={url}")));
         arguments.extend(self.tls_argument());
         let master = self.master.insert(Process::start(
             "master",

@@ -219,12 +219,7 @@ impl Attempt {
                     true => repeated(definition),
                     false => definition,
                 };
-                let message = define(
-                    self.services.names.catalog(),
-                    definition,
-                    self.statement_id(),
-                )
-                .await?;
+                let message = define(&self.services.names, definition, self.statement_id()).await?;
                 Ok(Ended::done(Summary::message(message)))
             }
             Planned::Set { key, value } => Ok(self.set(key, value)),

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::Names;
+
 use drumline_engine::Definition;
 use drumline_lake::{
     Catalog, CatalogSnapshot, Change, Error, NewTable, Object, ObjectKind, Result, StatementId,
@@ -21,10 +23,11 @@ pub(crate) fn check_schema(schema: &str) -> Result<()> {
 
 /// Applies a definition; answers with a line for people.
 pub(crate) async fn define(
-    catalog: &Catalog,
+    names: &Names,
     definition: Definition,
     statement: StatementId,
 ) -> Result<String> {
+    let catalog = names.catalog();
     check_schema(match &definition {
         Definition::CreateSchema { schema, .. } | Definition::DropSchema { schema, .. } => schema,
         Definition::CreateTable { table, .. }
@@ -74,6 +77,7 @@ pub(crate) async fn define(
             if_not_exists,
         } => {
             let name = TableName::new(table.schema, table.name);
+            names.locations().check(&location)?;
             let object = Object::external(location, Some(statement));
             put(catalog, name, object, false, if_not_exists).await
         }

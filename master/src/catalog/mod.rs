@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use drumline_engine::{Resolved, TableRef, Tables};
 use drumline_lake::{
-    Catalog, CatalogSnapshot, Object, ObjectKind, Table, TableName, TableSnapshot,
+    Catalog, CatalogSnapshot, Locations, Object, ObjectKind, Table, TableName, TableSnapshot,
 };
 use uuid::Uuid;
 
@@ -26,6 +26,7 @@ pub(crate) use listing::{Entry, schema_ipc};
 #[derive(Clone)]
 pub(crate) struct Names {
     catalog: Catalog,
+    locations: Locations,
     facts: Facts,
     /// By identity, so that a table that was dropped and made again is another one.
     open: Arc<Mutex<HashMap<Uuid, Table>>>,
@@ -41,9 +42,10 @@ pub(crate) struct PinnedTables {
 }
 
 impl Names {
-    pub(crate) fn new(catalog: Catalog, facts: Facts) -> Self {
+    pub(crate) fn new(catalog: Catalog, locations: Locations, facts: Facts) -> Self {
         Self {
             catalog,
+            locations,
             facts,
             open: Arc::default(),
         }
@@ -51,6 +53,11 @@ impl Names {
 
     pub(crate) fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    /// Which folders external tables may be over.
+    pub(crate) fn locations(&self) -> &Locations {
+        &self.locations
     }
 
     /// The newest names, for one statement.
@@ -124,7 +131,11 @@ impl Tables for PinnedTables {
         };
         match object.kind {
             ObjectKind::View => return Ok(object.view_sql.clone().map(Resolved::View)),
-            ObjectKind::External => return Ok(Some(Resolved::External(object.location.clone()))),
+            ObjectKind::External => {
+                // Again: what is allowed may have changed since the name was made.
+                self.names.locations.check(&object.location)?;
+                return Ok(Some(Resolved::External(object.location.clone())));
+            }
             ObjectKind::Table => {}
         }
         let snapshot = self.snapshot(&name, object).await?;

@@ -79,3 +79,24 @@ async fn what_is_there_already_is_refused_or_left_as_it_is() {
         .succeeded();
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_external_table_reads_only_where_an_operator_allows_it() {
+    let cluster = Cluster::start(1).await;
+    for location in [
+        "file:///etc/",
+        "/etc",
+        "/proc/self/",
+        "gs://somebody-elses/data/",
+        "s3://somebody-elses/data/",
+        "http://169.254.169.254/latest/meta-data/",
+    ] {
+        let sql = format!("CREATE EXTERNAL TABLE x STORED AS PARQUET LOCATION '{location}'");
+        let outcome = cluster.run(&sql).await;
+        let failure = outcome.failure();
+        let refused = failure.message.contains("not allowed");
+        assert!(refused, "{location}: {}", failure.message);
+        assert!(failure.hint.contains("--allow-location"), "{failure:?}");
+    }
+    cluster.stop().await;
+}
