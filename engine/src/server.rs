@@ -37,6 +37,17 @@ pub struct TaskHost {
     memory: Arc<Memory>,
 }
 
+/// What the tasks of a process have done since its start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Tasks opened.
+    pub tasks: u64,
+    /// Rows sent to other tasks over Flight.
+    pub rows_exchanged: u64,
+    /// Bytes sent to other tasks over Flight, as encoded.
+    pub bytes_exchanged: u64,
+}
+
 /// What a worker's port serves beside tasks and rows, and who may see it.
 #[derive(Default)]
 pub struct Pages {
@@ -82,6 +93,11 @@ impl TaskHost {
         self.memory.reserved()
     }
 
+    /// What all tasks have done since the start.
+    pub fn totals(&self) -> Totals {
+        self.tasks.totals()
+    }
+
     /// Tasks that are open now.
     pub fn running(&self) -> watch::Receiver<u32> {
         self.tasks.running()
@@ -90,9 +106,9 @@ impl TaskHost {
     /// Certificates say who calls, else passes do.
     fn gate(&self, doors: Doors) -> Gate {
         match (&self.options.certificates, &self.options.passes) {
-            (Some(_), _) => Gate::new(doors, NoTokens),
-            (None, Some(passes)) => Gate::new(doors, passes.clone()),
-            (None, None) => Gate::open_to_everybody(doors),
+            (Some(_), _) => Gate::new(doors, NoTokens, None),
+            (None, Some(passes)) => Gate::new(doors, passes.clone(), None),
+            (None, None) => Gate::open_to_everybody(doors, None),
         }
     }
 

@@ -14,6 +14,7 @@ use tower::{Layer, Service};
 
 use crate::audit::{Audit, Refused};
 use crate::identity::Identity;
+use crate::pace::{Pace, Paced};
 use crate::{Access, Doors, Peer, Refusal};
 
 /// Name of the cookie that signs a page in.
@@ -51,6 +52,7 @@ pub struct Gate {
 struct Inner {
     doors: Doors,
     keys: Option<Arc<dyn Keys>>,
+    pace: Option<Paced>,
     audit: Audit,
 }
 
@@ -63,20 +65,24 @@ struct Call<'a> {
 }
 
 impl Gate {
-    /// A gate that asks who comes.
-    pub fn new(doors: Doors, keys: impl Keys) -> Self {
-        Self::with(doors, Some(Arc::new(keys)))
+    /// A gate that asks who comes. Callers may come as often as they like unless there is a pace.
+    pub fn new(doors: Doors, keys: impl Keys, pace: Option<Pace>) -> Self {
+        Self::with(doors, Some(Arc::new(keys)), pace)
     }
 
     /// A gate that lets everybody in as an admin, to what is listed.
-    pub fn open_to_everybody(doors: Doors) -> Self {
-        Self::with(doors, None)
+    pub fn open_to_everybody(doors: Doors, pace: Option<Pace>) -> Self {
+        Self::with(doors, None, pace)
     }
 
-    fn with(doors: Doors, keys: Option<Arc<dyn Keys>>) -> Self {
-        let audit = Audit::new();
+    fn with(doors: Doors, keys: Option<Arc<dyn Keys>>, pace: Option<Pace>) -> Self {
         Self {
-            inner: Arc::new(Inner { doors, keys, audit }),
+            inner: Arc::new(Inner {
+                doors,
+                keys,
+                pace: pace.map(Paced::new),
+                audit: Audit::new(),
+            }),
         }
     }
 
@@ -124,18 +130,29 @@ impl Inner {
         };
         let access = self.doors.access(call.method, call.path);
         let Some(keys) = &self.keys else {
+            self.keep_pace(call, None)?;
             return match access {
                 Some(_) => Ok(Some(Identity::everybody())),
                 None => Err((not_listed(), None)),
             };
         };
         let needed = match access {
-            Some(Access::Public) => return Ok(None),
+            Some(Access::Public) => {
+                self.keep_pace(call, None)?;
+                return Ok(None);
+            }
             Some(Access::Needs(role)) => Some(role),
             None => None,
         };
         // What is not there is said only to those who may look around at all.
-        let caller = identify(keys.as_ref(), call).map_err(|refusal| (refusal, None))?;
+        let caller = match identify(keys.as_ref(), call) {
+            Ok(caller) => caller,
+            Err(refusal) => {
+                self.keep_pace(call, None)?;
+                return Err((refusal, None));
+            }
+        };
+        self.keep_pace(call, Some(&caller))?;
         let Some(needed) = needed else {
             return Err((not_listed(), Some(caller)));
         };
@@ -156,6 +173,28 @@ impl Inner {
             needed,
         };
         Err((refusal, Some(caller)))
+    }
+}
+
+impl Inner {
+    /// Counts a call for who is known to make it, else for the address it comes from.
+    fn keep_pace(
+        &self,
+        call: &Call<'_>,
+        caller: Option<&Identity>,
+    ) -> Result<(), (Refusal, Option<Identity>)> {
+        let Some(pace) = &self.pace else {
+            return Ok(());
+        };
+        let address = || call.peer.and_then(|peer| peer.address);
+        let key = match caller {
+            Some(caller) => format!("{:?} {}", caller.via, caller.id),
+            None => address().map_or_else(String::new, |address| address.ip().to_string()),
+        };
+        match pace.may_come(key) {
+            true => Ok(()),
+            false => Err((Refusal::TooOften, caller.cloned())),
+        }
     }
 }
 

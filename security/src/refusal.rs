@@ -55,6 +55,9 @@ pub enum Refusal {
         /// As it was asked for.
         path: String,
     },
+    /// More calls than one caller may make.
+    #[error("too many calls in too short a time")]
+    TooOften,
     /// A worker knows callers only once it has joined its master.
     #[error("this worker has not joined its master yet")]
     NotJoined,
@@ -67,6 +70,7 @@ impl Refusal {
             Self::WrongRole { .. } | Self::CrossSite => Code::PermissionDenied,
             Self::NotListed { .. } => Code::Unimplemented,
             Self::NotJoined => Code::Unavailable,
+            Self::TooOften => Code::ResourceExhausted,
             _ => Code::Unauthenticated,
         }
     }
@@ -77,6 +81,7 @@ impl Refusal {
             Self::WrongRole { .. } | Self::CrossSite => StatusCode::FORBIDDEN,
             Self::NotListed { .. } => StatusCode::NOT_FOUND,
             Self::NotJoined => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooOften => StatusCode::TOO_MANY_REQUESTS,
             _ => StatusCode::UNAUTHORIZED,
         }
     }
@@ -92,6 +97,9 @@ impl Refusal {
             Self::WrongRole { .. } => "an admin makes a token with more rights",
             Self::CrossSite => "send it, or a bearer token",
             Self::NotListed { .. } => "check the path",
+            Self::TooOften => {
+                "wait a second, and ask less often: `/api/v1/events` tells of changes"
+            }
             Self::NotJoined => "it joins by itself once its master answers",
         }
     }
@@ -118,6 +126,7 @@ impl Refusal {
             Self::WrongRole { .. } => "wrong_role",
             Self::CrossSite => "cross_site",
             Self::NotListed { .. } => "not_listed",
+            Self::TooOften => "too_often",
             Self::NotJoined => "not_joined",
         }
     }

@@ -7,14 +7,22 @@
 mod service;
 mod session;
 
+use std::num::NonZeroU32;
+
 use axum::Router;
 use drumline_security::local::{self, Announcement, TOKEN_FILE, WORKER_TOKEN_FILE};
-use drumline_security::{Access, Certificates, Doors, Gate, Passes, Role, Seal, Tokens};
+use drumline_security::{Access, Certificates, Doors, Gate, Pace, Passes, Role, Seal, Tokens};
 
 use crate::options::Authentication;
 use crate::{Options, Result};
 
 pub(crate) use service::AccessService;
+
+/// Far above what a page, a dashboard or a scheduler asks; a client in a loop is slowed down to it.
+const PACE: Pace = Pace {
+    per_second: NonZeroU32::MIN.saturating_add(499),
+    burst: NonZeroU32::MIN.saturating_add(1999),
+};
 
 /// Signs result tickets and sessions; kept, so that both survive a restart.
 const SEAL_FILE: &str = "seal.key";
@@ -74,10 +82,10 @@ impl Keeper {
     /// The gate before everything that is served.
     pub(crate) fn gate(&self, doors: Doors) -> Gate {
         match self.authentication {
-            Authentication::Tokens => Gate::new(doors, self.tokens.clone()),
+            Authentication::Tokens => Gate::new(doors, self.tokens.clone(), Some(PACE)),
             Authentication::Nobody => {
                 tracing::warn!("nobody is asked who they are: everybody is an admin");
-                Gate::open_to_everybody(doors)
+                Gate::open_to_everybody(doors, Some(PACE))
             }
         }
     }

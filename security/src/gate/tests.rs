@@ -63,7 +63,7 @@ async fn call(gate: Gate, request: http::request::Builder) -> Answer {
 }
 
 fn gate() -> Gate {
-    Gate::new(doors(), ByName)
+    Gate::new(doors(), ByName, None)
 }
 
 fn get(path: &str) -> http::request::Builder {
@@ -199,7 +199,7 @@ async fn a_certificate_says_who_calls_where_no_token_does() {
 
 #[tokio::test]
 async fn a_gate_open_to_everybody_still_knows_only_what_is_listed() {
-    let gate = Gate::open_to_everybody(doors());
+    let gate = Gate::open_to_everybody(doors(), None);
     let answer = call(gate.clone(), Request::post("/p.Cluster/Join")).await;
     assert_eq!(answer.seen.unwrap().unwrap().role, Role::Admin);
     assert_eq!(call(gate, get("/secret")).await.status, 404);
@@ -210,4 +210,25 @@ async fn nobody_brings_an_identity_along() {
     let forged = Identity::everybody();
     let answer = call(gate(), get("/healthz").extension(forged)).await;
     assert_eq!(answer.seen, Some(None));
+}
+
+#[tokio::test]
+async fn a_caller_in_a_hurry_is_told_to_wait_and_others_are_not() {
+    let pace = Pace {
+        per_second: std::num::NonZeroU32::MIN,
+        burst: std::num::NonZeroU32::MIN.saturating_add(4),
+    };
+    let gate = Gate::new(doors(), ByName, Some(pace));
+    let jobs =
+        |token: &str| Request::get("/api/v1/jobs").header(AUTHORIZATION, format!("Bearer {token}"));
+    for _ in 0..5 {
+        assert_eq!(call(gate.clone(), jobs("read")).await.status, 200);
+    }
+    assert_eq!(call(gate.clone(), jobs("read")).await.status, 429);
+    assert_eq!(call(gate.clone(), jobs("admin")).await.status, 200);
+    let nobody = || Request::get("/api/v1/jobs");
+    for _ in 0..5 {
+        assert_eq!(call(gate.clone(), nobody()).await.status, 401);
+    }
+    assert_eq!(call(gate, nobody()).await.status, 429);
 }
