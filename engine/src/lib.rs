@@ -27,6 +27,7 @@ mod logs;
 mod memory;
 mod options;
 mod planner;
+mod process;
 pub mod rebind;
 pub mod route;
 mod scan;
@@ -50,6 +51,7 @@ pub use options::{Keepalive, Options, WorkerTarget};
 pub use planner::{
     CreateTable, Definition, Planned, Resolved, SYSTEM_SCHEMA, TableRef, Tables, Write, WriteMode,
 };
+pub use process::Process;
 pub use session::{local_session, runtime};
 pub use settings::DrumlineSettings;
 pub use sql::Statement;

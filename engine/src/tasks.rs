@@ -12,13 +12,23 @@ use tokio::sync::watch;
 
 use crate::interrupt::Interrupt;
 use crate::job::Work;
+use crate::server::Totals;
 
 /// Header by which the session of a task finds its [`Task`]; set by the worker itself on each call.
 pub(crate) const TASK_HEADER: &str = "drumline-task";
 
+/// What all tasks of a process have done together.
+#[derive(Debug, Default)]
+struct Counts {
+    tasks: AtomicU64,
+    rows: AtomicU64,
+    bytes: AtomicU64,
+}
+
 /// One task, from its plan's arrival to the end of its control call.
 #[derive(Debug)]
 pub(crate) struct Task {
+    totals: Arc<Counts>,
     opened: Instant,
     rows: AtomicU64,
     bytes: AtomicU64,
@@ -30,8 +40,9 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    fn new() -> Self {
+    fn new(totals: Arc<Counts>) -> Self {
         Self {
+            totals,
             opened: Instant::now(),
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -53,6 +64,8 @@ impl Task {
     pub(crate) fn sent(&self, rows: usize, bytes: usize) {
         self.rows.fetch_add(rows as u64, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.totals.rows.fetch_add(rows as u64, Ordering::Relaxed);
+        self.totals.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.last_sent.fetch_max(self.age(), Ordering::Relaxed);
     }
 
@@ -83,6 +96,7 @@ impl Task {
 pub(crate) struct Tasks {
     open: Arc<Mutex<HashMap<String, Arc<Task>>>>,
     running: watch::Sender<u32>,
+    totals: Arc<Counts>,
 }
 
 impl Tasks {
@@ -90,6 +104,15 @@ impl Tasks {
         Self {
             open: Arc::default(),
             running: watch::Sender::new(0),
+            totals: Arc::default(),
+        }
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        Totals {
+            tasks: self.totals.tasks.load(Ordering::Relaxed),
+            rows_exchanged: self.totals.rows.load(Ordering::Relaxed),
+            bytes_exchanged: self.totals.bytes.load(Ordering::Relaxed),
         }
     }
 
@@ -99,7 +122,9 @@ impl Tasks {
 
     /// Opens a task until the answer is dropped.
     pub(crate) fn open(&self, key: &TaskKey) -> OpenTask {
-        let (name, task) = (name_of(key), Arc::new(Task::new()));
+        self.totals.tasks.fetch_add(1, Ordering::Relaxed);
+        let task = Task::new(Arc::clone(&self.totals));
+        let (name, task) = (name_of(key), Arc::new(task));
         self.change(|open| {
             open.insert(name.clone(), Arc::clone(&task));
         });

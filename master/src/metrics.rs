@@ -13,6 +13,8 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
+use drumline_engine::Process;
+
 use crate::facts::{Facts, History, JOB_SECONDS, State, Totals, WorkerState};
 use crate::streams::Streams;
 
@@ -68,31 +70,6 @@ struct Seen {
     /// Records behind, by stream, where that is known.
     lags: Vec<(String, u64)>,
     process: Process,
-}
-
-/// This process, as Linux counts it; zeros elsewhere.
-#[derive(Debug, Default)]
-struct Process {
-    resident_bytes: u64,
-    cpu_seconds: f64,
-}
-
-impl Process {
-    fn read() -> Option<Self> {
-        let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-        let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-        // The second field is a name in parentheses, which may hold spaces; user and system time are the
-        // 14th and 15th, in ticks of which Linux has a hundred a second on every platform we run on.
-        let after_name = stat.rsplit(')').next()?;
-        let mut ticks = after_name.split_whitespace().skip(11);
-        let user: f64 = ticks.next()?.parse().ok()?;
-        let system: f64 = ticks.next()?.parse().ok()?;
-        Some(Self {
-            resident_bytes: pages * 4096,
-            cpu_seconds: (user + system) / 100.0,
-        })
-    }
 }
 
 type Labels<'a> = Vec<(&'static str, &'a str)>;

@@ -11,6 +11,7 @@
 mod error;
 mod leave;
 mod membership;
+mod metrics;
 mod options;
 mod run;
 

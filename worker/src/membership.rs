@@ -140,6 +140,7 @@ impl Membership {
         let _ = outgoing.try_send(message(worker_message::Message::Hello(self.hello.clone())));
         let mut request = Request::new(ReceiverStream::new(receiver));
         if let Some(token) = token {
+            self.passes.joins_with(&token);
             let value = format!("Bearer {}", token.text()).parse();
             let mut value: tonic::metadata::MetadataValue<_> =
                 value.map_err(|_| "the token cannot be sent".to_owned())?;

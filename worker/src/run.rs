@@ -144,9 +144,12 @@ pub async fn start(options: Options) -> Result<Handle, Error> {
     };
     let member = on_own_thread(membership, shutdown.clone())?;
     let token = shutdown.clone();
+    let pages = crate::metrics::pages(&tasks);
     let ended = tokio::spawn(async move {
         let stop_tasks = token.clone();
-        let serving = tasks.serve(listener, None, async move { stop_tasks.cancelled().await });
+        let serving = tasks.serve(listener, Some(pages), async move {
+            stop_tasks.cancelled().await
+        });
         // Whichever ends first, by itself or because it was told to, ends the other.
         let serving = async {
             let result = serving.await.map_err(Error::from);
