@@ -33,7 +33,7 @@ fn scrape(tasks: &TaskHost) -> Response {
     let seen = Seen {
         running: *tasks.running().borrow(),
         totals: tasks.totals(),
-        reserved: tasks.runtime().memory_pool.reserved() as u64,
+        reserved: tasks.memory_reserved(),
         process: Process::read().unwrap_or_default(),
     };
     let mut registry = Registry::with_prefix("drumline_worker");

@@ -10,6 +10,8 @@ mod demo;
 mod doors;
 mod drains;
 mod memory;
+mod metrics;
+mod payloads;
 mod queries;
 mod readme;
 mod records;
