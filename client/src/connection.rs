@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use crate::{Error, Result, Streams, Tokens};
 
 /// How to connect.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Options {
     /// Sent with every call as `authorization: Bearer …`. None: looked for, as [`Options::find`] says.
@@ -26,6 +26,16 @@ pub struct Options {
     pub find: bool,
     /// How long to wait for the master to answer at all.
     pub connect_timeout: Duration,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("token", &self.token.as_ref().map(|_| "(redacted)"))
+            .field("find", &self.find)
+            .field("connect_timeout", &self.connect_timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Options {

@@ -1,8 +1,8 @@
 //! One master per state folder, by a lock that the kernel drops when the process dies.
 
 use std::fs::{File, TryLockError};
-use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::io::{Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::Error;
@@ -10,7 +10,7 @@ use crate::Error;
 /// Held for as long as the master runs; removes its file when dropped.
 pub(crate) struct StateLock {
     path: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl StateLock {
@@ -20,7 +20,13 @@ impl StateLock {
             path: state_dir.to_path_buf(),
             source,
         };
-        std::fs::create_dir_all(state_dir).map_err(failed)?;
+        // What applications were and said is not for every user of the machine.
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(state_dir)
+            .map_err(failed)?;
+        warn_if_open(state_dir);
         let path = state_dir.join("master.lock");
         let mut file = File::options()
             .create(true)
@@ -49,7 +55,25 @@ impl StateLock {
         }
         file.set_len(0).map_err(failed)?;
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
-        Ok(Self { path, _file: file })
+        Ok(Self { path, file })
+    }
+
+    /// Says which port this state folder's master listens on.
+    pub(crate) fn tell_port(&mut self, port: u16) -> std::io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.file
+            .write_all(drumline_security::local::lock_line(port).as_bytes())
+    }
+}
+
+fn warn_if_open(state_dir: &Path) {
+    let mode = std::fs::metadata(state_dir).map_or(0, |metadata| metadata.mode() & 0o077);
+    if mode != 0 {
+        tracing::warn!(
+            folder = %state_dir.display(),
+            "other users of this machine may look into the state folder, where SQL texts are kept: chmod 700"
+        );
     }
 }
 

@@ -74,7 +74,7 @@ pub struct Handle {
 
 /// Starts a master: answers when it listens and its lake can be used.
 pub async fn start(options: Options) -> Result<Handle> {
-    let lock = StateLock::acquire(&options.state_dir)?;
+    let mut lock = StateLock::acquire(&options.state_dir)?;
     let keeper = Keeper::open(&options)?;
     // What a killed master spilled is of no use to anybody.
     discard(&options.work_dir);
@@ -84,6 +84,11 @@ pub async fn start(options: Options) -> Result<Handle> {
     };
     let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
+    lock.tell_port(address.port())
+        .map_err(|source| Error::StateDir {
+            path: options.state_dir.clone(),
+            source,
+        })?;
     // Before anybody who saw the port open can ask for it.
     let announcement = keeper.announce(&options, address);
     let limits = journal::Limits {

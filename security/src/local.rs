@@ -176,7 +176,7 @@ pub fn find(
     let state_dir = match announced {
         Some(entry) => Some(entry.state_dir),
         None if is_loopback(host) => {
-            Some(PathBuf::from(DEFAULT_STATE)).filter(|state| is_in_use(state))
+            Some(PathBuf::from(DEFAULT_STATE)).filter(|state| serves(state, port))
         }
         None => None,
     };
@@ -241,10 +241,26 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
-/// Whether a master runs on this state folder: its lock file holds its process id.
-fn is_in_use(state_dir: &Path) -> bool {
-    let pid = std::fs::read_to_string(state_dir.join("master.lock")).unwrap_or_default();
-    pid.trim().parse().is_ok_and(|pid| started(pid).is_some())
+/// What a master writes into its lock file once it listens: by it others know the master that a state folder's
+/// tokens are for.
+pub fn lock_line(port: u16) -> String {
+    let pid = std::process::id();
+    let started = started(pid).unwrap_or_default();
+    format!("{pid} {port} {started}\n")
+}
+
+/// Whether the master at this port runs on this state folder. Its tokens go to nobody else.
+fn serves(state_dir: &Path, port: u16) -> bool {
+    let line = std::fs::read_to_string(state_dir.join("master.lock")).unwrap_or_default();
+    let numbers: Vec<u64> = line
+        .split_whitespace()
+        .filter_map(|number| number.parse().ok())
+        .collect();
+    let [pid, of_port, since] = numbers[..] else {
+        return false;
+    };
+    let is_alive = u32::try_from(pid).is_ok_and(|pid| started(pid) == Some(since));
+    is_alive && of_port == u64::from(port)
 }
 
 /// Field 22 of proc_pid_stat(5); `None` if there is no such process, or no /proc.

@@ -58,7 +58,7 @@ impl Seal {
             return Ok(Self { key });
         }
         let seal = Self::random()?;
-        private::write_new(path, format!("{}\n", to_hex(&seal.key)).as_bytes())?;
+        private::replace(path, format!("{}\n", to_hex(&seal.key)).as_bytes())?;
         Ok(seal)
     }
 

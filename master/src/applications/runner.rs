@@ -263,9 +263,11 @@ impl Runner {
         let attempt = Attempt {
             id,
             attempts_before: self.attempts_before(id.ordinal),
-            may_be_done: self
-                .resumed_at(id.ordinal)
-                .is_some_and(|place| place.has_begun),
+            // An attempt whose answer was lost may have done it too.
+            may_be_done: id.attempt > 1
+                || self
+                    .resumed_at(id.ordinal)
+                    .is_some_and(|place| place.has_begun),
             avoid,
             merge_joins,
             interrupt: self.interrupt.clone(),
@@ -279,11 +281,9 @@ impl Runner {
         let facts = self.services.facts.clone();
         let run = async move {
             tokio::time::sleep(after).await;
-            // What came before must not be run again by a restarted master on top of this statement. While the
-            // journal cannot be written, what runs goes on.
-            if id.ordinal > 1 {
-                let _ = facts.settled().await;
-            }
+            // What came before must not be run again by a restarted master on top of this statement, and it must
+            // know that this one has begun. While the journal cannot be written, what runs goes on.
+            let _ = facts.settled().await;
             Finished::Attempt(id, Box::new(attempt.run().await))
         };
         self.tasks.spawn_on(run, &self.services.jobs);

@@ -122,7 +122,8 @@ pub(crate) fn rpc() -> Doors {
         .rpc("/drumline.v1.Streams/Pause", Role::Submit)
         .rpc("/drumline.v1.Streams/Resume", Role::Submit)
         .rpc("/drumline.v1.Streams/Delete", Role::Submit)
-        .rpc("/arrow.flight.protocol.FlightService/DoGet", Role::Read)
+        // A result is fetched once, and given up by who hangs up: it is for those who could have asked for it.
+        .rpc("/arrow.flight.protocol.FlightService/DoGet", Role::Submit)
 }
 
 /// What holds no data: whether the master lives, and the page without its contents. Signing in asks for the

@@ -15,6 +15,9 @@ use super::totals::Totals;
 use crate::journal::{self, Journal, Opened};
 use crate::{Error, Result};
 
+/// Above the last fact that was kept, no fact was told by an earlier master: an hour of microseconds.
+const UNKEPT: u64 = 3_600_000_000;
+
 /// Facts that a listener may be behind before it has to look at the records again.
 const LIVE: usize = 4096;
 /// Facts that are still there for those who lost their connection for a while.
@@ -84,6 +87,9 @@ impl Facts {
         for fact in facts {
             state.take(&Arc::new(fact), Some(&journal));
         }
+        // Watchers were told facts that are not kept, with numbers above the last one that is. Where the clock has
+        // been set back, new numbers would begin among those.
+        state.history.sequence += UNKEPT;
         let inner = Arc::new(Inner::new(state, Some(journal)));
         *known = Arc::downgrade(&inner);
         drop(known);
@@ -143,13 +149,14 @@ impl Facts {
         };
         let mut progress = journal.writer.progress();
         let past = progress.wait_for(|progress| progress.is_past(sequence));
-        let is_durable = past
-            .await
-            .is_ok_and(|progress| progress.durable >= sequence);
-        match is_durable {
-            true => Ok(()),
-            false => self.accepts(),
-        }
+        // Judged by the one progress that was seen: a moment later another may hold.
+        let failing = match past.await {
+            Ok(progress) if progress.durable >= sequence => return Ok(()),
+            Ok(progress) => progress.failing.clone(),
+            Err(_) => None,
+        };
+        let reason = failing.map_or_else(|| "its writer has ended".to_owned(), |it| it.to_string());
+        Err(Error::JournalFailing { reason })
     }
 
     fn tell(&self, event: Event) -> u64 {

@@ -161,15 +161,19 @@ fn a_file_that_was_named_must_hold_a_token() {
 }
 
 #[test]
-fn a_state_folder_counts_while_its_master_lives() {
+fn a_state_folders_tokens_are_for_the_master_that_runs_on_it_and_for_no_other_port() {
     let folder = tempfile::tempdir().unwrap();
     let lock = folder.path().join("master.lock");
-    assert!(!is_in_use(folder.path()));
-    std::fs::write(&lock, format!("{}\n", std::process::id())).unwrap();
-    assert!(is_in_use(folder.path()));
-    let mut child = std::process::Command::new("true").spawn().unwrap();
-    let pid = child.id();
-    child.wait().unwrap();
-    std::fs::write(&lock, format!("{pid}\n")).unwrap();
-    assert!(!is_in_use(folder.path()));
+    assert!(!serves(folder.path(), 7077));
+    std::fs::write(&lock, lock_line(7077)).unwrap();
+    assert!(serves(folder.path(), 7077));
+    assert!(!serves(folder.path(), 9000), "somebody else's port");
+    let other_life = format!("{} 7077 1\n", std::process::id());
+    std::fs::write(&lock, other_life).unwrap();
+    assert!(
+        !serves(folder.path(), 7077),
+        "the process id was used again"
+    );
+    std::fs::write(&lock, "4711\n").unwrap();
+    assert!(!serves(folder.path(), 7077));
 }
