@@ -132,7 +132,7 @@ impl Keys for Passes {
         let own = self.own.load();
         if own
             .as_ref()
-            .is_some_and(|own| same(&sha256(token.as_bytes()), own))
+            .is_some_and(|own| same(&sha256(token.as_bytes()), own.as_slice()))
         {
             return Ok(Identity {
                 id: "own".to_owned(),
