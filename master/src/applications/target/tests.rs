@@ -35,7 +35,11 @@ impl Bed {
         let options = Options::new(stores.clone(), folder.path().join("work"));
         Self {
             engine: Engine::new(options).unwrap(),
-            names: Names::new(Catalog::open(lake).await.unwrap(), Facts::new()),
+            names: Names::new(
+                Catalog::open(lake.clone()).await.unwrap(),
+                drumline_lake::Locations::new(&lake, &[]).unwrap(),
+                Facts::new(),
+            ),
             stores,
             _folder: folder,
         }
