@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::stages;
 use crate::failure::Result;
-use crate::records::{Asked, Column, Kind, Part, Unit, Which, bytes, count, run as show, took};
+use crate::records::{Asked, Column, Kind, Part, Unit, Which, run as show, took};
 
 /// Jobs, the newest first; or one with its stages.
 #[derive(Debug, clap::Args)]
@@ -43,14 +43,14 @@ const KIND: Kind = Kind {
             "ROWS READ",
             "rows_read",
             Column::NO_FIELD,
-            Unit::Made(rows_read),
+            Unit::Sum(rows_read),
         )
         .spare(1),
         Column::new(
             "EXCHANGED",
             "bytes_exchanged",
             Column::NO_FIELD,
-            Unit::Made(exchanged),
+            Unit::SumBytes(exchanged),
         )
         .spare(4),
         Column::new("STARTED", "started_at", "/started_at", Unit::Ago).spare(5),
@@ -93,12 +93,12 @@ fn tasks_done(job: &Value, _: DateTime<Utc>) -> String {
     stages::done(tasks_of(job))
 }
 
-fn rows_read(job: &Value, _: DateTime<Utc>) -> String {
-    count(with_head(job, "rows_read"))
+fn rows_read(job: &Value) -> u64 {
+    with_head(job, "rows_read")
 }
 
-fn exchanged(job: &Value, _: DateTime<Utc>) -> String {
-    bytes(with_head(job, "bytes_exchanged"))
+fn exchanged(job: &Value) -> u64 {
+    with_head(job, "bytes_exchanged")
 }
 
 /// Over its tasks, and what ran on the master.

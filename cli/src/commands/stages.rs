@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::failure::Result;
-use crate::records::{Asked, Column, Kind, Unit, Which, bytes, count, run as show};
+use crate::records::{Asked, Column, Kind, Unit, Which, run as show};
 
 /// Stages, those of the newest job first; or of one job.
 #[derive(Debug, clap::Args)]
@@ -23,45 +23,45 @@ pub(crate) struct Arguments {
 }
 
 pub(super) const COLUMNS: &[Column] = &[
-    Column::new("JOB", "job", "/job", Unit::Text).spare(9),
+    Column::new("JOB", "job", "/job", Unit::Text).spare(1),
     Column::new("STAGE", "stage", "/stage", Unit::Count),
     Column::new("STATE", "state", "/state", Unit::Text),
     Column::new("TASKS", "tasks", Column::NO_FIELD, Unit::Made(tasks_done)),
-    Column::new("PARTITIONS", "partitions", "/partitions", Unit::Count).spare(5),
+    Column::new("PARTITIONS", "partitions", "/partitions", Unit::Count).spare(6),
     Column::new(
         "ROWS READ",
         "rows_read",
         Column::NO_FIELD,
-        Unit::Made(rows_read),
+        Unit::Sum(rows_read),
     ),
     Column::new(
         "ROWS OUT",
         "rows_out",
         Column::NO_FIELD,
-        Unit::Made(rows_out),
+        Unit::Sum(rows_out),
     )
-    .spare(1),
+    .spare(2),
     Column::new(
         "EXCHANGED",
         "bytes_exchanged",
         Column::NO_FIELD,
-        Unit::Made(exchanged),
+        Unit::SumBytes(exchanged),
     )
-    .spare(2),
+    .spare(3),
     Column::new(
         "SPILLED",
         "spilled_bytes",
         Column::NO_FIELD,
-        Unit::Made(spilled),
+        Unit::SumBytes(spilled),
     )
-    .spare(3),
+    .spare(4),
     Column::new(
         "MEMORY",
         "memory_peak_bytes",
         Column::NO_FIELD,
-        Unit::Made(memory),
+        Unit::SumBytes(memory),
     )
-    .spare(4),
+    .spare(5),
 ];
 
 const KIND: Kind = Kind {
@@ -105,22 +105,22 @@ fn tasks_done(stage: &Value, _: DateTime<Utc>) -> String {
     done(tasks_of(stage))
 }
 
-fn rows_read(stage: &Value, _: DateTime<Utc>) -> String {
-    count(sum(tasks_of(stage), "rows_read"))
+fn rows_read(stage: &Value) -> u64 {
+    sum(tasks_of(stage), "rows_read")
 }
 
-fn rows_out(stage: &Value, _: DateTime<Utc>) -> String {
-    count(sum(tasks_of(stage), "rows_out"))
+fn rows_out(stage: &Value) -> u64 {
+    sum(tasks_of(stage), "rows_out")
 }
 
-fn exchanged(stage: &Value, _: DateTime<Utc>) -> String {
-    bytes(sum(tasks_of(stage), "bytes_exchanged"))
+fn exchanged(stage: &Value) -> u64 {
+    sum(tasks_of(stage), "bytes_exchanged")
 }
 
-fn spilled(stage: &Value, _: DateTime<Utc>) -> String {
-    bytes(sum(tasks_of(stage), "spilled_bytes"))
+fn spilled(stage: &Value) -> u64 {
+    sum(tasks_of(stage), "spilled_bytes")
 }
 
-fn memory(stage: &Value, _: DateTime<Utc>) -> String {
-    bytes(sum(tasks_of(stage), "memory_peak_bytes"))
+fn memory(stage: &Value) -> u64 {
+    sum(tasks_of(stage), "memory_peak_bytes")
 }

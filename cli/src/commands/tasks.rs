@@ -26,36 +26,36 @@ const KIND: Kind = Kind {
     path: "tasks",
     identity: &["/job", "/stage", "/task"],
     columns: &[
-        Column::new("JOB", "job", "/job", Unit::Text).spare(9),
+        Column::new("JOB", "job", "/job", Unit::Text).spare(1),
         Column::new("STAGE", "stage", "/stage", Unit::Count),
         Column::new("TASK", "task", "/task", Unit::Count),
         Column::new("WORKER", "worker", "/worker", Unit::Words),
         Column::new("STATE", "state", "/state", Unit::Text),
         Column::new("TOOK", "ended_at", "/ended_at", Unit::Made(took)),
-        Column::new("ROWS READ", "rows_read", "/metrics/rows_read", Unit::Count).spare(1),
-        Column::new("ROWS OUT", "rows_out", "/metrics/rows_out", Unit::Count).spare(2),
+        Column::new("ROWS READ", "rows_read", "/metrics/rows_read", Unit::Count).spare(2),
+        Column::new("ROWS OUT", "rows_out", "/metrics/rows_out", Unit::Count).spare(3),
         Column::new(
             "EXCHANGED",
             "bytes_exchanged",
             "/metrics/bytes_exchanged",
             Unit::Bytes,
         )
-        .spare(3),
+        .spare(4),
         Column::new(
             "SPILLED",
             "spilled_bytes",
             "/metrics/spilled_bytes",
             Unit::Bytes,
         )
-        .spare(4),
+        .spare(5),
         Column::new(
             "MEMORY",
             "memory_peak_bytes",
             "/metrics/memory_peak_bytes",
             Unit::Bytes,
         )
-        .spare(5),
-        Column::new("ATTEMPT", "attempt", "/attempt", Unit::Count).spare(6),
+        .spare(6),
+        Column::new("ATTEMPT", "attempt", "/attempt", Unit::Count).spare(7),
     ],
     parts: &[],
 };

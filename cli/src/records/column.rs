@@ -28,6 +28,10 @@ pub(crate) enum Unit {
     Bytes,
     /// Milliseconds since 1970, as how long ago that was.
     Ago,
+    /// A number that several fields make.
+    Sum(fn(&Value) -> u64),
+    /// The same, of bytes.
+    SumBytes(fn(&Value) -> u64),
     /// Made of several fields.
     Made(fn(&Value, DateTime<Utc>) -> String),
 }
@@ -66,6 +70,8 @@ impl Column {
             Unit::Count => value.as_u64().map_or_else(|| plain(value), count),
             Unit::Bytes => value.as_u64().map_or_else(|| plain(value), bytes),
             Unit::Ago => ago(value.as_i64().unwrap_or(0), now),
+            Unit::Sum(sum) => count(sum(record)),
+            Unit::SumBytes(sum) => bytes(sum(record)),
             Unit::Made(make) => make(record, now),
         }
     }
@@ -73,6 +79,7 @@ impl Column {
     /// The cell for programs.
     pub(crate) fn raw(&self, record: &Value, now: DateTime<Utc>) -> String {
         match (self.unit, record.pointer(self.field)) {
+            (Unit::Sum(sum) | Unit::SumBytes(sum), _) => sum(record).to_string(),
             (Unit::Made(make), None) => make(record, now),
             (_, value) => plain(value.unwrap_or(&Value::Null)),
         }
@@ -202,6 +209,14 @@ mod tests {
             took(serde_json::json!({"submitted_at": 9000, "ended_at": 0})),
             "1.0 s"
         );
+    }
+
+    #[test]
+    fn programs_get_numbers_as_they_are() {
+        let column = Column::new("ROWS", "rows", Column::NO_FIELD, Unit::Sum(|_| 600_000));
+        let now = DateTime::from_timestamp_millis(0).unwrap();
+        assert_eq!(column.shown(&Value::Null, now), "600 000");
+        assert_eq!(column.raw(&Value::Null, now), "600000");
     }
 
     #[test]

@@ -12,5 +12,5 @@ mod table;
 mod watch;
 
 pub(crate) use client::Client;
-pub(crate) use column::{Column, Unit, bytes, count, took};
+pub(crate) use column::{Column, Unit, bytes, took};
 pub(crate) use show::{Asked, Kind, Part, Which, run};

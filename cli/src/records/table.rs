@@ -118,7 +118,7 @@ impl<'a> Table<'a> {
     fn is_number(&self, column: &Column) -> bool {
         let is_this = |other: &&Column| std::ptr::eq(*other, column);
         match (column.unit, self.columns.iter().position(is_this)) {
-            (Unit::Count | Unit::Bytes, _) => true,
+            (Unit::Count | Unit::Bytes | Unit::Sum(_) | Unit::SumBytes(_), _) => true,
             (Unit::Made(_), Some(index)) => self.rows.iter().all(|row| {
                 let first = row[index].chars().next();
                 first.is_none_or(|first| first.is_ascii_digit())
@@ -249,7 +249,7 @@ mod tests {
         insta::assert_snapshot!(shown(Some(30)), @r"
         ID     ROWS  REASON
         019a  1 234
-        019b      7  worker-1 was lo…
+        019b      7  worker-1 was los…
         ");
         for width in 20..80 {
             for line in shown(Some(width)).lines() {

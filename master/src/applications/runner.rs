@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use drumline_engine::{Interrupt, WorkerTarget};
+use drumline_lake::ErrorKind;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 
@@ -375,7 +376,8 @@ impl Runner {
             End::Cancelled => (State::Cancelled, None),
         };
         if let Some(slot) = self.application.slot(self.ordinal) {
-            let cancelled = || Failure::retryable("the application was cancelled");
+            // The same again is for whoever cancelled it to ask.
+            let cancelled = || Failure::new(ErrorKind::User, "the application was cancelled");
             let is_cancelled = state == State::Cancelled;
             slot.end(failure.clone().or_else(|| is_cancelled.then(cancelled)));
         }

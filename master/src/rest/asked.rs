@@ -7,7 +7,7 @@ use axum::extract::{FromRequestParts, Path, Query};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
-use super::problem::{Problem, shown};
+use super::problem::Problem;
 
 /// Longest name in a path, and longest text to filter by.
 const MAX_NAME: usize = 256;
@@ -21,22 +21,20 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Asked<T> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         match Query::<T>::try_from_uri(&parts.uri) {
             Ok(Query(asked)) => Ok(Self(asked)),
-            Err(rejection) => Err(refused(parts.uri.path(), &rejection)),
+            Err(rejection) => Err(refused(&rejection)),
         }
     }
 }
 
-fn refused(path: &str, rejection: &QueryRejection) -> Problem {
+fn refused(rejection: &QueryRejection) -> Problem {
     let mut reason = rejection.body_text();
     let mut source = rejection.source();
     while let Some(inner) = source {
         reason = inner.to_string();
         source = inner.source();
     }
-    Problem::bad_request(format!("the query cannot be read: {}", long(&reason))).hint(format!(
-        "/api/v1/openapi.json names what {} takes",
-        shown(path)
-    ))
+    Problem::bad_request(format!("the query cannot be read: {}", long(&reason)))
+        .hint("/api/v1/openapi.json names what each route takes")
 }
 
 /// Lists of what would be accepted are worth their length, what was sent is not.

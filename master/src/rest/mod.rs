@@ -27,11 +27,14 @@ use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::HeaderValue;
+use axum::http::header::X_CONTENT_TYPE_OPTIONS;
 use axum::response::IntoResponse;
 use drumline_engine::LogTail;
 use drumline_security::Doors;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -120,6 +123,10 @@ pub(crate) fn routes(rest: Rest) -> (Router, Doors) {
     let _ = rest.document.set(text);
     let routes = api
         .method_not_allowed_fallback(wrong_method)
+        .layer(SetResponseHeaderLayer::if_not_present(
+            X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(rest);
     (routes, doors)
