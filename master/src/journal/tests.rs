@@ -64,7 +64,8 @@ async fn what_was_recorded_is_there_after_a_restart_in_both_copies() {
     assert_eq!(facts.history().applications["a"].state, State::Succeeded);
     assert!(facts.log("a").unwrap().is_complete());
     let sequence = facts.history().sequence;
-    assert_eq!(sequence, before.sequence);
+    // Above what was told and not kept, too.
+    assert!(sequence > before.sequence);
     facts.record(accepted("b")).await.unwrap();
     assert!(facts.history().sequence > sequence, "numbers grow");
     drop(facts);

@@ -86,6 +86,7 @@ fn assert_the_example_program_agrees(cluster: &Cluster) {
     );
     let output = Command::new(program)
         .env("DRUMLINE_MASTER", cluster.url())
+        .env("DRUMLINE_TOKEN", cluster.token().unwrap())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

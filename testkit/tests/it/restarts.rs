@@ -26,7 +26,7 @@ fn wait_until_told(client: &Process) {
 fn a_master_killed_with_applications_and_a_stream_loses_and_doubles_nothing() {
     let kafka = chaos::example_broker().unwrap();
     let load = Load {
-        applications: 12,
+        applications: 40,
         within: Duration::from_secs(16),
     };
     // After two seconds: `cargo xtask chaos master` kills at any moment.

@@ -33,6 +33,7 @@ fn on_a_terminal(cluster: &Cluster, arguments: &str) -> String {
     command
         .args(["--quiet", "--return", "--command", &line, "/dev/null"])
         .env("DRUMLINE_MASTER", cluster.url())
+        .env("DRUMLINE_TOKEN", cluster.token().unwrap())
         .env("TERM", "xterm")
         .env_remove("NO_COLOR")
         .stdin(Stdio::null());
