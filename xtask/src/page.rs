@@ -49,7 +49,9 @@ pub(crate) fn install() -> Result<bool> {
     if std::fs::read(&installed).is_ok_and(|from| from == lock) {
         return Ok(false);
     }
-    npm(&["ci", "--no-audit", "--no-fund"], &[])?;
+    // Not `npm ci`: newer versions of it refuse a lock without download addresses, which names versions and
+    // digests all the same.
+    npm(&["install", "--no-save", "--no-audit", "--no-fund"], &[])?;
     std::fs::write(installed, lock)?;
     Ok(true)
 }
