@@ -44,7 +44,7 @@ fn calm_after_interrupt(cluster: &Cluster, settings: &[&str], sql: &str, pids: &
     arguments.extend(settings);
     let mut query = cluster.spawn("endless", &arguments).unwrap();
     let before: Vec<u64> = pids.iter().map(|pid| cpu_ticks(*pid)).collect();
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_secs(180);
     while pids
         .iter()
         .zip(&before)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use drumline_testkit::cluster::Options;
 use drumline_testkit::streams::{EXAMPLE_TOPICS, example_stream};
-use drumline_testkit::{Cluster, Kafka};
+use drumline_testkit::{Cluster, Kafka, poll};
 use nix::sys::signal::Signal;
 
 use crate::consumer::assert_bare_folders_hold_the_example;
@@ -83,6 +83,14 @@ fn a_worker_that_leaves_commits_what_its_streams_have_read() {
         .apply_stream(&example_stream(&kafka.brokers(), interval).unwrap())
         .unwrap();
     cluster.replay(&kafka.brokers()).unwrap();
+    // Its workers have told how much there is; on a busy machine that takes a while.
+    poll("the stream is read", Duration::from_secs(60), || {
+        let status = cluster.run(&["stream", "status", "beatlytica", "-o", "json"])?;
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout)?;
+        let lag = status["lag"].as_i64().unwrap_or(-1);
+        Ok((lag > 0).then_some(()))
+    })
+    .unwrap();
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(
         cluster
