@@ -41,7 +41,10 @@ impl Kafka {
         )?;
         let id = BASE64_URL_SAFE_NO_PAD.encode(uuid::Uuid::new_v4().as_bytes());
         let format = java(folder.path(), "-Xmx64m", "kafka.tools.StorageTool")?
-            .args(["format", "--standalone", "-t", &id, "-c"])
+            .args(["format", "--standalone"])
+            // An id may begin with a dash.
+            .arg(format!("--cluster-id={id}"))
+            .arg("-c")
             .arg(&properties)
             .output()
             .context("cannot run java: `cargo xtask setup` installs it")?;
