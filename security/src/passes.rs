@@ -2,7 +2,9 @@
 //!
 //! A master makes two secrets at its start. The *rows* secret it hands every worker that joins: whoever
 //! holds it may ask workers for rows, and tickets for rows are signed with it. The *control* secret stays
-//! with the master; workers get its digest, so that none of them can start tasks on another.
+//! with the master; workers get its digest, which does not let them start tasks on another. It is no wall
+//! against a worker that means harm: the master shows every worker the same control secret with the first
+//! task, so that whoever may join may learn it. Where that matters, use certificates.
 
 use std::fmt;
 use std::sync::Arc;

@@ -202,7 +202,7 @@ impl Tokens {
         Ok((token, info))
     }
 
-    /// From the answer on it lets nobody in. Revoking it again changes nothing.
+    /// From the answer on it lets no new call in; those that are open go on. Revoking it again changes nothing.
     pub fn revoke(&self, id: &str) -> Result<TokenInfo> {
         let mut revoked = None;
         self.change(|entries| {
