@@ -121,6 +121,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Traces cannot be sent there.
+    #[error("the collector of traces at {url} cannot be used: {reason}")]
+    Collector {
+        /// Its URL.
+        url: String,
+        /// Why.
+        reason: String,
+    },
     /// A state that cannot be.
     #[error("unexpected state: {context}")]
     Bug {
@@ -149,6 +157,7 @@ impl Error {
             | Self::StreamTableDiffers { .. }
             | Self::StreamDefinition { .. }
             | Self::Webhook { .. }
+            | Self::Collector { .. }
             | Self::NothingToRun => ErrorKind::User,
             Self::Bug { .. } => ErrorKind::Bug,
             Self::TooManyApplications { .. }
@@ -184,6 +193,9 @@ impl Error {
             Self::UnknownApplication { .. } => "the master keeps its newest applications",
             Self::NothingToRun => "send one of `sql` and `logical_plan`",
             Self::TooManyApplications { .. } => "wait for one of them, or cancel it",
+            Self::Collector { .. } => {
+                "an OTLP collector over gRPC looks like http://host:4317; secrets go into OTEL_EXPORTER_OTLP_HEADERS"
+            }
             Self::Webhook { .. } => "a webhook looks like https://host/path",
             Self::StreamTableMissing { .. } => "apply the stream again: that makes its tables",
             Self::StreamTableDiffers { .. } => "name another table, or drop that one",

@@ -5,7 +5,7 @@
 //! `catalog/` binds its names to snapshots; `admission.rs` gives it cores and `routing.rs` a worker for
 //! each task (both pure); `drumline-engine` runs it; `drumline-lake` commits what it wrote.
 //! `facts/` records what happens and is what everything shown is read from.
-//! `rest/` shows it as JSON; `doors/` decides who comes in.
+//! `rest/` shows it as JSON, `traces/` sends it to a collector; `doors/` decides who comes in.
 //! `cluster/` knows which workers there are; `streams/` assigns topic partitions to them.
 //!
 //! Must never: store rows (they pass through to a client at most), decide anything inside of a service,
@@ -37,9 +37,11 @@ mod routing;
 mod server;
 mod streams;
 mod system;
+mod traces;
 
 pub use drumline_engine::LogTail;
 pub use error::{Error, Result};
 pub use notify::Webhook;
 pub use options::{Authentication, Options};
 pub use server::{Handle, start};
+pub use traces::Collector;

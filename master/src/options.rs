@@ -7,7 +7,7 @@ use std::time::Duration;
 use drumline_engine::LogTail;
 use drumline_lake::Stores;
 
-use crate::Webhook;
+use crate::{Collector, Webhook};
 
 /// Whether callers are asked who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub struct Options {
     pub history_size: u64,
     /// Who is told of failures.
     pub webhook: Option<Webhook>,
+    /// Where traces are sent.
+    pub collector: Option<Collector>,
 }
 
 impl Options {
@@ -77,6 +79,7 @@ impl Options {
             history_age: Duration::from_secs(30 * 24 * 3600),
             history_size: 256 << 20,
             webhook: None,
+            collector: None,
         }
     }
 }

@@ -35,7 +35,7 @@ use crate::metrics::Metrics;
 use crate::rest::{self, Problem, Readiness, Rest};
 use crate::routing::Placements;
 use crate::streams::{StreamTables, StreamsService};
-use crate::{Error, Options, Result, cluster, journal, notify, page, streams};
+use crate::{Error, Options, Result, cluster, journal, notify, page, streams, traces};
 
 /// How long calls and background work may take to end once the master stops.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -116,6 +116,11 @@ pub async fn start(options: Options) -> Result<Handle> {
     if let Some(webhook) = options.webhook.clone() {
         background.spawn(notify::start(webhook, &facts, shutdown.clone())?);
     }
+    let cluster_id = uuid::Uuid::now_v7().to_string();
+    if let Some(collector) = &options.collector {
+        let traces = traces::start(collector, &cluster_id, &facts, shutdown.clone())?;
+        background.spawn(traces);
+    }
     let admitter = Admitter::new(options.concurrent_jobs);
     let (workers, membership, worker_events) =
         cluster::start(facts.clone(), admitter.clone(), shutdown.clone());
@@ -136,7 +141,6 @@ pub async fn start(options: Options) -> Result<Handle> {
         workers.clone(),
     );
     stream_service.start_all().await?;
-    let cluster_id = uuid::Uuid::now_v7().to_string();
     let cluster_service = ClusterService::new(
         workers.clone(),
         cluster_id.clone(),

@@ -12,6 +12,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio_util::sync::CancellationToken;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -234,6 +235,22 @@ pub(crate) fn client_config(authority_pem: &[u8]) -> Result<Arc<ClientConfig>> {
         .with_safe_default_protocol_versions()
         .map_err(unusable)?
         .with_root_certificates(roots(path, authority_pem)?)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![HTTP2.to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Trusts the authorities that this machine does.
+pub(crate) fn system_config() -> Result<Arc<ClientConfig>> {
+    let unusable = |error: rustls::Error| Error::Certificate {
+        path: "the certificates that this machine trusts".into(),
+        reason: error.to_string(),
+    };
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .with_platform_verifier()
+        .map_err(unusable)?
         .with_no_client_auth();
     config.alpn_protocols = vec![HTTP2.to_vec()];
     Ok(Arc::new(config))

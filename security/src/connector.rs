@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::Endpoint;
 use tower::Service;
 
-use crate::certificates::client_config;
+use crate::certificates::{client_config, system_config};
 use crate::{Certificates, Connection, Error, Result, Role};
 
 /// Whom a connection is to, and how that is known.
@@ -24,6 +24,8 @@ pub enum Trust {
     Plain,
     /// A master whose certificate carries the name that it is called by, and is signed by this authority.
     Authority(Arc<ClientConfig>),
+    /// Anybody whom this machine trusts as the host that it is called by: a service of others.
+    System(Arc<ClientConfig>),
     /// A member of our own cluster, of this role; we show our own certificate.
     Member(Certificates, Role),
 }
@@ -32,6 +34,11 @@ impl Trust {
     /// Trusts masters that an authority signed for; its certificate in PEM.
     pub fn authority(pem: &[u8]) -> Result<Self> {
         Ok(Self::Authority(client_config(pem)?))
+    }
+
+    /// Trusts whom this machine trusts.
+    pub fn system() -> Result<Self> {
+        Ok(Self::System(system_config()?))
     }
 }
 
@@ -86,7 +93,7 @@ impl Connector {
         tcp.set_nodelay(true)?;
         let (config, expected) = match &self.trust {
             Trust::Plain => return Ok(Connection::Plain(tcp)),
-            Trust::Authority(config) => (Arc::clone(config), None),
+            Trust::Authority(config) | Trust::System(config) => (Arc::clone(config), None),
             Trust::Member(certificates, role) => (certificates.member_config(), Some(*role)),
         };
         let name = ServerName::try_from(host)?;
@@ -97,6 +104,7 @@ impl Connector {
             .certificate
             .and_then(|certificate| certificate.role);
         let is_right = match expected {
+            _ if matches!(self.trust, Trust::System(_)) => true,
             Some(role) => found == Some(role),
             // An authority of others knows no roles of ours.
             None => found.is_none_or(|role| role == Role::Master),
@@ -133,6 +141,7 @@ impl std::fmt::Debug for Trust {
         match self {
             Self::Plain => f.write_str("Plain"),
             Self::Authority(_) => f.write_str("Authority"),
+            Self::System(_) => f.write_str("System"),
             Self::Member(_, role) => write!(f, "Member({role})"),
         }
     }

@@ -117,9 +117,16 @@ fn rows(number: u64) -> u64 {
     1000 + number
 }
 
-/// One round: a cluster of its own, a stream, applications, a kill, and the count. An error has the logs with it.
+/// One round: a cluster of its own that runs ten jobs at a time, a stream, applications, a kill, and the count. An error has the logs with it.
 pub fn kill_master(seed: u64, load: Load, kafka: &Kafka) -> Result<Round> {
-    let mut cluster = Cluster::start(Options::default())?;
+    let mut cluster = Cluster::start(Options {
+        cores: 5,
+        environment: vec![(
+            "DRUMLINE_MASTER__CONCURRENT_JOBS".to_owned(),
+            "10".to_owned(),
+        )],
+        ..Options::default()
+    })?;
     let round = round(&mut cluster, seed, load, kafka);
     round.with_context(|| {
         let streams = cluster.run(&["stream", "list"]);

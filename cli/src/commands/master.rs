@@ -78,6 +78,18 @@ pub(crate) struct Arguments {
         hide_env_values = true
     )]
     notify_webhook: Option<String>,
+    /// Jobs that run at the same time, as far as there are cores; more wait in line
+    #[arg(
+        long,
+        default_value_t = 4,
+        value_name = "N",
+        env = "DRUMLINE_MASTER__CONCURRENT_JOBS",
+        value_parser = clap::value_parser!(u16).range(1..=1000)
+    )]
+    concurrent_jobs: u16,
+    /// Collector of traces (OTLP over gRPC), e.g. http://127.0.0.1:4317; without one none are made
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    otlp_endpoint: Option<String>,
     /// A folder beside the lake's that external tables may be over, by URL or absolute path; may be repeated
     #[arg(
         long = "allow-location",
@@ -111,6 +123,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         .transpose()
         .map_err(|error| explain(error, arguments.listen))?;
     options.history_size = arguments.history_size;
+    options.concurrent_jobs = usize::from(arguments.concurrent_jobs);
+    options.collector = arguments
+        .otlp_endpoint
+        .filter(|url| !url.is_empty())
+        .map(|url| drumline_master::Collector::new(&url))
+        .transpose()
+        .map_err(|error| explain(error, arguments.listen))?;
     options.tls = arguments.exposure.tls;
     if arguments.exposure.insecure_no_authentication {
         options.authentication = Authentication::Nobody;

@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::asked::Asked;
 use super::page::{Key, Order, Page, Paging};
 use super::{Problem, Rest};
-use crate::Options;
+use crate::{Collector, Options};
 
 /// What is shown in a secret's place.
 const REDACTED: &str = "(redacted)";
@@ -81,6 +81,29 @@ pub(crate) fn of(options: &Options) -> Vec<Setting> {
             "kept_applications",
             options.kept_applications.to_string(),
             defaults.kept_applications.to_string(),
+        ),
+        compared(
+            "history_age",
+            format!("{} s", options.history_age.as_secs()),
+            format!("{} s", defaults.history_age.as_secs()),
+        ),
+        compared(
+            "history_size",
+            format!("{} bytes", options.history_size),
+            format!("{} bytes", defaults.history_size),
+        ),
+        compared(
+            "allowed_locations",
+            options.allowed_locations.join(", "),
+            defaults.allowed_locations.join(", "),
+        ),
+        compared(
+            "collector",
+            options
+                .collector
+                .as_ref()
+                .map_or_else(String::new, Collector::address),
+            String::new(),
         ),
     ];
     settings.sort_by(|a, b| a.name.cmp(&b.name));

@@ -20,3 +20,4 @@ mod restarts;
 mod stores;
 mod terminal;
 mod topics;
+mod traces;
