@@ -319,12 +319,11 @@ async fn watch_keys(keeper: Keeper, shutdown: CancellationToken) {
 /// gRPC and pages together, and the table of doors: a route that has none cannot be reached. Tonic's own fallback would answer a browser, and axum's a gRPC client:
 /// there is one, which looks at who asks.
 fn one_port(rpc: Routes, metrics: Metrics, rest: Rest, keeper: &Keeper) -> (Routes, Doors) {
-    let (rest_routes, rest_doors) = rest::routes(rest);
+    let (rest_routes, rest_doors) = rest::routes(rest, keeper.session_routes());
     let pages = Router::new()
         .route("/metrics", get(|| async move { metrics.scrape().await }))
         .merge(page::router())
-        .merge(rest_routes)
-        .merge(keeper.session_routes());
+        .merge(rest_routes);
     let doors = doors::rpc()
         .and(doors::public())
         .and(rest_doors)

@@ -92,13 +92,13 @@ impl Connector {
         let tcp = TcpStream::connect((host.as_str(), uri.port_u16().unwrap_or(80))).await?;
         tcp.set_nodelay(true)?;
         let (config, expected) = match &self.trust {
-            Trust::Plain => return Ok(Connection::Plain(tcp)),
+            Trust::Plain => return Ok(Connection::plain(tcp)),
             Trust::Authority(config) | Trust::System(config) => (Arc::clone(config), None),
             Trust::Member(certificates, role) => (certificates.member_config(), Some(*role)),
         };
         let name = ServerName::try_from(host)?;
         let tls = TlsConnector::from(config).connect(name, tcp).await?;
-        let connection = Connection::Tls(Box::new(tls.into()));
+        let connection = Connection::tls(tls.into());
         let found = connection
             .peer()
             .certificate

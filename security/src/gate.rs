@@ -5,9 +5,9 @@ use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures::future::Either;
+use futures::future::{BoxFuture, Either};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
@@ -15,10 +15,9 @@ use tower::{Layer, Service};
 use crate::audit::{Audit, Refused};
 use crate::identity::Identity;
 use crate::pace::{Pace, Paced};
-use crate::{Access, Doors, Peer, Refusal};
+use crate::sessions::session_cookie;
+use crate::{Access, Doors, Lease, Peer, Refusal, lease};
 
-/// Name of the cookie that signs a page in.
-pub const SESSION_COOKIE: &str = "drumline_session";
 /// Only a page of our own can send it.
 const OWN_PAGE: &str = "x-drumline";
 
@@ -30,6 +29,11 @@ pub trait Keys: Send + Sync + 'static {
     /// Whose session this is.
     fn session(&self, _cookie: &str) -> Result<Identity, Refusal> {
         Err(Refusal::SessionOver)
+    }
+
+    /// For how long whoever was let in with this token or cookie may stay.
+    fn lease(&self, _identity: &Identity, _shown: &str) -> Lease {
+        Lease::default()
     }
 }
 
@@ -59,9 +63,16 @@ struct Inner {
 /// What the gate looks at.
 struct Call<'a> {
     method: &'a Method,
-    path: &'a str,
+    uri: &'a Uri,
     headers: &'a HeaderMap,
     peer: Option<&'a Peer>,
+}
+
+/// Who came in, if that matters, and for how long.
+#[derive(Default)]
+struct Admitted {
+    identity: Option<Identity>,
+    lease: Lease,
 }
 
 impl Gate {
@@ -97,17 +108,22 @@ impl Gate {
     }
 
     /// Who calls a door that is open to everybody.
-    pub fn caller(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Identity, Refusal> {
+    pub fn caller(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+        peer: Option<&Peer>,
+    ) -> Result<Identity, Refusal> {
         let Some(keys) = &self.inner.keys else {
             return Ok(Identity::everybody());
         };
         let call = Call {
             method: &Method::GET,
-            path: "",
+            uri,
             headers,
             peer,
         };
-        identify(keys.as_ref(), &call)
+        Ok(identify(keys.as_ref(), &call)?.0)
     }
 
     /// Tells of a caller that a service behind the gate turned away itself.
@@ -123,30 +139,34 @@ impl Gate {
 }
 
 impl Inner {
-    /// Who is let in (`None`: it does not matter who), or why not and as far as known who.
-    fn decide(&self, call: &Call<'_>) -> Result<Option<Identity>, (Refusal, Option<Identity>)> {
+    /// Who is let in, or why not and as far as known who.
+    fn decide(&self, call: &Call<'_>) -> Result<Admitted, (Refusal, Option<Identity>)> {
+        let path = call.uri.path();
         let not_listed = || Refusal::NotListed {
-            path: call.path.to_owned(),
+            path: path.to_owned(),
         };
-        let access = self.doors.access(call.method, call.path);
+        let access = self.doors.access(call.method, path);
         let Some(keys) = &self.keys else {
             self.keep_pace(call, None)?;
             return match access {
-                Some(_) => Ok(Some(Identity::everybody())),
+                Some(_) => Ok(Admitted {
+                    identity: Some(Identity::everybody()),
+                    lease: Lease::default(),
+                }),
                 None => Err((not_listed(), None)),
             };
         };
         let needed = match access {
             Some(Access::Public) => {
                 self.keep_pace(call, None)?;
-                return Ok(None);
+                return Ok(Admitted::default());
             }
             Some(Access::Needs(role)) => Some(role),
             None => None,
         };
         // What is not there is said only to those who may look around at all.
-        let caller = match identify(keys.as_ref(), call) {
-            Ok(caller) => caller,
+        let (caller, lease) = match identify(keys.as_ref(), call) {
+            Ok(known) => known,
             Err(refusal) => {
                 self.keep_pace(call, None)?;
                 return Err((refusal, None));
@@ -165,7 +185,10 @@ impl Inner {
             .flatten()
             .find(|identity| identity.role.may(needed))
         {
-            return Ok(Some(identity));
+            return Ok(Admitted {
+                identity: Some(identity),
+                lease,
+            });
         }
         let refusal = Refusal::WrongRole {
             who: caller.to_string(),
@@ -199,7 +222,11 @@ impl Inner {
 }
 
 /// A bearer token counts before a session, and that before a certificate; one that is wrong is never passed over.
-fn identify(keys: &dyn Keys, call: &Call<'_>) -> Result<Identity, Refusal> {
+fn identify(keys: &dyn Keys, call: &Call<'_>) -> Result<(Identity, Lease), Refusal> {
+    let with_lease = |identity: Identity, shown: &str| {
+        let lease = keys.lease(&identity, shown);
+        (identity, lease)
+    };
     let mut given = call.headers.get_all(AUTHORIZATION).iter();
     if let Some(value) = given.next() {
         let text = value.to_str().map_err(|_| Refusal::Malformed)?;
@@ -207,22 +234,26 @@ fn identify(keys: &dyn Keys, call: &Call<'_>) -> Result<Identity, Refusal> {
         if !scheme.eq_ignore_ascii_case("bearer") || given.next().is_some() {
             return Err(Refusal::Malformed);
         }
-        return keys.bearer(token.trim());
+        let token = token.trim();
+        return Ok(with_lease(keys.bearer(token)?, token));
     }
-    if let Some(session) = cookie(call.headers, SESSION_COOKIE) {
+    let name = session_cookie(call.uri, call.headers);
+    if let Some(session) = cookie(call.headers, &name) {
         let identity = keys.session(session)?;
         let only_looks = matches!(*call.method, Method::GET | Method::HEAD);
         if !only_looks && call.headers.get(OWN_PAGE).is_none_or(|value| value != "1") {
             return Err(Refusal::CrossSite);
         }
-        return Ok(identity);
+        return Ok(with_lease(identity, session));
     }
     call.peer
         .and_then(|peer| peer.certificate.as_ref()?.identity())
+        .map(|identity| (identity, Lease::default()))
         .ok_or(Refusal::NoToken)
 }
 
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+/// The value of a cookie.
+pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers
         .get_all(COOKIE)
         .iter()
@@ -250,29 +281,33 @@ pub struct Gated<S> {
     inner: S,
 }
 
-impl<S, B> Service<Request<B>> for Gated<S>
+impl<S> Service<Request<Body>> for Gated<S>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<S::Future, Ready<Result<Response<Body>, Infallible>>>;
+    type Future = Either<
+        Either<S::Future, BoxFuture<'static, Result<Response<Body>, Infallible>>>,
+        Ready<Result<Response<Body>, Infallible>>,
+    >;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         // Nobody but the gate says who calls.
         request.extensions_mut().remove::<Identity>();
         let call = Call {
             method: request.method(),
-            path: request.uri().path(),
+            uri: request.uri(),
             headers: request.headers(),
             peer: request.extensions().get::<Peer>(),
         };
         match self.gate.inner.decide(&call) {
-            Ok(identity) => {
+            Ok(Admitted { identity, lease }) => {
                 let gate = self.gate.clone();
                 let extensions = request.extensions_mut();
                 // For services that turn callers away themselves.
@@ -280,7 +315,13 @@ where
                 if let Some(identity) = identity {
                     extensions.insert(identity);
                 }
-                Either::Left(self.inner.call(request))
+                let Some(ended) = lease.ended() else {
+                    return Either::Left(Either::Left(self.inner.call(request)));
+                };
+                let headers = request.headers().clone();
+                let request = request.map(|body| lease::incoming(body, &lease));
+                let answered = self.inner.call(request);
+                Either::Left(Either::Right(Box::pin(leased(answered, ended, headers))))
             }
             Err((refusal, who)) => {
                 let who = who
@@ -291,12 +332,25 @@ where
                     who: &who,
                     peer: call.peer,
                     method: call.method.as_str(),
-                    path: call.path,
+                    path: call.uri.path(),
                     reason: refusal.reason(),
                 });
                 Either::Right(ready(Ok(answer(&refusal, call.headers))))
             }
         }
+    }
+}
+
+/// The answer to a call, unless the caller's time is over before there is one; and as much of it as there is time for.
+async fn leased(
+    answered: impl Future<Output = Result<Response<Body>, Infallible>>,
+    mut ended: lease::Ended,
+    headers: HeaderMap,
+) -> Result<Response<Body>, Infallible> {
+    tokio::select! {
+        biased;
+        refusal = &mut ended => Ok(answer(&refusal, &headers)),
+        response = answered => response.map(|response| lease::outgoing(response, ended)),
     }
 }
 

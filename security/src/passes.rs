@@ -1,10 +1,10 @@
 //! What a master and its workers show each other on one machine, where there are no certificates.
 //!
 //! A master makes two secrets at its start. The *rows* secret it hands every worker that joins: whoever
-//! holds it may ask workers for rows, and tickets for rows are signed with it. The *control* secret stays
-//! with the master; workers get its digest, which does not let them start tasks on another. It is no wall
-//! against a worker that means harm: the master shows every worker the same control secret with the first
-//! task, so that whoever may join may learn it. Where that matters, use certificates.
+//! holds it may ask workers for rows, and tickets for rows are signed with it: all workers read each other. The
+//! *control* secret stays with the master, which makes of it a pass for each worker's URL. A worker is told its own
+//! pass's digest and sees that pass with its first task; neither opens another worker's door. What is sent can be
+//! read on the way, and a URL can be taken over by whoever gets its port: where that matters, use certificates.
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,10 +34,15 @@ pub struct Passes {
 struct Held {
     rows: Digest,
     rows_bearer: String,
-    control_digest: Digest,
-    /// The master's only.
-    control_bearer: Option<String>,
+    control: Control,
     tickets: Seal,
+}
+
+enum Control {
+    /// The master's: passes are made of it.
+    Secret(Digest),
+    /// A worker's: of the pass that the master shows it.
+    Expected(Digest),
 }
 
 impl Passes {
@@ -48,18 +53,18 @@ impl Passes {
 
     /// A master's, fresh.
     pub fn of_master() -> Result<Self> {
-        let control = bearer("control", &random()?);
-        let held = Held::new(random()?, sha256(control.as_bytes()), Some(control));
+        let held = Held::new(random()?, Control::Secret(random()?));
         let passes = Self::default();
         passes.held.store(Some(Arc::new(held)));
         Ok(passes)
     }
 
-    /// What a worker that joined is told: the rows secret, and the digest of the control secret.
-    pub fn for_workers(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+    /// What the worker that is called at this URL is told when it joins: the rows secret, and the digest of its
+    /// control pass. The URL is to be as [`Passes::control_bearer`] gets it.
+    pub fn for_worker(&self, url: &str) -> Option<(Vec<u8>, Vec<u8>)> {
+        let digest = sha256(self.control_bearer(url)?.as_bytes());
         let held = self.held.load();
-        let held = held.as_ref()?;
-        Some((held.rows.to_vec(), held.control_digest.to_vec()))
+        Some((held.as_ref()?.rows.to_vec(), digest.to_vec()))
     }
 
     /// What the master told; replaces what an earlier one did.
@@ -67,8 +72,7 @@ impl Passes {
         let length = |_| Error::bug("the master's passes are not 32 bytes each");
         let held = Held::new(
             rows.try_into().map_err(length)?,
-            control_digest.try_into().map_err(length)?,
-            None,
+            Control::Expected(control_digest.try_into().map_err(length)?),
         );
         self.held.store(Some(Arc::new(held)));
         Ok(())
@@ -85,9 +89,12 @@ impl Passes {
         self.held.store(None);
     }
 
-    /// The bearer token for calls of task control; only a master has one.
-    pub fn control_bearer(&self) -> Option<String> {
-        self.held.load().as_ref()?.control_bearer.clone()
+    /// The bearer token for calls of task control to the worker at this URL; only a master has one.
+    pub fn control_bearer(&self, url: &str) -> Option<String> {
+        match &self.held.load().as_ref()?.control {
+            Control::Secret(secret) => Some(bearer("control", &hmac(secret, &[url.as_bytes()]))),
+            Control::Expected(_) => None,
+        }
     }
 
     /// The bearer token for calls for rows.
@@ -114,14 +121,17 @@ impl Passes {
 }
 
 impl Held {
-    fn new(rows: Digest, control_digest: Digest, control_bearer: Option<String>) -> Self {
+    fn new(rows: Digest, control: Control) -> Self {
         Self {
             rows_bearer: bearer("rows", &hmac(&rows, &[b"bearer"])),
             tickets: Seal::derived(&rows, "tickets"),
             rows,
-            control_digest,
-            control_bearer,
+            control,
         }
+    }
+
+    fn is_masters(&self, digest: &Digest) -> bool {
+        matches!(&self.control, Control::Expected(expected) if same(digest, expected))
     }
 }
 
@@ -145,12 +155,10 @@ impl Keys for Passes {
         }
         let held = self.held.load();
         let held = held.as_ref().ok_or(Refusal::NotJoined)?;
-        let (name, role) = if same(&sha256(token.as_bytes()), &held.control_digest) {
+        let digest = sha256(token.as_bytes());
+        let (name, role) = if held.is_masters(&digest) {
             ("master", Role::Master)
-        } else if same(
-            &sha256(token.as_bytes()),
-            &sha256(held.rows_bearer.as_bytes()),
-        ) {
+        } else if same(&digest, &sha256(held.rows_bearer.as_bytes())) {
             ("worker", Role::Worker)
         } else {
             return Err(Refusal::Unknown);
@@ -174,9 +182,12 @@ impl fmt::Debug for Passes {
 mod tests {
     use super::*;
 
-    fn joined(master: &Passes) -> Passes {
+    const A: &str = "http://a:1/";
+    const B: &str = "http://b:1/";
+
+    fn joined(master: &Passes, url: &str) -> Passes {
         let worker = Passes::none_yet();
-        let (rows, control) = master.for_workers().unwrap();
+        let (rows, control) = master.for_worker(url).unwrap();
         worker.accept(&rows, &control).unwrap();
         worker
     }
@@ -184,19 +195,28 @@ mod tests {
     #[test]
     fn a_worker_tells_master_and_workers_apart() {
         let master = Passes::of_master().unwrap();
-        let (a, b) = (joined(&master), joined(&master));
+        let (a, b) = (joined(&master, A), joined(&master, B));
         let role = |token: &str| a.bearer(token).map(|identity| identity.role);
-        assert_eq!(role(&master.control_bearer().unwrap()), Ok(Role::Master));
+        assert_eq!(role(&master.control_bearer(A).unwrap()), Ok(Role::Master));
         assert_eq!(role(&b.rows_bearer().unwrap()), Ok(Role::Worker));
-        assert_eq!(b.control_bearer(), None, "a worker cannot control another");
+        assert_eq!(b.control_bearer(A), None, "a worker makes no passes");
         assert_eq!(role("control_AAAA"), Err(Refusal::Unknown));
+    }
+
+    #[test]
+    fn what_the_master_shows_one_worker_opens_no_other() {
+        let master = Passes::of_master().unwrap();
+        let (a, b) = (joined(&master, A), joined(&master, B));
+        let shown = master.control_bearer(A).unwrap();
+        assert!(a.bearer(&shown).is_ok());
+        assert_eq!(b.bearer(&shown), Err(Refusal::Unknown));
     }
 
     #[test]
     fn what_a_worker_is_told_is_no_control_token() {
         let master = Passes::of_master().unwrap();
-        let worker = joined(&master);
-        let (rows, control) = master.for_workers().unwrap();
+        let worker = joined(&master, A);
+        let (rows, control) = master.for_worker(A).unwrap();
         for told in [rows, control] {
             for guess in [
                 bearer("control", &told.clone().try_into().unwrap()),
@@ -211,7 +231,7 @@ mod tests {
     fn before_it_has_joined_a_worker_lets_nobody_in() {
         let worker = Passes::none_yet();
         let master = Passes::of_master().unwrap();
-        let token = master.control_bearer().unwrap();
+        let token = master.control_bearer(A).unwrap();
         assert_eq!(worker.bearer(&token), Err(Refusal::NotJoined));
         assert!(worker.open_rows(&master.seal_rows(b"t").unwrap()).is_err());
     }
@@ -222,7 +242,7 @@ mod tests {
         let held = master.held.load_full().unwrap();
         let now = std::time::SystemTime::now();
         let sealed = |expires| held.tickets.seal_at(ROWS_TICKET, b"t", expires);
-        let worker = joined(&master);
+        let worker = joined(&master, A);
         let good = sealed(now + Duration::from_secs(60));
         assert_eq!(worker.open_rows(&good), Ok(&b"t"[..]));
         assert_eq!(worker.open_rows(&sealed(now)), Err(SealError::Expired));
@@ -231,14 +251,14 @@ mod tests {
     #[test]
     fn another_master_has_other_passes() {
         let (first, second) = (Passes::of_master().unwrap(), Passes::of_master().unwrap());
-        let worker = joined(&first);
-        assert!(worker.bearer(&second.control_bearer().unwrap()).is_err());
+        let worker = joined(&first, A);
+        assert!(worker.bearer(&second.control_bearer(A).unwrap()).is_err());
         assert!(worker.bearer(&second.rows_bearer().unwrap()).is_err());
         assert!(worker.open_rows(&second.seal_rows(b"t").unwrap()).is_err());
-        let (rows, control) = second.for_workers().unwrap();
+        let (rows, control) = second.for_worker(A).unwrap();
         worker.accept(&rows, &control).unwrap();
-        assert!(worker.bearer(&second.control_bearer().unwrap()).is_ok());
-        assert!(worker.bearer(&first.control_bearer().unwrap()).is_err());
+        assert!(worker.bearer(&second.control_bearer(A).unwrap()).is_ok());
+        assert!(worker.bearer(&first.control_bearer(A).unwrap()).is_err());
         assert_eq!(
             worker.open_rows(&second.seal_rows(b"t").unwrap()),
             Ok(&b"t"[..])

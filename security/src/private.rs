@@ -25,8 +25,14 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     renamed?;
     // The rename itself is durable once its folder is.
     let folder = path.parent().filter(|path| !path.as_os_str().is_empty());
-    let folder = File::open(folder.unwrap_or(Path::new("."))).map_err(failed)?;
-    folder.sync_all().map_err(failed)
+    sync_folder(folder.unwrap_or(Path::new(".")))
+}
+
+/// Makes the names in a folder durable.
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
+    let failed = |source| Error::write(folder, source);
+    let opened = File::open(folder).map_err(failed)?;
+    opened.sync_all().map_err(failed)
 }
 
 /// Writes a file that must not be there yet.

@@ -10,24 +10,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, SubsecRound as _, Utc};
+use http::{HeaderMap, Uri};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
-use crate::gate::Keys;
+use crate::gate::{Keys, cookie};
 use crate::identity::{Identity, Via};
 use crate::secret::{from_hex, same, sha256, to_hex};
-use crate::{Error, Refusal, Result, Role, Seal, Token, private};
+use crate::sessions::{self, Sessions, session_cookie};
+use crate::{Error, Lease, Refusal, Result, Role, Seal, Token, private};
 
 const FILE: &str = "tokens.json";
 const FORMAT: u32 = 1;
 /// Tokens that a master keeps, revoked ones included.
 const MOST: usize = 10_000;
 const LONGEST_NAME: usize = 64;
-/// How long a page stays signed in.
-const SESSION: Duration = Duration::from_secs(12 * 60 * 60);
-const SESSION_PURPOSE: &str = "session";
 
 /// What is known of a token, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,7 +113,9 @@ struct Inner {
     entries: ArcSwap<Entries>,
     /// Held while the file is written. Readers never wait for it.
     writing: Mutex<()>,
-    sessions: Seal,
+    sessions: Sessions,
+    /// A token or a session may be good no longer.
+    changes: watch::Sender<()>,
 }
 
 impl Tokens {
@@ -138,7 +138,8 @@ impl Tokens {
                 path,
                 entries: ArcSwap::from_pointee(entries),
                 writing: Mutex::new(()),
-                sessions,
+                sessions: Sessions::open(state_dir, sessions)?,
+                changes: watch::Sender::new(()),
             }),
         })
     }
@@ -202,7 +203,7 @@ impl Tokens {
         Ok((token, info))
     }
 
-    /// From the answer on it lets no new call in; those that are open go on. Revoking it again changes nothing.
+    /// From the answer on it lets no call in; those that are open end a moment later. Revoking it again changes nothing.
     pub fn revoke(&self, id: &str) -> Result<TokenInfo> {
         let mut revoked = None;
         self.change(|entries| {
@@ -277,16 +278,28 @@ impl Tokens {
     /// Signs a page in: the value of its cookie, good for [`Tokens::session_lifetime`] while the token is.
     pub fn open_session(&self, token: &str) -> Result<String, Refusal> {
         let identity = self.bearer(token)?;
-        let sealed = self
-            .inner
-            .sessions
-            .seal(SESSION_PURPOSE, identity.id.as_bytes(), SESSION);
-        Ok(URL_SAFE_NO_PAD.encode(sealed))
+        self.inner.sessions.begin(&identity.id).map_err(|error| {
+            tracing::error!(%error, "nobody can sign in");
+            Refusal::SessionOver
+        })
+    }
+
+    /// Signs a page out whose session is in these headers, if one is: nobody comes in with it any more, and what is
+    /// open ends.
+    pub fn end_session(&self, uri: &Uri, headers: &HeaderMap) -> Result<()> {
+        let name = session_cookie(uri, headers);
+        let session = cookie(headers, &name).and_then(|text| self.inner.sessions.of(text).ok());
+        let Some(session) = session else {
+            return Ok(());
+        };
+        let ended = self.inner.sessions.end(&session);
+        self.inner.changes.send_replace(());
+        ended
     }
 
     /// How long a page stays signed in.
     pub fn session_lifetime(&self) -> Duration {
-        SESSION
+        sessions::LIFETIME
     }
 
     fn change(&self, change: impl FnOnce(&mut Entries) -> Result<()>) -> Result<()> {
@@ -305,7 +318,16 @@ impl Tokens {
             .map_err(|error| Error::bug(format!("tokens cannot be written: {error}")))?;
         private::replace(&self.inner.path, &bytes)?;
         self.inner.entries.store(Arc::new(entries));
+        self.inner.changes.send_replace(());
         Ok(())
+    }
+
+    /// Why a token lets nobody in, if so.
+    fn why_over(&self, id: &str) -> Option<Refusal> {
+        match self.inner.entries.load().get(id) {
+            Some(entry) => entry.why_over(Utc::now()),
+            None => Some(Refusal::Unknown),
+        }
     }
 
     fn entry_of(&self, text: &str) -> Result<Arc<Entry>, Refusal> {
@@ -320,24 +342,19 @@ impl Tokens {
     }
 
     fn allowed(&self, entry: &Entry, via: Via) -> Result<Identity, Refusal> {
-        let Record { id, name, role, .. } = &entry.record;
-        let (id, name) = (id.clone(), name.clone());
         let now = Utc::now();
-        match entry.info().state(now) {
-            TokenState::Revoked => Err(Refusal::Revoked { id, name }),
-            TokenState::Expired => Err(Refusal::Expired { id, name }),
-            TokenState::Active => {
-                entry
-                    .last_used
-                    .fetch_max(now.timestamp(), Ordering::Relaxed);
-                Ok(Identity {
-                    id,
-                    name,
-                    role: *role,
-                    via,
-                })
-            }
+        if let Some(refusal) = entry.why_over(now) {
+            return Err(refusal);
         }
+        entry
+            .last_used
+            .fetch_max(now.timestamp(), Ordering::Relaxed);
+        Ok(Identity {
+            id: entry.record.id.clone(),
+            name: entry.record.name.clone(),
+            role: entry.record.role,
+            via,
+        })
     }
 }
 
@@ -348,18 +365,32 @@ impl Keys for Tokens {
     }
 
     fn session(&self, cookie: &str) -> Result<Identity, Refusal> {
-        let sealed = URL_SAFE_NO_PAD
-            .decode(cookie)
-            .map_err(|_| Refusal::SessionOver)?;
-        let id = self
-            .inner
-            .sessions
-            .open(SESSION_PURPOSE, &sealed)
-            .map_err(|_| Refusal::SessionOver)?;
-        let id = std::str::from_utf8(id).map_err(|_| Refusal::SessionOver)?;
+        let session = self.inner.sessions.of(cookie)?;
         let entries = self.inner.entries.load();
-        let entry = entries.get(id).ok_or(Refusal::SessionOver)?;
+        let entry = entries.get(&session.token).ok_or(Refusal::SessionOver)?;
         self.allowed(entry, Via::Session)
+    }
+
+    fn lease(&self, identity: &Identity, shown: &str) -> Lease {
+        let entries = self.inner.entries.load();
+        let expires = entries
+            .get(&identity.id)
+            .and_then(|entry| entry.record.expires);
+        let session = match identity.via {
+            Via::Session => self.inner.sessions.of(shown).ok(),
+            _ => None,
+        };
+        let (tokens, id) = (self.clone(), identity.id.clone());
+        let look = move || {
+            let signed_out = session
+                .as_ref()
+                .is_some_and(|session| tokens.inner.sessions.is_over(&session.id));
+            match signed_out {
+                true => Some(Refusal::SessionOver),
+                false => tokens.why_over(&id),
+            }
+        };
+        Lease::until(look, self.inner.changes.subscribe(), expires)
     }
 }
 
@@ -369,6 +400,16 @@ impl Entry {
         Self {
             record,
             last_used: AtomicI64::new(last_used),
+        }
+    }
+
+    /// Why it lets nobody in, if so.
+    fn why_over(&self, now: DateTime<Utc>) -> Option<Refusal> {
+        let (id, name) = (self.record.id.clone(), self.record.name.clone());
+        match self.info().state(now) {
+            TokenState::Active => None,
+            TokenState::Revoked => Some(Refusal::Revoked { id, name }),
+            TokenState::Expired => Some(Refusal::Expired { id, name }),
         }
     }
 

@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
         env = "DRUMLINE_WORKER__LISTEN"
     )]
     listen: SocketAddr,
-    /// Name within the cluster [default: a random one]
+    /// Name within the cluster; while a worker of that name answers, another is refused [default: a random one]
     #[arg(long, env = "DRUMLINE_WORKER__ID")]
     id: Option<String>,
     /// Cores to use [default: all of this machine's]

@@ -7,6 +7,7 @@ use drumline_security::{Doors, Passes, Role};
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
+use url::Url;
 
 use crate::Result;
 
@@ -21,9 +22,10 @@ pub(crate) fn doors() -> Doors {
 }
 
 /// What a call is for: each has a pass of its own.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Purpose {
-    Control,
+    /// Of the worker at this URL.
+    Control(Url),
     Rows,
 }
 
@@ -44,8 +46,8 @@ impl Interceptor for Present {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let metadata = request.metadata_mut();
         metadata.insert(BUILD_KEY, MetadataValue::from_static(BUILD));
-        let bearer = self.passes.as_ref().and_then(|passes| match self.purpose {
-            Purpose::Control => passes.control_bearer(),
+        let bearer = self.passes.as_ref().and_then(|passes| match &self.purpose {
+            Purpose::Control(url) => passes.control_bearer(url.as_str()),
             Purpose::Rows => passes.rows_bearer(),
         });
         if let Some(bearer) = bearer {
@@ -97,17 +99,18 @@ mod tests {
         let master = Passes::of_master().unwrap();
         let worker = Passes::none_yet();
         assert_eq!(header(&worker, Purpose::Rows), None);
-        let (rows, control) = master.for_workers().unwrap();
+        let url = Url::parse("http://127.0.0.1:1").unwrap();
+        let other = Url::parse("http://127.0.0.1:2").unwrap();
+        let (rows, control) = master.for_worker(url.as_str()).unwrap();
         worker.accept(&rows, &control).unwrap();
-        assert_eq!(header(&worker, Purpose::Control), None);
+        assert_eq!(header(&worker, Purpose::Control(url.clone())), None);
         assert_eq!(
             header(&worker, Purpose::Rows),
             header(&master, Purpose::Rows)
         );
-        assert_ne!(
-            header(&master, Purpose::Control),
-            header(&master, Purpose::Rows)
-        );
+        let shown = header(&master, Purpose::Control(url));
+        assert_ne!(shown, header(&master, Purpose::Rows));
+        assert_ne!(shown, header(&master, Purpose::Control(other)));
     }
 
     #[test]

@@ -139,9 +139,12 @@ impl Network {
         let _network = self.thread.handle()?.enter();
         let channel = endpoint.connect_with_connector_lazy(Connector::new(self.trust.clone()));
         Ok(WorkerClients {
-            tasks: TasksClient::with_interceptor(channel.clone(), present(Purpose::Control))
-                .max_decoding_message_size(usize::MAX)
-                .max_encoding_message_size(usize::MAX),
+            tasks: TasksClient::with_interceptor(
+                channel.clone(),
+                present(Purpose::Control(url.clone())),
+            )
+            .max_decoding_message_size(usize::MAX)
+            .max_encoding_message_size(usize::MAX),
             rows: unlimited(channel, present(Purpose::Rows)),
         })
     }

@@ -168,6 +168,13 @@ impl Cluster {
         }
     }
 
+    /// As when worker `number` has joined this master.
+    pub fn join(&self, master: &Passes, number: usize, worker: &Passes) {
+        let url = self.workers[number].target.url.as_str();
+        let (rows, control) = master.for_worker(url).unwrap();
+        worker.accept(&rows, &control).unwrap();
+    }
+
     /// Where the tables' files are.
     pub fn folder(&self) -> &Path {
         self.folder.path()

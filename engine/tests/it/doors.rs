@@ -15,29 +15,29 @@ use crate::cluster::{Cluster, forced};
 
 const SQL: &str = "select kind, count(*) from events group by 1";
 
-/// A worker's, after it has joined.
-fn joined(master: &Passes) -> Passes {
-    let worker = Passes::none_yet();
-    let (rows, control) = master.for_workers().unwrap();
-    worker.accept(&rows, &control).unwrap();
-    worker
+/// Both workers have joined `master`, and are called by `caller`.
+async fn joined(master: &Passes, caller: Option<&Passes>) -> (Cluster, [Passes; 2]) {
+    let workers = [Passes::none_yet(), Passes::none_yet()];
+    let [a, b] = &workers;
+    let cluster = Cluster::with_passes(caller, &[Some(a), Some(b)]).await;
+    cluster.join(master, 0, a);
+    cluster.join(master, 1, b);
+    (cluster, workers)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_and_its_workers_reach_each_other() {
     let master = Passes::of_master().unwrap();
-    let (a, b) = (joined(&master), joined(&master));
-    let cluster = Cluster::with_passes(Some(&master), &[Some(&a), Some(&b)]).await;
+    let (cluster, _) = joined(&master, Some(&master)).await;
     assert_eq!(cluster.rows(SQL, forced(&[])).await.unwrap().len(), 8);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_master_is_refused_and_not_tried_again() {
     let master = Passes::of_master().unwrap();
-    let (a, b) = (joined(&master), joined(&master));
     let other = Passes::of_master().unwrap();
     for stranger in [None, Some(&other)] {
-        let cluster = Cluster::with_passes(stranger, &[Some(&a), Some(&b)]).await;
+        let (cluster, _) = joined(&master, stranger).await;
         let error = cluster.rows(SQL, forced(&[])).await.unwrap_err();
         assert!(matches!(error, Error::WorkerRefused { .. }), "{error:?}");
         assert_eq!(error.kind(), ErrorKind::User);
@@ -51,6 +51,20 @@ async fn a_worker_that_has_not_joined_counts_as_lost() {
     let cluster = Cluster::with_passes(Some(&master), &[Some(&a), Some(&b)]).await;
     let error = cluster.rows(SQL, forced(&[])).await.unwrap_err();
     assert!(matches!(error, Error::WorkerLost { .. }), "{error:?}");
+}
+
+async fn channel(cluster: &Cluster, worker: usize) -> Channel {
+    Channel::from_shared(cluster.workers[worker].target.url.to_string())
+        .unwrap()
+        .connect()
+        .await
+        .unwrap()
+}
+
+/// What the master shows this worker.
+fn pass(master: &Passes, cluster: &Cluster, worker: usize) -> String {
+    let url = cluster.workers[worker].target.url.as_str();
+    master.control_bearer(url).unwrap()
 }
 
 fn request<T>(message: T, bearer: Option<&str>) -> Request<T> {
@@ -87,14 +101,9 @@ async fn rows(channel: &Channel, bearer: Option<&str>, ticket: Vec<u8>) -> Statu
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_method_is_for_those_it_is_for() {
     let master = Passes::of_master().unwrap();
-    let (a, b) = (joined(&master), joined(&master));
-    let cluster = Cluster::with_passes(Some(&master), &[Some(&a), Some(&b)]).await;
-    let channel = Channel::from_shared(cluster.workers[0].target.url.to_string())
-        .unwrap()
-        .connect()
-        .await
-        .unwrap();
-    let control = master.control_bearer().unwrap();
+    let (cluster, [_, b]) = joined(&master, Some(&master)).await;
+    let channel = channel(&cluster, 0).await;
+    let control = pass(&master, &cluster, 0);
     let rows_pass = b.rows_bearer().unwrap();
 
     // Task control is the master's alone: what it says then is about the message, not the caller.
@@ -135,4 +144,16 @@ async fn each_method_is_for_those_it_is_for() {
         .err()
         .unwrap();
     assert_eq!(status.code(), Code::Unimplemented, "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_worker_is_shown_starts_no_tasks_on_another() {
+    let master = Passes::of_master().unwrap();
+    let (cluster, _) = joined(&master, Some(&master)).await;
+    let shown = pass(&master, &cluster, 0);
+    for (worker, code) in [(0, Code::InvalidArgument), (1, Code::Unauthenticated)] {
+        let channel = channel(&cluster, worker).await;
+        let status = run_task(&channel, Some(&shown)).await;
+        assert_eq!(status.code(), code, "{status}");
+    }
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drumline_engine::WorkerTarget;
-use drumline_proto::v1::{MasterMessage, WorkerMessage, WorkerStatus};
+use drumline_proto::v1::{Hello, MasterMessage, WorkerMessage, WorkerStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) use health::Event as HealthEvent;
@@ -86,6 +86,26 @@ impl Workers {
         };
         let _ = self.commands.send(command).await;
         answer.await.unwrap_or(false)
+    }
+
+    /// Asks whether a worker may join; answers within the time that another of its id may be silent.
+    async fn may_join(
+        &self,
+        hello: &Hello,
+        connection: membership::ConnectionId,
+    ) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        let command = runner::Command::Ask {
+            hello: hello.clone(),
+            connection,
+            reply,
+        };
+        let _ = self.commands.send(command).await;
+        match answer.await {
+            Ok(answer) => answer,
+            // The master stops: its call ends, and the worker asks again.
+            Err(_) => Ok(()),
+        }
     }
 
     /// What the status page and `drumline` show of each worker.

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use drumline_engine::WorkerTarget;
 use drumline_proto::v1::{
-    Drain, Drained, MasterMessage, WorkerMessage, WorkerStatus, master_message, worker_message,
+    Drain, Drained, Hello, MasterMessage, WorkerMessage, WorkerStatus, master_message,
+    worker_message,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
@@ -28,6 +29,12 @@ const STOPPED: &str = "it was stopped";
 #[derive(Debug)]
 pub(crate) enum Command {
     Event(Event),
+    /// Answers when it is decided whether the worker may join, or why not.
+    Ask {
+        hello: Hello,
+        connection: ConnectionId,
+        reply: oneshot::Sender<Result<(), String>>,
+    },
     /// A new call: where to write to, and the token that ends it.
     Open {
         connection: ConnectionId,
@@ -59,6 +66,8 @@ struct Connection {
 struct Runner {
     membership: Membership,
     connections: HashMap<ConnectionId, Connection>,
+    /// Workers that wait to hear whether they may join.
+    asking: HashMap<ConnectionId, oneshot::Sender<Result<(), String>>>,
     health: Health,
     admitter: Admitter,
     /// Workers that drain and have been told that no job uses them.
@@ -92,6 +101,7 @@ pub(crate) fn start(
     let runner = Runner {
         membership: Membership::new(SILENCE),
         connections: HashMap::new(),
+        asking: HashMap::new(),
         health: Health::default(),
         admitter,
         drained: BTreeSet::new(),
@@ -144,6 +154,14 @@ impl Runner {
     fn perform(&mut self, command: Command) {
         match command {
             Command::Event(event) => self.step(event),
+            Command::Ask {
+                hello,
+                connection,
+                reply,
+            } => {
+                self.asking.insert(connection, reply);
+                self.step(Event::Asked { hello, connection });
+            }
             Command::Open {
                 connection,
                 outgoing,
@@ -247,6 +265,20 @@ impl Runner {
     fn step(&mut self, event: Event) {
         for action in self.membership.step(Instant::now(), event) {
             match action {
+                Action::Admit { worker, connection } => {
+                    let asking = self.asking.remove(&connection);
+                    let hears = asking.is_some_and(|reply| reply.send(Ok(())).is_ok());
+                    if !hears {
+                        self.step(Event::Withdrew { worker, connection });
+                    }
+                }
+                Action::Refuse { connection, reason } => {
+                    if let Some(reply) = self.asking.remove(&connection) {
+                        warn!(reason, "worker refused");
+                        // It may have given up.
+                        let _ = reply.send(Err(reason));
+                    }
+                }
                 Action::PublishMembers => self.publish_members(),
                 Action::AnnounceCame { worker } => {
                     info!(worker, "worker joined");

@@ -53,8 +53,9 @@ impl ClusterService {
         }
     }
 
-    fn welcome(&self) -> MasterMessage {
-        let (rows_pass, control_digest) = self.identity.passes.for_workers().unwrap_or_default();
+    fn welcome(&self, url: &Url) -> MasterMessage {
+        let passes = self.identity.passes.for_worker(url.as_str());
+        let (rows_pass, control_digest) = passes.unwrap_or_default();
         message(master_message::Message::Welcome(Welcome {
             cluster_id: self.identity.cluster_id.clone(),
             lake: self.identity.lake.clone(),
@@ -84,18 +85,22 @@ impl Cluster for ClusterService {
                 "the first message of a worker must be its hello",
             ));
         };
-        if let Some(reason) = refusal(&hello, encrypted) {
-            let refused = message(master_message::Message::Refused(Refused { reason }));
-            return Ok(Response::new(futures::stream::iter([Ok(refused)]).boxed()));
-        }
+        let url = match welcome_at(&hello, encrypted) {
+            Ok(url) => url,
+            Err(reason) => return Ok(refused(reason)),
+        };
 
         let connection = ConnectionId(
             self.identity
                 .next_connection
                 .fetch_add(1, Ordering::Relaxed),
         );
+        match self.workers.may_join(&hello, connection).await {
+            Ok(()) => {}
+            Err(reason) => return Ok(refused(reason)),
+        }
         let (outgoing, receiver) = mpsc::channel(OUTGOING);
-        let _ = outgoing.try_send(self.welcome());
+        let _ = outgoing.try_send(self.welcome(&url));
         let closed = CancellationToken::new();
         let worker = hello.worker_id.clone();
         let commands = self.workers.commands.clone();
@@ -180,16 +185,21 @@ impl Cluster for ClusterService {
     }
 }
 
+fn refused(reason: String) -> Response<BoxStream<'static, Result<MasterMessage, Status>>> {
+    let refused = message(master_message::Message::Refused(Refused { reason }));
+    Response::new(futures::stream::iter([Ok(refused)]).boxed())
+}
+
 fn message(message: master_message::Message) -> MasterMessage {
     MasterMessage {
         message: Some(message),
     }
 }
 
-/// Why this worker cannot join, if it cannot.
-fn refusal(hello: &Hello, encrypted: bool) -> Option<String> {
+/// Where a worker is called that may join, or why it may not.
+fn welcome_at(hello: &Hello, encrypted: bool) -> Result<Url, String> {
     if hello.build != BUILD {
-        return Some(format!(
+        return Err(format!(
             "this master is drumline {BUILD}, the worker is drumline {}: run the same version on both",
             hello.build
         ));
@@ -201,22 +211,22 @@ fn refusal(hello: &Hello, encrypted: bool) -> Option<String> {
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     if !id_is_plain {
-        return Some(format!(
+        return Err(format!(
             "worker id `{}`: use 1 to 64 of letters, digits, `-`, `_`, `.`",
             hello.worker_id.escape_default()
         ));
     }
     match Url::parse(&hello.url) {
-        Ok(url) if url.scheme() == "http" && encrypted => Some(format!(
+        Ok(url) if url.scheme() == "http" && encrypted => Err(format!(
             "this master's cluster is encrypted, and worker {} serves {url} unencrypted: start it with --tls",
             hello.worker_id
         )),
-        Ok(url) if url.scheme() == "https" && !encrypted => Some(format!(
+        Ok(url) if url.scheme() == "https" && !encrypted => Err(format!(
             "worker {} serves {url} encrypted, and this master's cluster is not: start the master with --tls",
             hello.worker_id
         )),
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.host_str().is_some() => None,
-        _ => Some(format!(
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.host_str().is_some() => Ok(url),
+        _ => Err(format!(
             "worker url `{}` is not an http(s) url",
             hello.url.escape_default()
         )),

@@ -9,9 +9,9 @@ mod session;
 
 use std::num::NonZeroU32;
 
-use axum::Router;
 use drumline_security::local::{self, Announcement, TOKEN_FILE, WORKER_TOKEN_FILE};
 use drumline_security::{Access, Certificates, Doors, Gate, Pace, Passes, Role, Seal, Tokens};
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::options::Authentication;
 use crate::{Options, Result};
@@ -91,7 +91,7 @@ impl Keeper {
     }
 
     /// Signing in and out of the page.
-    pub(crate) fn session_routes(&self) -> Router {
+    pub(crate) fn session_routes<S: Clone + Send + Sync + 'static>(&self) -> OpenApiRouter<S> {
         session::routes(self.tokens.clone())
     }
 

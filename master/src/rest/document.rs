@@ -33,6 +33,7 @@ const TOKEN: &str = "token";
         (name = "jobs", description = "Runs of statements' plans, in stages and tasks"),
         (name = "streams", description = "Standing consumers of Kafka topics"),
         (name = "tables", description = "What is in the lake"),
+        (name = "session", description = "Signing a browser in and out"),
         (name = "health", description = "For probes"),
     ),
 )]
@@ -53,10 +54,10 @@ pub(super) fn doors(document: &OpenApi) -> Doors {
         if !path.starts_with(PREFIX) {
             continue;
         }
-        if item.get.is_some() {
+        if item.get.as_ref().is_some_and(|get| !is_open(get)) {
             doors = doors.get(path, Access::Needs(Role::Read));
         }
-        if item.post.is_some() {
+        if item.post.as_ref().is_some_and(|post| !is_open(post)) {
             let needed = match path.ends_with("/drain") {
                 true => Role::Admin,
                 false => Role::Submit,
@@ -78,8 +79,9 @@ pub(super) fn finish(mut document: OpenApi) -> String {
     }
     for (path, item) in &mut document.paths.paths {
         let is_named = path.contains('{');
-        let is_open = !path.starts_with(PREFIX);
+        let is_outside = !path.starts_with(PREFIX);
         for operation in operations(item) {
+            let is_open = is_outside || is_open(operation);
             complete(operation, is_named, is_open);
         }
     }
@@ -90,6 +92,12 @@ pub(super) fn finish(mut document: OpenApi) -> String {
             "{}".to_owned()
         }
     }
+}
+
+/// Whether an operation says that it asks nobody who they are.
+fn is_open(operation: &Operation) -> bool {
+    let needs = operation.security.as_deref().unwrap_or_default();
+    needs.contains(&SecurityRequirement::default())
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {

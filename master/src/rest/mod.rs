@@ -43,7 +43,7 @@ use crate::cluster::Workers;
 use crate::facts::{Facts, History};
 use crate::streams::StreamsService;
 pub(crate) use health::Readiness;
-pub(crate) use problem::Problem;
+pub(crate) use problem::{ErrorBody, Problem};
 pub(crate) use settings::{Setting, of as settings};
 
 /// Where the routes are.
@@ -107,10 +107,11 @@ impl Rest {
     }
 }
 
-/// All routes, `/healthz` and `/readyz` among them, and the doors to those that are not open to everybody.
-pub(crate) fn routes(rest: Rest) -> (Router, Doors) {
+/// All routes, `/healthz`, `/readyz` and those of `session` among them, and the doors to those that are not open to
+/// everybody.
+pub(crate) fn routes(rest: Rest, session: OpenApiRouter<Rest>) -> (Router, Doors) {
     let (api, described) = OpenApiRouter::with_openapi(document::frame())
-        .nest(PREFIX, resources())
+        .nest(PREFIX, resources().merge(session))
         .merge(
             OpenApiRouter::new()
                 .routes(routes!(health::live))

@@ -23,13 +23,13 @@ pub(crate) struct Problem {
 
 /// The body of every answer that is an error.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ErrorBody {
+pub(crate) struct ErrorBody {
     error: ErrorDetail,
 }
 
 /// What is wrong, and the next step.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ErrorDetail {
+pub(crate) struct ErrorDetail {
     /// Names the object and the reason.
     message: String,
     /// The next step; may be empty.

@@ -2,15 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use arrow_flight::Ticket;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use drumline_master::{Authentication, Handle, Options};
 use drumline_proto::v1::access_client::AccessClient;
-use drumline_proto::v1::{CreateTokenRequest, ListTokensRequest, ResultTicket, RevokeTokenRequest};
+use drumline_proto::v1::cluster_client::ClusterClient;
+use drumline_proto::v1::{
+    ClusterStatusRequest, CreateTokenRequest, Heartbeat, Hello, ListTokensRequest, ResultTicket,
+    RevokeTokenRequest, WorkerMessage, worker_message,
+};
 use drumline_security::{Access, Door, Role};
 use prost::Message;
 use reqwest::{Client, Method, RequestBuilder, Response};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
 use tonic::transport::Channel;
 
@@ -76,7 +82,7 @@ impl House {
                 .await;
             match grpc_status(&response) {
                 Some(16) => break response,
-                _ => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+                _ => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         };
         let said = status.headers()["grpc-message"].to_str().unwrap();
@@ -360,17 +366,6 @@ async fn a_page_signs_in_with_a_token_and_out_again() {
         "the token is revoked"
     );
 
-    let out = house
-        .request(Method::DELETE, "/api/v1/session", None)
-        .send();
-    let gone = out.await.unwrap().headers()["set-cookie"]
-        .to_str()
-        .unwrap()
-        .to_owned();
-    assert!(
-        gone.contains("drumline_session=;") && gone.contains("Max-Age=0"),
-        "{gone}"
-    );
     house.master.stop().await;
 }
 
@@ -429,6 +424,163 @@ async fn a_ticket_that_somebody_made_up_fetches_nothing() {
         let status = refused.err().unwrap();
         assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status}");
         assert!(status.message().contains("not one of this master's"));
+    }
+    house.master.stop().await;
+}
+
+impl House {
+    /// A page's cookie, `name=value`.
+    async fn sign_in(&self, who: &str) -> String {
+        let body = serde_json::json!({ "token": self.token(who) }).to_string();
+        let request = self.request(Method::POST, "/api/v1/session", None);
+        let request = request.header("content-type", "application/json");
+        let response = request.body(body).send().await.unwrap();
+        let cookie = response.headers()["set-cookie"].to_str().unwrap();
+        cookie.split(';').next().unwrap().to_owned()
+    }
+
+    /// What happens in the cluster, as it happens.
+    async fn events(&self, token: Option<&str>, cookie: Option<&str>) -> Response {
+        let url = format!("{}/api/v1/events", self.master.url());
+        let mut request = self.http2.get(url);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(cookie) = cookie {
+            request = request.header("cookie", cookie);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response
+    }
+
+    async fn revoke(&self, who: &str) {
+        let request = authorized(RevokeTokenRequest { id: self.id(who) }, self.token("admin"));
+        self.access().await.revoke_token(request).await.unwrap();
+    }
+
+    async fn workers(&self) -> usize {
+        let channel = Channel::from_shared(self.master.url()).unwrap();
+        let mut cluster = ClusterClient::new(channel.connect().await.unwrap());
+        let request = authorized(ClusterStatusRequest {}, self.token("admin"));
+        cluster
+            .status(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .workers
+            .len()
+    }
+}
+
+/// Whether an answer ends within a few seconds.
+async fn ends(mut response: Response) -> bool {
+    let reading = async { while let Ok(Some(_)) = response.chunk().await {} };
+    tokio::time::timeout(Duration::from_secs(5), reading)
+        .await
+        .is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_calls_end_with_the_token_they_were_made_with() {
+    let mut house = House::open().await;
+    let page = house.sign_in("read").await;
+    let of_token = house.events(Some(house.token("read")), None).await;
+    let of_page = house.events(None, Some(&page)).await;
+    let mut of_other = house.events(Some(house.token("submit")), None).await;
+    let soon_over = house.create("soon over", "read", 2).await;
+    let of_short = house.events(Some(&soon_over), None).await;
+
+    let worker = Hello {
+        worker_id: "w".to_owned(),
+        url: "http://127.0.0.1:1".to_owned(),
+        cores: 1,
+        build: drumline_proto::BUILD.to_owned(),
+        ..Hello::default()
+    };
+    let (say, said) = tokio::sync::mpsc::channel(8);
+    let message = |message| WorkerMessage {
+        message: Some(message),
+    };
+    say.send(message(worker_message::Message::Hello(worker)))
+        .await
+        .unwrap();
+    let channel = Channel::from_shared(house.master.url()).unwrap();
+    let mut cluster = ClusterClient::new(channel.connect().await.unwrap());
+    let joining = authorized(ReceiverStream::new(said), house.token("worker"));
+    let mut orders = cluster.join(joining).await.unwrap().into_inner();
+    orders.message().await.unwrap().unwrap();
+    // It lives for as long as the call does.
+    let beating = tokio::spawn(async move {
+        loop {
+            let beat = worker_message::Message::Heartbeat(Heartbeat::default());
+            if say.send(message(beat)).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    while house.workers().await != 1 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    house.revoke("read").await;
+    house.revoke("worker").await;
+    assert!(ends(of_token).await, "a revoked token's stream goes on");
+    assert!(ends(of_page).await, "its page's stream goes on");
+    assert!(ends(of_short).await, "an expired token's stream goes on");
+    let ended = async {
+        loop {
+            match orders.message().await {
+                Ok(Some(_)) => {}
+                other => break other,
+            }
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(5), ended).await;
+    let status = ended.expect("the worker's call goes on").unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unauthenticated, "{status}");
+    assert!(status.message().contains("revoked"), "{status}");
+    let gone = async {
+        while house.workers().await > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let gone = tokio::time::timeout(Duration::from_secs(5), gone).await;
+    gone.expect("the worker stays a member");
+    beating.await.unwrap();
+
+    // Others hear on.
+    house.create("anything", "read", 0).await;
+    house.tokens.remove("read");
+    let chunk = tokio::time::timeout(Duration::from_secs(20), of_other.chunk()).await;
+    assert!(chunk.unwrap().unwrap().is_some());
+    house.master.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_out_ends_the_session_on_the_server() {
+    let house = House::open().await;
+    let (page, other) = (house.sign_in("read").await, house.sign_in("read").await);
+    let port = house.master.address.port();
+    assert!(
+        page.starts_with(&format!("drumline_session_{port}=")),
+        "{page}"
+    );
+    let open = house.events(None, Some(&page)).await;
+    let out = house.request(Method::DELETE, "/api/v1/session", None);
+    let out = out.header("cookie", &page).send().await.unwrap();
+    assert_eq!(out.status(), 204);
+    let gone = out.headers()["set-cookie"].to_str().unwrap();
+    assert!(
+        gone.starts_with(&format!("drumline_session_{port}=;")) && gone.contains("Max-Age=0"),
+        "{gone}"
+    );
+    assert!(ends(open).await, "its stream goes on");
+    for (cookie, status) in [(&page, 401), (&other, 200)] {
+        let request = house.request(Method::GET, "/api/v1/jobs", None);
+        let response = request.header("cookie", cookie).send().await.unwrap();
+        assert_eq!(response.status(), status);
     }
     house.master.stop().await;
 }

@@ -45,13 +45,13 @@ struct Answer {
 async fn call(gate: Gate, request: http::request::Builder) -> Answer {
     let seen = Arc::new(Mutex::new(None));
     let saw = Arc::clone(&seen);
-    let inner = tower::service_fn(move |request: Request<()>| {
+    let inner = tower::service_fn(move |request: Request<Body>| {
         *saw.lock().unwrap() = Some(request.extensions().get::<Identity>().cloned());
         ready(Ok::<_, Infallible>(Response::new(Body::empty())))
     });
     let response = gate
         .layer(inner)
-        .oneshot(request.body(()).unwrap())
+        .oneshot(request.body(Body::empty()).unwrap())
         .await
         .unwrap();
     let seen = seen.lock().unwrap().take();
@@ -231,4 +231,85 @@ async fn a_caller_in_a_hurry_is_told_to_wait_and_others_are_not() {
         assert_eq!(call(gate.clone(), nobody()).await.status, 401);
     }
     assert_eq!(call(gate, nobody()).await.status, 429);
+}
+
+/// The token is good until it is told otherwise.
+struct Leased(tokio::sync::watch::Sender<()>);
+
+impl Keys for Leased {
+    fn bearer(&self, token: &str) -> Result<Identity, Refusal> {
+        ByName.bearer(token)
+    }
+
+    fn lease(&self, _: &Identity, _: &str) -> Lease {
+        let changes = self.0.subscribe();
+        let seen = changes.clone();
+        let over = move || seen.has_changed().unwrap().then_some(Refusal::SessionOver);
+        Lease::until(over, changes, None)
+    }
+}
+
+/// Answers with a body that goes on for ever, of this type.
+async fn endless(gate: Gate, kind: &'static str) -> Response<Body> {
+    let inner = tower::service_fn(move |_: Request<Body>| {
+        let frames = futures::stream::pending::<Result<hyper::body::Frame<bytes::Bytes>, Status>>();
+        let mut response = Response::new(Body::new(Frames(frames)));
+        let value = HeaderValue::from_static(kind);
+        response.headers_mut().insert(CONTENT_TYPE, value);
+        ready(Ok::<_, Infallible>(response))
+    });
+    let request = get("/api/v1/jobs").header("authorization", "Bearer read");
+    let request = request.body(Body::empty()).unwrap();
+    gate.layer(inner).oneshot(request).await.unwrap()
+}
+
+/// The next of a body, if it comes in time.
+async fn next(
+    body: &mut Body,
+    millis: u64,
+) -> Result<Option<Result<hyper::body::Frame<bytes::Bytes>, Status>>, tokio::time::error::Elapsed> {
+    let frame = futures::future::poll_fn(|context| {
+        hyper::body::Body::poll_frame(std::pin::Pin::new(&mut *body), context)
+    });
+    tokio::time::timeout(std::time::Duration::from_millis(millis), frame).await
+}
+
+struct Frames<S>(S);
+
+impl<S> hyper::body::Body for Frames<S>
+where
+    S: futures::Stream<Item = Result<hyper::body::Frame<bytes::Bytes>, Status>> + Unpin,
+{
+    type Data = bytes::Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, Status>>> {
+        futures::StreamExt::poll_next_unpin(&mut self.0, context)
+    }
+}
+
+#[tokio::test]
+async fn an_answer_ends_with_its_lease_in_the_way_of_its_protocol() {
+    for kind in ["application/grpc", "text/event-stream", "application/json"] {
+        let changes = tokio::sync::watch::Sender::new(());
+        let gate = Gate::new(doors(), Leased(changes.clone()), None);
+        let mut body = endless(gate, kind).await.into_body();
+        assert!(next(&mut body, 100).await.is_err(), "{kind} ends too early");
+        changes.send_replace(());
+        let last = next(&mut body, 5000).await.expect("it goes on");
+        match (kind, last) {
+            ("application/grpc", Some(Ok(frame))) => {
+                let trailers = frame.into_trailers().unwrap();
+                assert_eq!(trailers["grpc-status"], "16");
+            }
+            ("text/event-stream", None) => {}
+            ("application/json", Some(Err(status))) => {
+                assert_eq!(status.code(), tonic::Code::Unauthenticated);
+            }
+            (kind, other) => panic!("{kind}: {other:?}"),
+        }
+    }
 }

@@ -369,6 +369,8 @@ async fn tricks_with_headers_get_nobody_in() {
     let cluster = cluster();
     let caller = Caller::new(&cluster);
     let good = format!("Bearer {}", caller.token);
+    let port = caller.url.rsplit_once(':').unwrap().1;
+    let session = format!("drumline_session_{port}");
     let tricks: Vec<Vec<(&str, String)>> = vec![
         vec![],
         vec![("authorization", "Bearer".to_owned())],
@@ -390,9 +392,9 @@ async fn tricks_with_headers_get_nobody_in() {
         vec![("x-rewrite-url", "/healthz".to_owned())],
         vec![("x-http-method-override", "GET".to_owned())],
         vec![("host", "localhost".to_owned())],
-        vec![("cookie", "drumline_session=".to_owned())],
-        vec![("cookie", "drumline_session=AAAA".to_owned())],
-        vec![("cookie", format!("drumline_session={}", caller.token))],
+        vec![("cookie", format!("{session}="))],
+        vec![("cookie", format!("{session}=AAAA"))],
+        vec![("cookie", format!("{session}={}", caller.token))],
         vec![("content-type", "application/grpc".to_owned())],
         vec![("x-drumline-identity", "admin".to_owned())],
     ];

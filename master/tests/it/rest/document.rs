@@ -35,6 +35,9 @@ const ROUTES: &[&str] = &[
     "GET /api/v1/events",
     "GET /api/v1/logs",
     "GET /api/v1/openapi.json",
+    "GET /api/v1/session",
+    "POST /api/v1/session",
+    "DELETE /api/v1/session",
     "GET /healthz",
     "GET /readyz",
 ];
@@ -112,7 +115,8 @@ async fn every_route_is_described_and_answers_as_described() {
         }
         let answer = call(address, &method, &concrete).await;
         assert_ne!(answer.status, 405, "{route}");
-        if !path.contains("streams/") && !path.ends_with("/drain") {
+        let is_sign_in = route == "POST /api/v1/session";
+        if !path.contains("streams/") && !path.ends_with("/drain") && !is_sign_in {
             assert!((200..300).contains(&answer.status), "{route}: {answer:?}");
         }
         check(&document, &operation, &route, &answer);
