@@ -54,6 +54,12 @@ pub enum Error {
         /// The newest that this build knows.
         known: u64,
     },
+    /// The journal's check took too long; nothing is known of its state.
+    #[error("{reason}")]
+    JournalSlow {
+        /// Which file, and how long it took.
+        reason: String,
+    },
     /// The journal cannot be read or written.
     #[error("{reason}")]
     Journal {
@@ -162,6 +168,7 @@ impl Error {
             Self::Bug { .. } => ErrorKind::Bug,
             Self::TooManyApplications { .. }
             | Self::JournalFailing { .. }
+            | Self::JournalSlow { .. }
             | Self::Stopping
             | Self::Runtime { .. } => ErrorKind::Retryable,
             Self::Lake(error) => error.kind(),
@@ -185,6 +192,10 @@ impl Error {
                     "start the newer build again; or move '{}' and the folder 'events' beside it away: that loses the history, and nothing in the lake",
                     path.display()
                 ));
+            }
+            Self::JournalSlow { .. } => {
+                "start it again once the disk has less to do; if that does not help, move the file away: the history \
+                 is then read from the folder 'events' beside it"
             }
             Self::Journal { .. } => "check the folder's rights and its disk's space",
             Self::JournalFailing { .. } => {
@@ -215,6 +226,9 @@ impl From<crate::journal::Error> for Error {
             crate::journal::Error::TooNew { path, found, known } => {
                 Self::JournalTooNew { path, found, known }
             }
+            slow @ crate::journal::Error::CheckTooSlow { .. } => Self::JournalSlow {
+                reason: slow.to_string(),
+            },
             other => Self::Journal {
                 reason: other.to_string(),
             },

@@ -33,10 +33,19 @@ pub(crate) enum WriteError {
 
 /// Who a fact is kept with.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Key {
+pub(super) enum Key {
     Application(String),
     /// Since 1970.
     Hour(i64),
+}
+
+impl Key {
+    pub(super) fn of(fact: &Fact) -> Self {
+        match fact.event.application() {
+            Some(application) => Self::Application(application.to_owned()),
+            None => Self::Hour(fact.at / HOUR),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -76,10 +85,7 @@ impl Ledger {
     /// Counts a fact that is there already.
     pub(super) fn remember(&mut self, fact: &Fact, bytes: u64) {
         self.lines_upto = self.lines_upto.max(fact.sequence);
-        let key = match fact.event.application() {
-            Some(application) => Key::Application(application.to_owned()),
-            None => Key::Hour(fact.at / HOUR),
-        };
+        let key = Key::of(fact);
         let group = self.groups.entry(key.clone()).or_insert(Group {
             is_over: matches!(key, Key::Hour(_)),
             last_at: fact.at,
@@ -108,19 +114,30 @@ impl Ledger {
             .filter(|(fact, _)| fact.sequence > self.lines_upto)
             .map(|(fact, json)| (fact.sequence, fact.at, json.as_slice()))
             .collect();
-        self.lines
-            .append(&fresh)
-            .map_err(|source| WriteError::Lines {
-                path: self.lines.current().unwrap_or_else(|| self.path.clone()),
-                source,
-            })?;
-        if let Some((sequence, ..)) = fresh.last() {
-            self.lines_upto = *sequence;
-        }
+        let appended = self.lines.append(&fresh);
+        appended.map_err(|source| WriteError::Lines {
+            path: self.lines.current().unwrap_or_else(|| self.path.clone()),
+            source,
+        })?;
         let records = encoded
             .iter()
             .map(|(fact, json)| (fact.sequence, json.as_slice()));
-        self.with_store(|store| store.write(records, &[]))?;
+        if let Err(error) = self.with_store(|store| store.write(records, &[])) {
+            // Whoever is told that it failed must not find it done after a restart.
+            let sequences: Vec<u64> = encoded.iter().map(|(fact, _)| fact.sequence).collect();
+            if let Err(error) = self.with_store(|store| store.write([], &sequences)) {
+                tracing::debug!(%error, "what could not be written cannot be taken back either");
+            }
+            if !fresh.is_empty()
+                && let Err(error) = self.lines.take_back()
+            {
+                tracing::error!(%error, "lines of what is not durable cannot be taken back");
+            }
+            return Err(error);
+        }
+        if let Some((sequence, ..)) = fresh.last() {
+            self.lines_upto = *sequence;
+        }
         for (fact, json) in &encoded {
             self.remember(fact, json.len() as u64);
         }
@@ -139,6 +156,10 @@ impl Ledger {
     /// Drops what is over and too old or too much; the applications among it.
     pub(super) fn retain(&mut self, now: i64) -> Result<Vec<String>, WriteError> {
         let dropped = retention::overdue(now, self.limits, &self.groups);
+        let groups = dropped.iter().filter_map(|key| self.groups.get(key));
+        if let Some(newest) = groups.map(|group| group.last_at).max() {
+            self.mark.let_go(newest);
+        }
         let sequences: Vec<u64> = dropped
             .iter()
             .filter_map(|key| self.sequences.get(key))
@@ -190,5 +211,56 @@ impl Ledger {
                 source: Box::new(source),
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::journal::{open, tests};
+
+    /// A disk that takes lines and no database.
+    #[test]
+    fn what_the_database_did_not_take_is_not_there_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let fact = |sequence: u64| {
+            let event = tests::accepted(&format!("application-{sequence}"));
+            Arc::new(Fact {
+                sequence,
+                at: 0,
+                event,
+            })
+        };
+        let mut opened = open(folder.path(), tests::LIMITS).unwrap();
+        opened.ledger.write(&[fact(1)]).unwrap();
+        let lines = folder.path().join("events/00000001.jsonl");
+        let before = fs::read(&lines).unwrap();
+        let (path, kept) = (
+            folder.path().join("journal.redb"),
+            folder.path().join("kept"),
+        );
+        opened.ledger.store = None;
+        fs::rename(&path, &kept).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(matches!(
+            opened.ledger.write(&[fact(2)]),
+            Err(WriteError::Database { .. })
+        ));
+        assert_eq!(fs::read(&lines).unwrap(), before, "its line is there");
+        fs::remove_dir(&path).unwrap();
+        fs::rename(&kept, &path).unwrap();
+        // As when it is killed now, and as when it lives on.
+        let killed = tempfile::tempdir().unwrap();
+        fs::create_dir(killed.path().join("events")).unwrap();
+        for file in ["journal.redb", "events/00000001.jsonl"] {
+            fs::copy(folder.path().join(file), killed.path().join(file)).unwrap();
+        }
+        assert_eq!(open(killed.path(), tests::LIMITS).unwrap().facts.len(), 1);
+        opened.ledger.write(&[fact(2), fact(3)]).unwrap();
+        drop(opened);
+        let again = open(folder.path(), tests::LIMITS).unwrap();
+        assert_eq!((again.facts.len(), again.repaired), (3, None));
     }
 }

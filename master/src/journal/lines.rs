@@ -26,6 +26,8 @@ pub(super) struct Lines {
     /// Oldest first; the last is written to.
     files: Vec<LineFile>,
     open: Option<File>,
+    /// The newest file as it was before the last facts were added.
+    before: Option<LineFile>,
     /// Bytes at which a new file begins.
     rotate_at: u64,
 }
@@ -109,12 +111,13 @@ impl Lines {
             folder: folder.to_owned(),
             files,
             open: None,
+            before: None,
             rotate_at,
         }
     }
 
-    /// Adds lines for these facts, in one file. They are on the disk when it returns; when it fails, the next
-    /// call overwrites what is there of them.
+    /// Adds lines for these facts, in one file. They are on the disk when it returns; when it fails, what is there of
+    /// them is taken back, by the next call at the latest.
     pub(super) fn append(&mut self, facts: &[(u64, i64, &[u8])]) -> io::Result<()> {
         let Some((last_sequence, last_at, _)) = facts.last() else {
             return Ok(());
@@ -130,16 +133,32 @@ impl Lines {
         {
             self.rotate()?;
         }
+        self.before = self.files.last().cloned();
         let opened = self.open_last();
         let written = opened.and_then(|()| self.write(&text));
         if written.is_err() {
-            // Opened again, and cut to what is known to be good, by the next call.
-            self.open = None;
+            if let Err(error) = self.take_back() {
+                tracing::debug!(%error, "lines that were not written whole stay for now");
+            }
         } else if let Some(file) = self.files.last_mut() {
             file.last_sequence = *last_sequence;
             file.last_at = *last_at;
         }
         written
+    }
+
+    /// Removes what the last call added, or tried to.
+    pub(super) fn take_back(&mut self) -> io::Result<()> {
+        // Opened again, and cut to what is known to be good.
+        self.open = None;
+        if let (Some(last), Some(before)) = (self.files.last_mut(), self.before.take()) {
+            *last = before;
+        }
+        self.open_last()?;
+        match &self.open {
+            Some(open) => open.sync_data(),
+            None => Ok(()),
+        }
     }
 
     fn rotate(&mut self) -> io::Result<()> {
@@ -208,6 +227,20 @@ impl Lines {
     }
 }
 
+/// Puts a whole new file in the place of a damaged one, which is kept aside. At each moment there is one of the two.
+pub(super) fn replace(path: &Path, fresh: &Path, aside: &Path) -> io::Result<()> {
+    if fs::hard_link(path, aside).is_err() {
+        // Not every file system has links.
+        fs::copy(path, aside)?;
+        File::open(aside)?.sync_all()?;
+    }
+    fs::rename(fresh, path)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
 /// Writes a file anew that was damaged, with these records; the damaged one is kept beside it.
 pub(super) fn rewrite(
     file: &mut LineFile,
@@ -222,11 +255,7 @@ pub(super) fn rewrite(
     let mut out = File::create(&fresh)?;
     out.write_all(&text)?;
     out.sync_all()?;
-    fs::rename(&file.path, aside)?;
-    fs::rename(&fresh, &file.path)?;
-    if let Some(folder) = file.path.parent() {
-        File::open(folder)?.sync_all()?;
-    }
+    replace(&file.path, &fresh, aside)?;
     file.bytes = text.len() as u64;
     if let Some((sequence, json)) = records.last() {
         file.last_sequence = *sequence;

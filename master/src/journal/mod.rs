@@ -23,6 +23,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 pub(crate) use open::Repaired;
 pub(crate) use retention::Limits;
@@ -42,6 +43,11 @@ pub(crate) enum Error {
         found: u64,
         known: u64,
     },
+    #[error(
+        "the journal '{}' could not be checked within {} s: nothing of it was changed",
+        path.display(), within.as_secs()
+    )]
+    CheckTooSlow { path: PathBuf, within: Duration },
     #[error("cannot use '{}': {source}", path.display())]
     Files {
         path: PathBuf,

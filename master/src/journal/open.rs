@@ -1,27 +1,31 @@
 //! Opens the journal, whatever state it is in, and makes database and lines agree.
 //!
 //! A sound database is the truth; lines newer than it come from a master that was killed between the two, and
-//! are taken in. A damaged one is moved aside and made anew from the lines, and from those of its records that
-//! can be recognised by themselves. Damaged lines are written anew from the database.
+//! are taken in. A damaged one is made anew from the lines, and from those of its records that can be recognised by
+//! themselves; what was let go does not come back. Damaged lines are written anew from the database. What is made
+//! anew takes its place when it is whole, so that a repair can be interrupted at any moment and be made again.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::ledger::Ledger;
+use super::ledger::{Key, Ledger};
 use super::lines::{self, Found, LineFile, Lines};
 use super::mark::Mark;
 use super::retention::Limits;
 use super::store::{self, FORMAT, Opened, Refusal, Store};
 use super::writer::now_millis;
 use super::{Error, Fact, record};
+use crate::facts::Event;
 
-/// How long a database may take to be checked. One that takes longer is taken for damaged.
+/// How long a database may take to be checked, and how much more for each of so many bytes. Some damage might make
+/// the check go on for ever; but a slow disk is no damage, so nothing is repaired then.
 const CHECKED_WITHIN: Duration = Duration::from_secs(60);
+const BYTES_PER_SECOND: u64 = 4 << 20;
 /// Facts that are written in one transaction while a database is made anew.
 const BATCH: usize = 5000;
 /// Bytes of a file of lines.
@@ -60,6 +64,10 @@ pub(super) fn open(state_dir: &Path, limits: Limits) -> Result<Recovered, Error>
     let mut found = lines::read(&folder).map_err(io(&folder))?;
     let had_lines = !found.is_empty();
     let mut reasons = Vec::new();
+    let aside = store::aside(&path, now_millis());
+    let fresh = state_dir.join("journal.redb.new");
+    remove_leftover(&fresh).map_err(io(&fresh))?;
+    let mut damaged = false;
     let (store, mut records) = match check(&path)? {
         Checked::Absent => {
             let lines: usize = found.iter().map(|file| file.records.len()).sum();
@@ -79,9 +87,8 @@ pub(super) fn open(state_dir: &Path, limits: Limits) -> Result<Recovered, Error>
             (Some(opened.store), opened.records.into_iter().collect())
         }
         Checked::Damaged(reason) => {
-            let aside = store::aside(&path, now_millis());
-            fs::rename(&path, &aside).map_err(io(&path))?;
-            let bytes = fs::read(&aside).map_err(io(&aside))?;
+            let bytes = fs::read(&path).map_err(io(&path))?;
+            damaged = true;
             reasons.push(format!(
                 "{} was damaged ({reason}) and is now {}",
                 path.display(),
@@ -95,7 +102,9 @@ pub(super) fn open(state_dir: &Path, limits: Limits) -> Result<Recovered, Error>
         None => 0,
     };
     let (mark, marked) = Mark::open(&state_dir.join("journal.mark"));
-    let marked = marked.filter(|_| store.is_some() || had_lines).unwrap_or(0);
+    let let_go = marked.let_go;
+    let marked = marked.newest.filter(|_| store.is_some() || had_lines);
+    let marked = marked.unwrap_or(0);
     let in_lines = found.iter().map(|file| file.file.last_sequence).max();
     let known = newest.max(in_lines.unwrap_or(0));
     let mut missing = Vec::new();
@@ -110,6 +119,11 @@ pub(super) fn open(state_dir: &Path, limits: Limits) -> Result<Recovered, Error>
     }
     let (mut dropped, in_lines) = take_lines(&found, &mut records, store.is_some(), newest);
     missing.extend(in_lines);
+    missing.sort_unstable();
+    let gone = match let_go {
+        Some(let_go) if !reasons.is_empty() => let_go_again(&mut records, let_go, &found),
+        _ => vec![],
+    };
     let known = records.keys().next_back().copied().unwrap_or(0);
     if known < marked {
         dropped = dropped.max(1);
@@ -117,13 +131,7 @@ pub(super) fn open(state_dir: &Path, limits: Limits) -> Result<Recovered, Error>
             "the newest records are lost: {known} is the last of them, and {marked} was"
         ));
     }
-    let mut before = 0;
-    for file in &mut found {
-        if let Some(reason) = repair_lines(file, before, &records).map_err(io(&folder))? {
-            reasons.push(reason);
-        }
-        before = file.file.last_sequence;
-    }
+    reasons.extend(repair_all_lines(&mut found, &records).map_err(io(&folder))?);
     let files: Vec<LineFile> = found.into_iter().map(|file| file.file).collect();
     let mut lines = Lines::new(&folder, files, ROTATE_AT.min(limits.bytes / 8).max(4096));
     let lost = append_missing(&mut lines, &records).map_err(io(&folder))?;
@@ -139,9 +147,18 @@ pub(super) fn open(state_dir: &Path, limits: Limits) -> Result<Recovered, Error>
                     .iter()
                     .filter_map(|sequence| Some((*sequence, records.get(sequence)?.as_slice()))),
             )?;
+            remove(&store, &path, &gone)?;
             store
         }
-        None => make(&path, &records)?,
+        None => {
+            let store = make(&fresh, &records)?;
+            let placed = match damaged {
+                true => lines::replace(&path, &fresh, &aside),
+                false => fs::rename(&fresh, &path),
+            };
+            placed.map_err(io(&path))?;
+            store
+        }
     };
     let mut ledger = Ledger::new(path, store, lines, mark, limits);
     let facts = parse(&records, &mut ledger);
@@ -169,12 +186,22 @@ fn check(path: &Path) -> Result<Checked, Error> {
     if !store::is_there(path) {
         return Ok(Checked::Absent);
     }
-    let (sender, answer) = mpsc::channel();
+    let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let within = CHECKED_WITHIN + Duration::from_secs(bytes / BYTES_PER_SECOND);
     let checked = path.to_owned();
+    check_within(path, within, move || Store::open(&checked))
+}
+
+fn check_within(
+    path: &Path,
+    within: Duration,
+    open: impl FnOnce() -> Result<Opened, Refusal> + Send + 'static,
+) -> Result<Checked, Error> {
+    let (sender, answer) = mpsc::channel();
     std::thread::Builder::new()
         .name("drumline-journal-check".to_owned())
         .spawn(move || {
-            let opened = catch_unwind(AssertUnwindSafe(|| Store::open(&checked)))
+            let opened = catch_unwind(AssertUnwindSafe(open))
                 .unwrap_or_else(|panic| Err(Refusal::Damaged(said(&*panic))));
             // Whoever has waited too long does not listen any more.
             let _ = sender.send(opened);
@@ -183,7 +210,7 @@ fn check(path: &Path) -> Result<Checked, Error> {
             path: path.to_owned(),
             source,
         })?;
-    match answer.recv_timeout(CHECKED_WITHIN) {
+    match answer.recv_timeout(within) {
         Ok(Ok(opened)) => Ok(Checked::Sound(Box::new(opened))),
         Ok(Err(Refusal::TooNew { found })) => Err(Error::TooNew {
             path: path.to_owned(),
@@ -195,10 +222,10 @@ fn check(path: &Path) -> Result<Checked, Error> {
             source: Box::new(source),
         }),
         Ok(Err(Refusal::Damaged(reason))) => Ok(Checked::Damaged(reason)),
-        Err(_) => Ok(Checked::Damaged(format!(
-            "its check did not end within {} s",
-            CHECKED_WITHIN.as_secs()
-        ))),
+        Err(_) => Err(Error::CheckTooSlow {
+            path: path.to_owned(),
+            within,
+        }),
     }
 }
 
@@ -264,15 +291,84 @@ fn lost(damaged: u64, records: &Records, before: &Records, after: u64, until: u6
     damaged.saturating_sub(known as u64)
 }
 
+/// What was over and let go, and came back with a repair: taken out of the records, and told. An application of which
+/// only a damaged database knows parts, all of them older than what was let go, was let go too: its end is not among
+/// them, and it must not run again.
+fn let_go_again(records: &mut Records, let_go: i64, found: &[Found]) -> Vec<u64> {
+    let in_lines: BTreeSet<u64> = found
+        .iter()
+        .flat_map(|file| file.records.iter().map(|(sequence, _)| *sequence))
+        .collect();
+    let mut groups: BTreeMap<Key, Salvaged> = BTreeMap::new();
+    for (sequence, json) in &*records {
+        // Of a newer build: it is left alone.
+        let Ok(fact) = serde_json::from_slice::<Fact>(json) else {
+            continue;
+        };
+        let key = Key::of(&fact);
+        let is_application = matches!(key, Key::Application(_));
+        let group = groups.entry(key).or_insert_with(|| Salvaged {
+            is_over: !is_application,
+            is_in_lines: false,
+            last_at: fact.at,
+            sequences: vec![],
+        });
+        group.is_over |= matches!(fact.event, Event::ApplicationFinished { .. });
+        group.is_in_lines |= in_lines.contains(sequence);
+        group.last_at = group.last_at.max(fact.at);
+        group.sequences.push(*sequence);
+    }
+    let gone: Vec<u64> = groups
+        .into_values()
+        .filter(|group| group.last_at <= let_go && (group.is_over || !group.is_in_lines))
+        .flat_map(|group| group.sequences)
+        .collect();
+    for sequence in &gone {
+        records.remove(sequence);
+    }
+    gone
+}
+
+/// What a repair found of an application, or of an hour.
+struct Salvaged {
+    is_over: bool,
+    is_in_lines: bool,
+    last_at: i64,
+    sequences: Vec<u64>,
+}
+
+/// Repairs each file of lines; says what was more than the end of a master that was killed.
+fn repair_all_lines(found: &mut [Found], records: &Records) -> std::io::Result<Vec<String>> {
+    let mut reasons = Vec::new();
+    let mut before = 0;
+    for index in 0..found.len() {
+        let later = &found[index + 1..];
+        let until = match later {
+            [] => None,
+            later => {
+                let mut firsts = later.iter().filter_map(|file| file.records.first());
+                Some(firsts.next().map_or(u64::MAX, |(sequence, _)| *sequence))
+            }
+        };
+        let file = &mut found[index];
+        reasons.extend(repair_lines(file, before, until, records)?);
+        before = before.max(file.file.last_sequence);
+    }
+    Ok(reasons)
+}
+
 /// Cuts off a line that was being written, or writes a file anew from what is known; says so where that is more
-/// than the end of a master that was killed. `before`: the last sequence number of the file before.
+/// than the end of a master that was killed. `before`: the last sequence number of the files before; `until`: the
+/// first one of those after it, for a file that is not the newest.
 fn repair_lines(
     found: &mut Found,
     before: u64,
+    until: Option<u64>,
     records: &Records,
 ) -> std::io::Result<Option<String>> {
     let path: PathBuf = found.file.path.clone();
-    if found.damaged.is_empty() {
+    let is_newest = until.is_none();
+    if found.damaged.is_empty() && (is_newest || found.torn == 0) {
         if found.torn > 0 {
             let good = found.file.bytes - found.torn;
             tracing::info!(path = %path.display(), bytes = found.torn, "a line that was not written to its end is cut off");
@@ -281,19 +377,32 @@ fn repair_lines(
         }
         return Ok(None);
     }
+    let count = found.damaged.len() + usize::from(!is_newest && found.torn > 0);
     let first = found.records.first().map(|(sequence, _)| *sequence);
     let last = found.records.last().map(|(sequence, _)| *sequence);
-    // What the damaged lines held, as far as the database knows.
-    let mut whole: Records = match (first, last) {
-        (Some(first), Some(last)) => records
-            .range(if before > 0 { before + 1 } else { first }..=last)
-            .map(|(sequence, json)| (*sequence, json.clone()))
-            .collect(),
-        _ => Records::new(),
+    // What the damaged lines held, as far as the database knows. Nobody wrote to a file that is not the newest after
+    // its last line, so what is between it and the next one was in it; what the newest lacks at its end is added later.
+    let end = until.or_else(|| Some(last? + 1)).unwrap_or(0);
+    let begin = match (before, first) {
+        (0, Some(first)) => first,
+        // The oldest file, and none of its lines can be read: it held so many.
+        (0, None) => {
+            let mut newest = records.range(..end).rev();
+            let begin = newest.nth(count.saturating_sub(1));
+            begin.map_or(0, |(sequence, _)| *sequence)
+        }
+        (before, _) => before + 1,
     };
+    let mut whole = Records::new();
+    if begin < end {
+        whole.extend(
+            records
+                .range(begin..end)
+                .map(|(sequence, json)| (*sequence, json.clone())),
+        );
+    }
     whole.extend(found.records.iter().cloned());
     let whole: Vec<(u64, Vec<u8>)> = whole.into_iter().collect();
-    let count = found.damaged.len();
     let aside = store::aside(&path, now_millis());
     lines::rewrite(&mut found.file, &whole, &aside)?;
     Ok(Some(format!(
@@ -348,6 +457,26 @@ fn write<'a>(
     Ok(())
 }
 
+fn remove(store: &Store, path: &Path, sequences: &[u64]) -> Result<(), Error> {
+    if sequences.is_empty() {
+        return Ok(());
+    }
+    store
+        .write([], sequences)
+        .map_err(|source| Error::Database {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
+}
+
+/// What a repair that was interrupted had begun to make.
+fn remove_leftover(path: &Path) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn parse(records: &Records, ledger: &mut Ledger) -> Vec<Fact> {
     let mut facts = Vec::with_capacity(records.len());
     let mut unknown = 0;
@@ -368,4 +497,78 @@ fn parse(records: &Records, ledger: &mut Ledger) -> Vec<Fact> {
         );
     }
     facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_that_takes_too_long_is_an_error_and_no_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.redb");
+        fs::write(&path, "as it is").unwrap();
+        let slow = || {
+            std::thread::sleep(Duration::from_millis(500));
+            Err(Refusal::Damaged("it came too late".to_owned()))
+        };
+        let Err(error) = check_within(&path, Duration::from_millis(20), slow) else {
+            panic!("it was judged");
+        };
+        let said = error.to_string();
+        assert!(
+            said.contains("journal.redb") && said.contains("checked"),
+            "{said}"
+        );
+        let error = crate::Error::from(error);
+        assert_eq!(error.kind(), drumline_lake::ErrorKind::Retryable);
+        assert!(error.hint().unwrap().contains("start it again"));
+    }
+
+    #[test]
+    fn what_only_a_damaged_database_knows_and_is_older_than_what_was_let_go_does_not_run_again() {
+        let accepted = |id: &str, sequence: u64, at: i64| {
+            let event = crate::journal::tests::accepted(id);
+            let fact = Fact {
+                sequence,
+                at,
+                event,
+            };
+            (sequence, record::json(&fact).unwrap())
+        };
+        let over = Fact {
+            sequence: 4,
+            at: 6,
+            event: Event::ApplicationFinished {
+                application: "over".to_owned(),
+                state: crate::facts::State::Succeeded,
+                failure: None,
+                statement: 0,
+            },
+        };
+        let in_lines = accepted("runs since long", 2, 5);
+        let mut records = Records::from([
+            accepted("its end is lost", 1, 5),
+            in_lines.clone(),
+            accepted("over", 3, 5),
+            (4, record::json(&over).unwrap()),
+            accepted("young", 5, 50),
+        ]);
+        let found = [Found {
+            file: LineFile {
+                path: PathBuf::new(),
+                number: 1,
+                bytes: 0,
+                last_sequence: 2,
+                last_at: 5,
+            },
+            records: vec![in_lines],
+            damaged: vec![],
+            torn: 0,
+        }];
+        let mut gone = let_go_again(&mut records, 10, &found);
+        gone.sort_unstable();
+        assert_eq!(gone, [1, 3, 4]);
+        assert_eq!(records.into_keys().collect::<Vec<_>>(), [2, 5]);
+    }
 }

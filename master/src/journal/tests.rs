@@ -272,3 +272,119 @@ fn opening_many_facts_is_quick() {
     assert_eq!(opened.facts.len() as u64, count);
     assert!(elapsed < Duration::from_secs(10), "{elapsed:?}");
 }
+
+/// Damages a database so that it does not open, and leaves its records where they are.
+fn behead(folder: &Path) {
+    let path = folder.join("journal.redb");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[..512].fill(0xff);
+    fs::write(&path, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn what_was_let_go_does_not_come_back_with_a_repair() {
+    let folder = tempfile::tempdir().unwrap();
+    let (facts, _) = start(folder.path(), LIMITS);
+    facts.record(accepted("runs")).await.unwrap();
+    for number in 0..50 {
+        let id = format!("over-{number:02}");
+        facts.publish(accepted(&id));
+        facts.record(finished(&id)).await.unwrap();
+    }
+    drop(facts);
+    let small = Limits {
+        bytes: 4000,
+        ..LIMITS
+    };
+    let (facts, _) = start(folder.path(), small);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while facts.history().applications.len() > 20 {
+        assert!(Instant::now() < deadline, "nothing is let go");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let kept: Vec<String> = facts.history().applications.keys().cloned().collect();
+    drop(facts);
+    behead(folder.path());
+    // Its lines are all there: one of them is of an application that runs.
+    let lines = fs::read_to_string(folder.path().join("events/00000001.jsonl")).unwrap();
+    assert!(lines.contains("over-00"));
+    let (facts, repaired) = start(folder.path(), LIMITS);
+    assert!(repaired.is_some());
+    let found: Vec<String> = facts.history().applications.keys().cloned().collect();
+    assert_eq!(found, kept);
+}
+
+#[test]
+fn a_repair_that_was_interrupted_loses_nothing_when_it_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = open(folder.path(), LIMITS).unwrap();
+    for sequence in 1..=3 {
+        let event = accepted(&format!("application-{sequence}"));
+        let fact = Fact {
+            sequence,
+            at: 0,
+            event,
+        };
+        opened.ledger.write(&[Arc::new(fact)]).unwrap();
+    }
+    drop(opened);
+    behead(folder.path());
+    // The database alone knows the second one.
+    let lines = folder.path().join("events/00000001.jsonl");
+    let text = fs::read_to_string(&lines).unwrap();
+    fs::write(&lines, text.replace("application-2", "application-X")).unwrap();
+    // The repair does not come to its end.
+    let in_the_way = folder.path().join("events/00000001.jsonl.new");
+    fs::create_dir(&in_the_way).unwrap();
+    assert!(open(folder.path(), LIMITS).is_err());
+    fs::remove_dir(&in_the_way).unwrap();
+    fs::write(folder.path().join("journal.redb.new"), "half").unwrap();
+    assert_eq!(sequences(folder.path()), [1, 2, 3]);
+    assert_eq!(open(folder.path(), LIMITS).unwrap().repaired, None);
+    let left: Vec<String> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("journal.redb.damaged-"))
+        .collect();
+    assert_eq!(left.len(), 1, "the damaged one is kept, once");
+}
+
+#[test]
+fn damage_at_the_end_of_a_file_that_is_not_the_newest_is_told_and_made_good() {
+    let several = Limits {
+        bytes: 32 << 10,
+        ..LIMITS
+    };
+    for cut_off in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut opened = open(folder.path(), several).unwrap();
+        for sequence in 1..=60 {
+            let event = accepted(&format!("application-{sequence}"));
+            let fact = Fact {
+                sequence,
+                at: 0,
+                event,
+            };
+            opened.ledger.write(&[Arc::new(fact)]).unwrap();
+        }
+        drop(opened);
+        let file = |number: u32| folder.path().join(format!("events/{number:08}.jsonl"));
+        assert!(file(3).exists());
+        for number in [1, 2] {
+            let whole = fs::read(file(number)).unwrap();
+            let mut damaged = whole.clone();
+            match cut_off {
+                true => damaged.truncate(whole.len() - 10),
+                false => damaged[whole.len() - 10] ^= 1,
+            }
+            fs::write(file(number), damaged).unwrap();
+            let opened = open(folder.path(), several).unwrap();
+            assert_eq!(opened.facts.len(), 60);
+            let said = opened.repaired.unwrap();
+            assert!(said.reason.contains("1 lines"), "{said:?}");
+            assert_eq!(said.dropped, 0, "{said:?}");
+            drop(opened.ledger);
+            assert_eq!(fs::read(file(number)).unwrap(), whole);
+        }
+    }
+}
