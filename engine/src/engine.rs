@@ -74,7 +74,7 @@ impl Engine {
             .await
     }
 
-    /// The same, for who must be able to stop the job from another thread: raising `interrupt` does.
+    /// As [`Engine::start`], for who must be able to stop the job from another thread: raising `interrupt` does.
     pub async fn start_under(
         &self,
         query: &Query,
@@ -83,5 +83,10 @@ impl Engine {
         interrupt: &Interrupt,
     ) -> Result<Job> {
         crate::launch::launch(&self.inner, query, &workers, &route, interrupt).await
+    }
+
+    /// Whether workers are of no use to a query: it is so small, or of such a kind, that it exchanges nothing.
+    pub async fn runs_in_place(&self, query: &Query) -> Result<bool> {
+        crate::launch::runs_in_place(&self.inner, query).await
     }
 }

@@ -13,6 +13,7 @@ use datafusion::physical_plan::stream::{
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::{StreamExt, stream};
 use tokio::time::Instant;
+use url::Url;
 use uuid::Uuid;
 
 use crate::board::Board;
@@ -44,16 +45,15 @@ pub(crate) async fn launch(
     let routes = Routes::default();
     let memory_of = Uuid::now_v7().to_string();
     let runtime = inner.memory.of_job(&inner.runtime, &memory_of, interrupt);
-    let state = job_session(
-        &runtime,
-        &with_partitions(&query.settings, workers),
-        Distribution {
-            workers: workers.iter().map(|worker| worker.url.clone()).collect(),
-            channels: Channels::new(Arc::clone(&inner.network), Some(Arc::clone(&board))),
-            routes: routes.clone(),
-            stores: inner.stores.clone(),
-        },
-    )?;
+    let channels = Channels::new(Arc::clone(&inner.network), Some(Arc::clone(&board)));
+    let distribution = Distribution {
+        workers: workers.iter().map(|worker| worker.url.clone()).collect(),
+        channels,
+        routes: routes.clone(),
+        stores: inner.stores.clone(),
+    };
+    let settings = with_partitions(&query.settings, workers);
+    let state = job_session(&runtime, &settings, distribution)?;
     if let LogicalPlan::Explain(explained) = &query.plan
         && explained.explain_format == ExplainFormat::Indent
         && !explained.verbose
@@ -73,6 +73,27 @@ pub(crate) async fn launch(
     let head = Head(Some(Arc::clone(&plan)));
     let stream = apart(execute_stream(plan, state.task_ctx())?, interrupt.clone());
     Ok(prepared.run(&state, board, stream, head, interrupt))
+}
+
+/// Whether the query exchanges nothing, however many workers there are: plans it for some that are not there.
+pub(crate) async fn runs_in_place(inner: &Inner, query: &Query) -> Result<bool> {
+    if matches!(query.plan, LogicalPlan::Explain(_)) {
+        return Ok(true);
+    }
+    let nobody = |port: u16| Url::parse(&format!("http://127.0.0.1:{port}"));
+    let (Ok(one), Ok(other)) = (nobody(1), nobody(2)) else {
+        return Err(Error::bug("an address of nobody is no URL"));
+    };
+    let distribution = Distribution {
+        workers: vec![one, other],
+        channels: Channels::new(Arc::clone(&inner.network), None),
+        routes: Routes::default(),
+        stores: inner.stores.clone(),
+    };
+    let settings = with_partitions(&query.settings, &[]);
+    let state = job_session(&inner.runtime, &settings, distribution)?;
+    let plan = state.create_physical_plan(&query.plan).await?;
+    Ok(distributed_part(&plan).is_none())
 }
 
 /// Computes on a task of its own: who reads the rows can wait for something else at the same time, and can

@@ -24,7 +24,7 @@ use crate::admitter::Place;
 use crate::facts::{Event, Facts, JobEnd, OperatorMetrics, StagePlan, TaskMetrics, TaskName};
 use crate::routing::JobPlacement;
 
-/// How long a job waits for the first worker to join.
+/// How long a job that workers are of use to waits for the first one to join.
 const WORKER_WITHIN: Duration = Duration::from_secs(30);
 
 /// How often a job tells what has run of it in this process.
@@ -96,9 +96,14 @@ pub(super) async fn start(
             position: u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1),
         });
     }
+    let nobody_is_there = services.workers.borrow().is_empty();
+    let patience = match nobody_is_there && services.engine.runs_in_place(query).await? {
+        true => Duration::ZERO,
+        false => WORKER_WITHIN,
+    };
     let granted = tokio::select! {
         granted = place.granted() => granted,
-        () = no_worker(services.workers.clone()) => BTreeSet::new(),
+        () = no_worker(services.workers.clone(), patience) => BTreeSet::new(),
     };
     // Without any worker it runs here, if it can.
     let alive = services.workers.borrow().clone();
@@ -173,10 +178,10 @@ fn wished_cores(query: &Query) -> Option<u32> {
 }
 
 /// Resolves once there has been no worker for a while.
-async fn no_worker(mut workers: watch::Receiver<Arc<[WorkerTarget]>>) {
+async fn no_worker(mut workers: watch::Receiver<Arc<[WorkerTarget]>>, patience: Duration) {
     loop {
         let has_some = workers.wait_for(|workers| !workers.is_empty());
-        if tokio::time::timeout(WORKER_WITHIN, has_some).await.is_err() {
+        if tokio::time::timeout(patience, has_some).await.is_err() {
             return;
         }
         // An error means that the master is stopping, and this with it.

@@ -53,6 +53,37 @@ fn a_large_query_runs_on_both_workers_and_exchanges_rows() {
     assert!(explain.contains("NetworkShuffleExec"), "{explain}");
 }
 
+#[test]
+fn what_needs_no_exchange_does_not_wait_for_workers() {
+    let cluster = Cluster::start(Options {
+        workers: 0,
+        ..Options::default()
+    })
+    .unwrap();
+    let started = Instant::now();
+    cluster
+        .sql("CREATE TABLE few AS SELECT value AS n FROM generate_series(1, 100)")
+        .unwrap();
+    assert_eq!(cluster.number("SELECT sum(n) FROM few").unwrap(), 5050);
+    // Each statement that waits for a worker waits this long.
+    assert!(started.elapsed() < Duration::from_secs(30));
+
+    let large = cluster.spawn(
+        "large",
+        &[
+            "sql",
+            "-c",
+            "SET drumline.bytes_per_task = 1; SELECT n % 3, count(*) FROM few GROUP BY 1",
+        ],
+    );
+    let mut large = large.unwrap();
+    let waits = "SELECT count(*) FROM system.statements WHERE statement = 2 AND state = 'running'";
+    cluster.wait_for_number(waits, 1, PATIENCE).unwrap();
+    let runs = "SELECT count(*) FROM system.jobs WHERE statement = 2";
+    assert_eq!(cluster.number(runs).unwrap(), 0);
+    assert!(large.is_running(), "it waits for a worker");
+}
+
 const ROWS: u64 = 3_000_000;
 
 /// Does something to a worker in the middle of a query.
