@@ -22,6 +22,7 @@ use crate::explain;
 use crate::interrupt::{Interrupt, RaiseOnDrop, interruptible};
 use crate::job::{Head, JobWatch, StageInfo};
 use crate::route::RouteFn;
+use crate::row_numbers::with_row_numbers;
 use crate::session::{Distribution, job_session};
 use crate::settings::{self, Settings};
 use crate::stages::{Routes, Stages, distributed_part};
@@ -69,7 +70,7 @@ pub(crate) async fn launch(
     }
     let plan = state.create_physical_plan(&query.plan).await?;
     let prepared = prepare(&plan, workers, route, &routes)?;
-    let plan = interruptible(&plan, interrupt)?;
+    let plan = interruptible(&with_row_numbers(plan)?, interrupt)?;
     let head = Head(Some(Arc::clone(&plan)));
     let stream = apart(execute_stream(plan, state.task_ctx())?, interrupt.clone());
     Ok(prepared.run(&state, board, stream, head, interrupt))

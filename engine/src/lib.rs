@@ -30,6 +30,7 @@ mod planner;
 mod process;
 pub mod rebind;
 pub mod route;
+mod row_numbers;
 mod scan;
 pub mod server;
 mod session;
@@ -44,12 +45,13 @@ pub use engine::{Engine, Query};
 pub use error::{Error, Result};
 pub use interrupt::Interrupt;
 pub use job::Job;
-pub use lake_write::staged_files;
+pub use lake_write::{Counts, staged_counts, staged_files};
 pub use logs::{LogLine, LogTail};
 pub use memory::Exhausted;
 pub use options::{Keepalive, Options, WorkerTarget};
 pub use planner::{
-    CreateTable, Definition, Planned, Resolved, SYSTEM_SCHEMA, TableRef, Tables, Write, WriteMode,
+    Copy, CreateTable, Definition, Doubled, Overwrite, Planned, Replaced, Resolved, Rewrite,
+    SYSTEM_SCHEMA, TableRef, Tables, Write, WriteMode,
 };
 pub use process::Process;
 pub use session::{local_session, runtime};

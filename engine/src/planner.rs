@@ -6,10 +6,15 @@
 //! host carries out.
 //!
 //! Read next: [`Planned`], `planner/names.rs` (names to providers and views), `planner/write.rs`,
-//! `planner/show.rs`.
+//! `planner/rewrite.rs` (`DELETE`, `UPDATE`), `planner/merge.rs`, `planner/show.rs`.
 
+mod constraints;
+mod copy;
+mod draft;
 mod external;
+mod merge;
 mod names;
+mod rewrite;
 mod show;
 mod write;
 
@@ -29,7 +34,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use url::Url;
 
+pub use copy::Copy;
 pub(crate) use names::{Scope, session};
+pub use rewrite::{Doubled, Rewrite};
+pub use write::{Overwrite, Replaced};
 
 /// Name of a table, view or external table.
 pub type TableRef = TableName;
@@ -79,6 +87,8 @@ pub enum Planned {
     Query(Query),
     /// Run it towards a write target, then commit the files it staged.
     Write(Write),
+    /// Run it towards a folder, then publish the files it staged.
+    Copy(Copy),
     /// Change the catalog.
     Definition(Definition),
     /// Change the session; no value: back to the default. The setting has been checked.
@@ -120,6 +130,10 @@ pub enum WriteMode {
     Create(CreateTable),
     /// `INSERT INTO`.
     Append,
+    /// `INSERT OVERWRITE`.
+    Overwrite(Box<Overwrite>),
+    /// `DELETE`, `UPDATE`, `MERGE INTO` and `TRUNCATE`.
+    Rewrite(Box<Rewrite>),
 }
 
 /// How a table is to be made.
@@ -260,11 +274,11 @@ impl Planner<'_> {
                     self.query(explained(plan, *analyze, *verbose)?),
                 ))
             }
-            Body::Insert {
-                table,
-                columns,
-                source,
-            } => self.insert(table, columns, source).await,
+            Body::Insert(insert) => self.insert(insert).await,
+            Body::Delete(delete) => self.delete(delete).await,
+            Body::Update(update) => self.update(update).await,
+            Body::Merge(merge) => self.merge(merge).await,
+            Body::Copy(copy) => self.copy(copy).await,
             Body::CreateTable(create) => self.create_table(create).await,
             Body::CreateExternal(create) => self.create_external(create),
             Body::CreateSchema {

@@ -20,6 +20,7 @@ use crate::functions;
 use crate::interrupt::{Interrupt, interruptible};
 use crate::lake_write::{LakePlanner, LakeWriteCodec};
 use crate::memory::Memory;
+use crate::row_numbers::with_row_numbers;
 use crate::settings::{self, Settings};
 use crate::tasks::{TASK_HEADER, Task, Tasks};
 use crate::transport::client::Channels;
@@ -175,9 +176,11 @@ fn prepare_plan(
     event: WorkerPlanRewriteEvent<'_>,
 ) -> Result<WorkerPlanRewriteEventResponse, DataFusionError> {
     let Some(task) = event.session_config.get_extension::<Task>() else {
-        return Ok(WorkerPlanRewriteEventResponse::new(event.plan));
+        return Ok(WorkerPlanRewriteEventResponse::new(with_row_numbers(
+            event.plan,
+        )?));
     };
-    let plan = interruptible(&event.plan, task.interrupt())?;
+    let plan = interruptible(&with_row_numbers(event.plan)?, task.interrupt())?;
     task.runs(&plan);
     Ok(WorkerPlanRewriteEventResponse::new(plan))
 }

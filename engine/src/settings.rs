@@ -29,6 +29,9 @@ extensions_options! {
         pub cores: u32, default = 0
         /// Seconds after which a job is given up; 0: never.
         pub job_deadline: u64, default = 0
+        /// What INSERT OVERWRITE replaces where it names no PARTITION: the whole `table`, or the `partitions`
+        /// that its rows are in.
+        pub overwrite: String, default = "table".to_owned()
         /// Seconds without any progress after which a job is tried again elsewhere; 0: never.
         pub stall_limit: u64, default = 600
     }

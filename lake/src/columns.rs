@@ -9,8 +9,11 @@ use deltalake_core::kernel::engine::arrow_conversion::{TryIntoArrow, TryIntoKern
 
 use crate::{Error, Result};
 
+/// Metadata of a column that was declared NOT NULL. What a query happens to yield without nulls was not.
+pub const NOT_NULL: &str = "drumline.not_null";
+
 /// The columns as a table holds them: microsecond UTC timestamps, plain strings and binaries, signed
-/// integers, all nullable. Refuses names and types that Parquet or Delta readers trip over.
+/// integers, all nullable but those that were declared [`NOT_NULL`]. Refuses names and types that Parquet or Delta readers trip over.
 pub(crate) fn stored(table: &str, schema: &Schema) -> Result<SchemaRef> {
     let mut seen = HashSet::new();
     let mut fields = Vec::with_capacity(schema.fields().len());
@@ -28,7 +31,8 @@ pub(crate) fn stored(table: &str, schema: &Schema) -> Result<SchemaRef> {
         }
         let data_type = stored_type(field.data_type())
             .ok_or_else(|| refuse(format!("type {} is not supported", field.data_type())))?;
-        fields.push(Field::new(field.name(), data_type, true));
+        let is_nullable = !field.metadata().contains_key(NOT_NULL);
+        fields.push(Field::new(field.name(), data_type, is_nullable));
     }
     if fields.is_empty() {
         return Err(Error::Rows {

@@ -78,14 +78,12 @@ pub fn offer(from: i64, to: i64, files: Vec<crate::StagedFile>) -> Commit {
         from,
         to,
     };
-    Commit {
-        made_by: MadeBy::Stream {
-            stream: "s".to_owned(),
-            epoch: 1,
-            ranges: vec![range],
-        },
-        files,
-    }
+    let made_by = MadeBy::Stream {
+        stream: "s".to_owned(),
+        epoch: 1,
+        ranges: vec![range],
+    };
+    Commit::append(made_by, files)
 }
 
 /// Stages rows for a target.
@@ -180,10 +178,7 @@ async fn statements(catalog: &Catalog, format: Format) {
     let lake = catalog.lake();
     let new = new_table(&name("inserted", format), format, None);
     let table = Table::create(catalog, new, false).await.unwrap();
-    let insert = |id: StatementId, files| Commit {
-        made_by: MadeBy::Statement(id),
-        files,
-    };
+    let insert = |id: StatementId, files| Commit::append(MadeBy::Statement(id), files);
     let first = statement("app", 3, 77);
     assert_eq!(table.find_statement(&first).await.unwrap(), None);
     let target = table.write_target("attempt-1").await.unwrap();
@@ -222,10 +217,7 @@ async fn create_with_rows(catalog: &Catalog, format: Format) {
     let lake = catalog.lake();
     let id = statement("ctas", 0, 5);
     let new = new_table(&name("selected", format), format, Some(id.clone()));
-    let commit = |files| Commit {
-        made_by: MadeBy::Statement(id.clone()),
-        files,
-    };
+    let commit = |files| Commit::append(MadeBy::Statement(id.clone()), files);
     let prepared = Table::prepare(catalog, new.clone()).await.unwrap();
     assert_eq!(prepared.already(), None);
     let files = stage(lake, &prepared.write_target("a1").unwrap(), 0..7).await;

@@ -118,6 +118,18 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// A table property that means something to writers, with a value that does not.
+    #[error("property '{property}' of table '{table}' is '{value}': it takes {accepted}")]
+    Property {
+        /// The table.
+        table: String,
+        /// Name of the property.
+        property: String,
+        /// Its value.
+        value: String,
+        /// What it could be.
+        accepted: &'static str,
+    },
     /// Rows that do not fit the table's schema.
     #[error("rows do not fit table '{table}': {reason}")]
     Rows {
@@ -153,6 +165,16 @@ pub enum Error {
         application: String,
         /// The statement's position in it.
         ordinal: u32,
+    },
+    /// A commit that somebody else made in between changed what this one rests on.
+    #[error("table '{table}' was changed while the statement ran: version {version}, {made_by}")]
+    Conflict {
+        /// The table.
+        table: String,
+        /// Version that the other commit made.
+        version: u64,
+        /// What made it.
+        made_by: String,
     },
     /// Too many others were faster, again and again.
     #[error("gave up changing {object} after losing {attempts} races")]
@@ -230,14 +252,16 @@ impl Error {
             | Self::Name { .. }
             | Self::Column { .. }
             | Self::Rows { .. }
+            | Self::Property { .. }
             | Self::StatementChanged { .. }
             | Self::ReadOnly { .. }
             | Self::NotYet { .. }
             | Self::NotWritable { .. } => ErrorKind::User,
             Self::Store { source, .. } => store_kind(source),
-            Self::OffsetsMoved { .. } | Self::Contended { .. } | Self::OutcomeUnknown { .. } => {
-                ErrorKind::Retryable
-            }
+            Self::OffsetsMoved { .. }
+            | Self::Conflict { .. }
+            | Self::Contended { .. }
+            | Self::OutcomeUnknown { .. } => ErrorKind::Retryable,
             Self::Delta { source, .. } => match source.as_ref() {
                 deltalake_core::DeltaTableError::ObjectStore { source } => store_kind(source),
                 _ => ErrorKind::User,
@@ -265,6 +289,9 @@ impl Error {
             Self::StatementChanged { .. } => "submit the changed script as a new application",
             Self::OffsetsMoved { .. } => "resume the stream from the table's offsets",
             Self::OutcomeUnknown { .. } => "repeat the same commit: it is safe",
+            Self::Conflict { .. } => {
+                "run the statement again, when nobody else changes the same rows"
+            }
             _ => return None,
         };
         Some(hint.to_owned())

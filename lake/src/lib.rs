@@ -7,13 +7,15 @@
 //!
 //! Must never: distribute work, talk to Kafka, decide what to run. Only this crate sees `deltalake-core`.
 //!
-//! Read next: [`Catalog`] for names, [`Table`] for commits and snapshots, [`Writer`] for staging files.
+//! Read next: [`Catalog`] for names, [`Table`] for commits and snapshots, [`Writer`] for staging files,
+//! [`PreparedCopy`] for files that belong to no table.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod catalog;
 mod columns;
 #[doc(hidden)]
 pub mod conformance;
+mod copy;
 mod error;
 mod hive;
 mod locations;
@@ -30,11 +32,15 @@ mod writer;
 pub use catalog::{
     Catalog, CatalogSnapshot, Change, Format, Object, ObjectKind, StatementId, StreamObject,
 };
+pub use columns::NOT_NULL;
+pub use copy::{Copying, Existing, NewCopy, PreparedCopy};
 pub use error::{Error, ErrorKind, Result};
 pub use locations::Locations;
 pub use name::{DEFAULT_SCHEMA, TableName};
 pub use root::Lake;
-pub use snapshot::{DataFile, TableSnapshot};
+pub use snapshot::{DataFile, FILE_COLUMN, ROW_COLUMN, TableSnapshot};
 pub use stores::Stores;
-pub use table::{Commit, Committed, MadeBy, NewTable, OffsetRange, PreparedTable, Table};
-pub use writer::{StagedFile, WriteTarget, Writer};
+pub use table::{
+    Commit, Committed, MadeBy, NewTable, OffsetRange, Operation, PreparedTable, Table, TableChange,
+};
+pub use writer::{Codec, Encoding, SortColumn, StagedFile, WriteOptions, WriteTarget, Writer};

@@ -4,11 +4,12 @@
 //! that can hold an answer. Filters on partition columns alone are thereby done; all others stay above the
 //! scan, where the optimizer may push them into it.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
-use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::stats::Precision;
@@ -32,6 +33,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use crate::root::path_of;
+use crate::snapshot::{FILE_COLUMN, ROW_COLUMN};
 use crate::writer::child;
 use crate::{DataFile, Error, Result, TableSnapshot, columns, statistics};
 
@@ -48,6 +50,19 @@ pub(crate) struct SnapshotProvider {
     scan_schema: SchemaRef,
     /// Place in a scan of each column of the table.
     scan_order: Vec<usize>,
+    tracked: Option<Tracked>,
+}
+
+/// What a scan that tells where its rows are has besides.
+#[derive(Debug, Clone)]
+struct Tracked {
+    /// The table's columns, then the two of the place.
+    schema: SchemaRef,
+    fields: [FieldRef; 2],
+    /// Place of each file in the snapshot, by path.
+    places: Arc<HashMap<String, usize>>,
+    /// The files to read; none for all.
+    only: Option<BTreeSet<usize>>,
 }
 
 impl SnapshotProvider {
@@ -82,7 +97,76 @@ impl SnapshotProvider {
             scan_schema,
             scan_order,
             snapshot,
+            tracked: None,
         })
+    }
+
+    pub(crate) fn snapshot(&self) -> &TableSnapshot {
+        &self.snapshot
+    }
+
+    /// The same, with the columns that tell where a row is.
+    pub(crate) fn tracked(mut self) -> Self {
+        let fields = [
+            Arc::new(Field::new(FILE_COLUMN, DataType::Int32, false)),
+            Arc::new(Field::new(ROW_COLUMN, DataType::Int64, true)),
+        ];
+        let with_fields = |schema: &Schema| -> SchemaRef {
+            let all = schema.fields().iter().chain(&fields).cloned();
+            Arc::new(Schema::new(all.collect::<Vec<_>>()))
+        };
+        let schema = with_fields(&self.snapshot.schema);
+        let width = self.scan_schema.fields().len();
+        self.scan_order.extend([width, width + 1]);
+        let files = self.snapshot.files.iter().enumerate();
+        let places = files.map(|(place, file)| (file.path.clone(), place));
+        self.tracked = Some(Tracked {
+            schema,
+            places: Arc::new(places.collect()),
+            fields,
+            only: None,
+        });
+        self
+    }
+
+    /// A tracked scan of some of the files.
+    pub(crate) fn narrowed(&self, files: &BTreeSet<usize>) -> Option<Self> {
+        let mut narrowed = Self::new(self.snapshot.clone()).ok()?;
+        narrowed.scan_order.clone_from(&self.scan_order);
+        narrowed.tracked = Some(Tracked {
+            only: Some(files.clone()),
+            ..self.tracked.clone()?
+        });
+        Some(narrowed)
+    }
+
+    /// Columns of what it scans.
+    fn table_schema(&self) -> &SchemaRef {
+        match &self.tracked {
+            Some(tracked) => &tracked.schema,
+            None => &self.snapshot.schema,
+        }
+    }
+
+    /// Columns that are constant in a file, in the order of a scan.
+    fn constant_fields(&self) -> Vec<FieldRef> {
+        let tracked = self.tracked.iter().flat_map(|tracked| &tracked.fields);
+        self.partition_fields
+            .iter()
+            .chain(tracked)
+            .cloned()
+            .collect()
+    }
+
+    /// Where a file is, for a scan that tells.
+    fn place(&self, file: &DataFile) -> PlanResult<Option<usize>> {
+        let Some(tracked) = &self.tracked else {
+            return Ok(None);
+        };
+        match tracked.places.get(&file.path) {
+            Some(place) => Ok(Some(*place)),
+            None => Err(Error::bug(format!("'{}' is not in its snapshot", file.path)).into()),
+        }
     }
 
     fn on_partitions_only(&self, filter: &Expr) -> bool {
@@ -109,7 +193,17 @@ impl SnapshotProvider {
         state: &dyn Session,
         filters: Vec<Expr>,
     ) -> PlanResult<Vec<Arc<DataFile>>> {
-        let files: Vec<_> = self.snapshot.files.to_vec();
+        let only = self
+            .tracked
+            .as_ref()
+            .and_then(|tracked| tracked.only.as_ref());
+        let files: Vec<_> = match only {
+            None => self.snapshot.files.to_vec(),
+            Some(only) => only
+                .iter()
+                .filter_map(|place| self.snapshot.files.get(*place).cloned())
+                .collect(),
+        };
         let Some(filter) = conjunction(filters) else {
             return Ok(files);
         };
@@ -200,14 +294,38 @@ impl SnapshotProvider {
             e_tag: None,
             version: None,
         };
-        let values = (0..self.partition_fields.len())
+        let mut values = (0..self.partition_fields.len())
             .map(|index| self.partition_value(file, index))
             .collect::<PlanResult<Vec<_>>>()?;
+        if let Some(place) = self.place(file)? {
+            values.extend([place_value(place), ScalarValue::Int64(None)]);
+        }
         let mut scanned = PartitionedFile::new_from_meta(meta).with_partition_values(values);
         // Set, not `with_statistics`: that would take a null partition value for a value.
-        scanned.statistics = Some(self.statistics_of(file)?);
+        scanned.statistics = Some(self.scan_statistics(file)?);
         Ok(scanned)
     }
+
+    /// Statistics of all columns of a scan.
+    fn scan_statistics(&self, file: &DataFile) -> PlanResult<Arc<Statistics>> {
+        let known = self.statistics_of(file)?;
+        let Some(place) = self.place(file)? else {
+            return Ok(known);
+        };
+        let mut all = known.as_ref().clone();
+        all.column_statistics.push(ColumnStatistics {
+            null_count: Precision::Exact(0),
+            min_value: Precision::Exact(place_value(place)),
+            max_value: Precision::Exact(place_value(place)),
+            ..ColumnStatistics::new_unknown()
+        });
+        all.column_statistics.push(ColumnStatistics::new_unknown());
+        Ok(Arc::new(all))
+    }
+}
+
+fn place_value(place: usize) -> ScalarValue {
+    ScalarValue::Int32(i32::try_from(place).ok())
 }
 
 fn keep(files: Vec<Arc<DataFile>>, kept: impl IntoIterator<Item = bool>) -> Vec<Arc<DataFile>> {
@@ -220,7 +338,7 @@ fn keep(files: Vec<Arc<DataFile>>, kept: impl IntoIterator<Item = bool>) -> Vec<
 #[async_trait]
 impl TableProvider for SnapshotProvider {
     fn schema(&self) -> SchemaRef {
-        self.snapshot.schema.clone()
+        self.table_schema().clone()
     }
 
     fn table_type(&self) -> TableType {
@@ -228,7 +346,7 @@ impl TableProvider for SnapshotProvider {
     }
 
     fn statistics(&self) -> Option<Statistics> {
-        let mut statistics = Statistics::new_unknown(&self.snapshot.schema);
+        let mut statistics = Statistics::new_unknown(self.table_schema());
         let rows = usize::try_from(self.snapshot.rows()).ok()?;
         statistics.num_rows = Precision::Exact(rows);
         statistics.total_byte_size =
@@ -270,7 +388,7 @@ impl TableProvider for SnapshotProvider {
                 .collect();
         }
         if files.is_empty() {
-            let schema = project_schema(&self.snapshot.schema, projection)?;
+            let schema = project_schema(self.table_schema(), projection)?;
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
         let summary = self.summary(&files)?;
@@ -282,7 +400,7 @@ impl TableProvider for SnapshotProvider {
             ..TableParquetOptions::default()
         };
         let table_schema = TableSchema::builder(self.file_schema.clone())
-            .with_table_partition_cols(self.partition_fields.clone())
+            .with_table_partition_cols(self.constant_fields())
             .build();
         let source = ParquetSource::new(table_schema).with_table_parquet_options(options);
         let projection: Vec<usize> = match projection {
@@ -302,7 +420,7 @@ impl TableProvider for SnapshotProvider {
 impl SnapshotProvider {
     /// Statistics of all files together.
     fn summary(&self, files: &[Arc<DataFile>]) -> PlanResult<Statistics> {
-        let mut all = files.iter().map(|file| self.statistics_of(file));
+        let mut all = files.iter().map(|file| self.scan_statistics(file));
         let Some(first) = all.next() else {
             return Ok(Statistics::new_unknown(&self.scan_schema));
         };

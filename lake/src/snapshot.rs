@@ -1,6 +1,6 @@
 //! One version of a table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::datatypes::SchemaRef;
@@ -9,7 +9,14 @@ use datafusion::common::Statistics;
 use url::Url;
 
 use crate::provider::SnapshotProvider;
-use crate::{Result, TableName};
+use crate::{Format, Result, TableName};
+
+/// Column of a tracked scan: the file's place in [`TableSnapshot::files`].
+pub const FILE_COLUMN: &str = "_drumline_file";
+
+/// Column of a tracked scan: the row's place in its file. Planned as a partition column of nulls; before the
+/// plan runs, whoever runs it lets the Parquet reader count instead.
+pub const ROW_COLUMN: &str = "_drumline_row";
 
 /// A visible file of a table.
 #[derive(Debug)]
@@ -54,6 +61,10 @@ pub struct TableSnapshot {
     pub name: TableName,
     /// Folder of its files, ending in a slash.
     pub location: Url,
+    /// How it keeps its files.
+    pub format: Format,
+    /// Free properties, and those of Delta's own.
+    pub properties: BTreeMap<String, String>,
     /// Number of the commit that made this version.
     pub version: u64,
     /// All columns, partition columns included.
@@ -80,5 +91,26 @@ impl TableSnapshot {
     /// A provider that scans this very version as plain Parquet.
     pub fn provider(&self) -> Result<Arc<dyn TableProvider>> {
         Ok(Arc::new(SnapshotProvider::new(self.clone())?))
+    }
+
+    /// The snapshot that a provider scans, if it is one of these.
+    pub fn of(provider: &Arc<dyn TableProvider>) -> Option<&Self> {
+        let provider = provider.downcast_ref::<SnapshotProvider>()?;
+        Some(provider.snapshot())
+    }
+
+    /// A provider of the same rows and, behind the table's columns, of where each row is: [`FILE_COLUMN`] and
+    /// [`ROW_COLUMN`].
+    pub fn tracked(&self) -> Result<Arc<dyn TableProvider>> {
+        Ok(Arc::new(SnapshotProvider::new(self.clone())?.tracked()))
+    }
+
+    /// What [`TableSnapshot::tracked`] gave, narrowed to some of its files; `None` for any other provider.
+    pub fn narrowed(
+        provider: &Arc<dyn TableProvider>,
+        files: &BTreeSet<usize>,
+    ) -> Option<Arc<dyn TableProvider>> {
+        let provider = provider.downcast_ref::<SnapshotProvider>()?;
+        Some(Arc::new(provider.narrowed(files)?))
     }
 }

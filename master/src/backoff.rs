@@ -8,6 +8,9 @@ const FIRST: Duration = Duration::from_millis(500);
 const FACTOR: u32 = 4;
 const LONGEST: Duration = Duration::from_secs(30);
 
+const FIRST_RACE: Duration = Duration::from_millis(100);
+const LONGEST_RACE: Duration = Duration::from_secs(5);
+
 /// Pure: the same seed waits the same.
 #[derive(Debug, Clone)]
 pub(crate) struct Backoff {
@@ -23,6 +26,13 @@ impl Backoff {
     pub(crate) fn before(&mut self, attempt: u32) -> Duration {
         let factor = FACTOR.saturating_pow(attempt.saturating_sub(2));
         let whole = FIRST.saturating_mul(factor).min(LONGEST);
+        whole / 2 + (whole / 2).mul_f64(self.next())
+    }
+
+    /// The wait after a race was lost for the nth time: who won is gone soon.
+    pub(crate) fn after_race(&mut self, races: u32) -> Duration {
+        let factor = 2_u32.saturating_pow(races.saturating_sub(1));
+        let whole = FIRST_RACE.saturating_mul(factor).min(LONGEST_RACE);
         whole / 2 + (whole / 2).mul_f64(self.next())
     }
 

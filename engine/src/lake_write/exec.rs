@@ -1,12 +1,17 @@
 //! The physical node: N partitions in, N out, files in between.
 
+use super::action::{ACTION, Counts};
 use super::rows::{SCHEMA, to_rows};
+use datafusion::arrow::compute::SortOptions;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::col;
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_expr::{
+    EquivalenceProperties, LexRequirement, OrderingRequirements, PhysicalExpr, PhysicalSortExpr,
+    PhysicalSortRequirement,
+};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -26,6 +31,7 @@ pub(crate) struct LakeWriteExec {
     target: WriteTarget,
     stores: Stores,
     partition_by: Vec<Arc<dyn PhysicalExpr>>,
+    sort_by: Vec<PhysicalSortExpr>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -46,6 +52,19 @@ impl LakeWriteExec {
             .filter(|name| input.schema().column_with_name(name).is_some())
             .map(|name| col(name, &input.schema()))
             .collect::<Result<Vec<_>>>()?;
+        let sort_by = target
+            .sort_by
+            .iter()
+            .filter(|by| input.schema().column_with_name(&by.column).is_some())
+            .map(|by| {
+                let options = SortOptions {
+                    descending: by.descending,
+                    nulls_first: false,
+                };
+                let column = col(&by.column, &input.schema())?;
+                Ok(PhysicalSortExpr::new(column, options))
+            })
+            .collect::<Result<Vec<_>>>()?;
         let properties = Arc::new(PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&SCHEMA)),
             Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
@@ -58,6 +77,7 @@ impl LakeWriteExec {
             target,
             stores,
             partition_by,
+            sort_by,
             properties,
             metrics,
         })
@@ -103,6 +123,15 @@ impl ExecutionPlan for LakeWriteExec {
         }
     }
 
+    /// Rows of a file come in the order that the table's property asks for.
+    fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
+        let wanted = self
+            .sort_by
+            .iter()
+            .map(|by| PhysicalSortRequirement::new(Arc::clone(&by.expr), Some(by.options)));
+        vec![LexRequirement::new(wanted).map(OrderingRequirements::new)]
+    }
+
     /// Spreading few rows over many partitions would only make many small files.
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
         vec![false]
@@ -113,7 +142,8 @@ impl ExecutionPlan for LakeWriteExec {
         f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
         let mut recursion = TreeNodeRecursion::Continue;
-        for expression in &self.partition_by {
+        let sorted = self.sort_by.iter().map(|by| &by.expr);
+        for expression in self.partition_by.iter().chain(sorted) {
             recursion = recursion.visit_sibling(|| f(expression))?;
         }
         Ok(recursion)
@@ -146,11 +176,16 @@ impl ExecutionPlan for LakeWriteExec {
         let mut open = Open {
             writer: Some(Writer::new(&self.stores, &self.target)?),
         };
+        let acts = self.input.schema().column_with_name(ACTION).is_some();
+        let mut counts = Counts::default();
         let staged = async move {
             let written = async {
                 let mut input = input;
                 while let Some(batch) = input.next().await {
-                    let batch = batch?;
+                    let batch = match acts {
+                        true => counts.take(&batch?)?,
+                        false => batch?,
+                    };
                     open.get()?.write(&batch).await?;
                     memory.try_resize(
                         usize::try_from(open.get()?.buffered_bytes()).unwrap_or(usize::MAX),
@@ -167,7 +202,7 @@ impl ExecutionPlan for LakeWriteExec {
             crate::fault::at(crate::fault::Place::Staging);
             let bytes: u64 = files.iter().map(|file| file.size).sum();
             bytes_written.add(usize::try_from(bytes).unwrap_or(usize::MAX));
-            to_rows(&files)
+            to_rows(&files, acts.then_some(counts))
         };
         let schema = Arc::clone(&SCHEMA);
         Ok(Box::pin(RecordBatchStreamAdapter::new(

@@ -1,5 +1,6 @@
 //! Staged files as rows, on their way from workers to the master.
 
+use super::action::Counts;
 use crate::{Error, Result};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt64Array};
 use datafusion::arrow::compute::cast;
@@ -19,7 +20,8 @@ pub(super) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
-pub(super) fn to_rows(files: &[StagedFile]) -> PlanResult<RecordBatch> {
+/// One row per file; and one with an empty path for what became of the rows, where that is counted.
+pub(super) fn to_rows(files: &[StagedFile], counts: Option<Counts>) -> PlanResult<RecordBatch> {
     let json = |value: serde_json::Result<String>| {
         value.map_err(|error| {
             Error::bug(format!("a staged file cannot be written as JSON: {error}"))
@@ -34,20 +36,41 @@ pub(super) fn to_rows(files: &[StagedFile]) -> PlanResult<RecordBatch> {
             None => None,
         });
     }
+    let mut paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    let mut sizes: Vec<u64> = files.iter().map(|file| file.size).collect();
+    let mut rows: Vec<u64> = files.iter().map(|file| file.rows).collect();
+    if let Some(counts) = counts {
+        paths.push("");
+        sizes.push(0);
+        rows.push(0);
+        values.push("[]".to_owned());
+        statistics.push(Some(json(serde_json::to_string(&counts))?));
+    }
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from_iter_values(
-            files.iter().map(|file| &file.path),
-        )),
-        Arc::new(UInt64Array::from_iter_values(
-            files.iter().map(|file| file.size),
-        )),
-        Arc::new(UInt64Array::from_iter_values(
-            files.iter().map(|file| file.rows),
-        )),
+        Arc::new(StringArray::from_iter_values(paths)),
+        Arc::new(UInt64Array::from_iter_values(sizes)),
+        Arc::new(UInt64Array::from_iter_values(rows)),
         Arc::new(StringArray::from(values)),
         Arc::new(StringArray::from(statistics)),
     ];
     Ok(RecordBatch::try_new(Arc::clone(&SCHEMA), columns)?)
+}
+
+/// What became of the rows of a finished write, all its tasks together.
+///
+/// # Errors
+/// A bug, if the rows are not those of a `LakeWriteExec`.
+pub fn staged_counts(rows: &[RecordBatch]) -> Result<Counts> {
+    let mut counts = Counts::default();
+    for batch in rows {
+        let path = cast(column(batch, "path")?, &DataType::Utf8).map_err(broken)?;
+        let told = cast(column(batch, "statistics")?, &DataType::Utf8).map_err(broken)?;
+        let (path, told) = (path.as_string::<i32>(), told.as_string::<i32>());
+        for row in (0..batch.num_rows()).filter(|row| path.value(*row).is_empty()) {
+            counts += serde_json::from_str(told.value(row)).map_err(broken)?;
+        }
+    }
+    Ok(counts)
 }
 
 /// The staged files that a finished write's rows describe.
@@ -75,7 +98,7 @@ pub fn staged_files(rows: &[RecordBatch]) -> Result<Vec<StagedFile>> {
             size.as_primitive::<UInt64Type>(),
             count.as_primitive::<UInt64Type>(),
         );
-        for row in 0..batch.num_rows() {
+        for row in (0..batch.num_rows()).filter(|row| !path.value(*row).is_empty()) {
             files.push(StagedFile {
                 path: path.value(row).to_owned(),
                 size: size.value(row),

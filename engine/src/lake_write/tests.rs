@@ -1,6 +1,15 @@
 use super::rows::to_rows;
-use super::staged_files;
+use super::{Counts, staged_counts, staged_files};
 use drumline_lake::StagedFile;
+
+fn counts(n: u64) -> Counts {
+    Counts {
+        kept: n,
+        updated: 10 * n,
+        inserted: 100 * n,
+        deleted: 1000 * n,
+    }
+}
 
 #[test]
 fn staged_files_survive_their_rows() {
@@ -24,11 +33,12 @@ fn staged_files_survive_their_rows() {
         },
     ];
     let rows = [
-        to_rows(&files[..1]).unwrap(),
-        to_rows(&files[1..]).unwrap(),
-        to_rows(&[]).unwrap(),
+        to_rows(&files[..1], Some(counts(1))).unwrap(),
+        to_rows(&files[1..], Some(counts(2))).unwrap(),
+        to_rows(&[], None).unwrap(),
     ];
     assert_eq!(staged_files(&rows).unwrap(), files);
+    assert_eq!(staged_counts(&rows).unwrap(), counts(3));
 }
 
 #[test]

@@ -1,45 +1,113 @@
 //! `INSERT`, `CREATE TABLE` and `CREATE EXTERNAL TABLE`.
 
-use super::{
-    CreateTable, Definition, Planned, Planner, Resolved, Write, WriteMode, names, query_statement,
-};
+use super::{CreateTable, Definition, Planned, Planner, Write, WriteMode, names, query_statement};
+use crate::functions::store_as;
+use crate::lake_write::Counts;
 use crate::sql::{self, CreateExternal, Position};
-use crate::{Error, Result};
+use crate::{Error, Result, settings};
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::compute::can_cast_types;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
-use datafusion::logical_expr::{DdlStatement, Expr, LogicalPlan, LogicalPlanBuilder, cast};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::{DdlStatement, Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use datafusion::sql::parser::DFParser;
-use datafusion::sql::sqlparser::ast::{ColumnOption, Ident, ObjectName, Query};
-use drumline_lake::Format;
-use std::collections::HashSet;
+use datafusion::sql::sqlparser::ast::{ColumnOption, Ident};
+use drumline_lake::{DataFile, Format, Operation, StagedFile, TableChange, TableSnapshot};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use url::Url;
 
-impl Planner<'_> {
-    pub(super) async fn insert(
+/// What `INSERT OVERWRITE` replaces.
+#[derive(Debug, Clone)]
+pub struct Overwrite {
+    /// The table as it was planned for.
+    pub snapshot: TableSnapshot,
+    /// Which of its rows go.
+    pub replaced: Replaced,
+}
+
+/// Rows that go when new ones come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replaced {
+    /// All.
+    Table,
+    /// Those of the partitions that the new rows are in.
+    Produced,
+    /// Those with these values, each for the partition column at a place.
+    Partition(Vec<(usize, Option<String>)>),
+}
+
+impl WriteMode {
+    /// What a write whose job has run does to the rows that are there, and how many those are.
+    ///
+    /// # Errors
+    /// The job read other rows than the table holds.
+    pub fn change(
         &self,
-        table: &ObjectName,
-        columns: &[Ident],
-        source: &Query,
-    ) -> Result<Planned> {
-        let table = self.name(table)?;
-        let schema = match self.tables.table(&table).await? {
-            Some(Resolved::Table(provider)) => provider.schema(),
-            Some(Resolved::External(_)) => {
-                let hint = "CREATE TABLE … AS SELECT … makes a table that can be written";
-                return Err(self.invalid(
-                    format!("`{table}` is an external table: others fill it"),
-                    Some(hint),
-                ));
+        files: &[StagedFile],
+        counts: Counts,
+    ) -> Result<Option<(TableChange, Counts)>> {
+        Ok(match self {
+            Self::Append | Self::Create(_) => None,
+            Self::Overwrite(overwrite) => {
+                let change = TableChange {
+                    operation: Operation::Overwrite,
+                    base: overwrite.snapshot.version,
+                    remove: overwrite.removed(files),
+                    rows: None,
+                };
+                Some((change, counts))
             }
-            Some(Resolved::View(_)) => {
-                let hint = "insert into the tables that it reads";
-                return Err(self.invalid(format!("`{table}` is a view"), Some(hint)));
+            Self::Rewrite(rewrite) => {
+                let counts = rewrite.changed(counts)?;
+                let change = TableChange {
+                    operation: rewrite.operation,
+                    base: rewrite.snapshot.version,
+                    remove: rewrite.removed(),
+                    rows: Some(counts.changed()),
+                };
+                Some((change, counts))
             }
-            None => return Err(self.no_such_table(&table)),
+        })
+    }
+}
+
+impl Overwrite {
+    /// Paths of the files that go when these come.
+    fn removed(&self, files: &[StagedFile]) -> Vec<String> {
+        let produced: HashSet<Vec<&Option<String>>> = files
+            .iter()
+            .map(|file| {
+                file.partition_values
+                    .iter()
+                    .map(|(_, value)| value)
+                    .collect()
+            })
+            .collect();
+        let goes = |file: &DataFile| match &self.replaced {
+            Replaced::Table => true,
+            Replaced::Produced => {
+                produced.contains(&file.partition_values.iter().collect::<Vec<_>>())
+            }
+            Replaced::Partition(values) => {
+                let mut values = values.iter();
+                values.all(|(at, value)| file.partition_values.get(*at) == Some(value))
+            }
         };
-        let targets = self.insert_columns(&table.to_string(), columns, &schema)?;
-        let plan = self.logical(&query_statement(source)).await?;
+        let files = self.snapshot.files.iter();
+        let gone = files.filter(|file| goes(file));
+        gone.map(|file| file.path.clone()).collect()
+    }
+}
+
+impl Planner<'_> {
+    pub(super) async fn insert(&self, insert: &sql::Insert) -> Result<Planned> {
+        let table = self.name(&insert.table)?;
+        let snapshot = self.written(&table).await?;
+        let schema = Arc::clone(&snapshot.schema);
+        let fixed = self.fixed(&snapshot, insert)?;
+        let targets = self.insert_columns(&table.to_string(), &insert.columns, &schema, &fixed)?;
+        let plan = self.logical(&query_statement(&insert.source)).await?;
         let found = plan.schema().fields().len();
         if found != targets.len() {
             let reason = format!(
@@ -51,7 +119,7 @@ impl Planner<'_> {
                 Some("name the columns behind the table, as in t (a, b)"),
             ));
         }
-        let mut columns = Vec::with_capacity(found);
+        let mut columns = Vec::with_capacity(schema.fields().len());
         for ((qualifier, field), at) in plan.schema().iter().zip(&targets) {
             let target = schema.field(*at);
             if !can_cast_types(field.data_type(), target.data_type()) {
@@ -63,14 +131,121 @@ impl Planner<'_> {
                 );
                 return Err(self.invalid(reason, Some("CAST it in the query")));
             }
-            columns.push(Expr::from((qualifier, field)).alias(target.name()));
+            let (found, wanted) = (field.data_type(), target.data_type());
+            let value = Expr::from((qualifier, field));
+            let value = store_as(value, found, wanted, &table.to_string(), target.name())?;
+            columns.push(value.alias(target.name()));
+        }
+        for (at, value) in &fixed {
+            columns.push(lit(value.clone()).alias(schema.field(*at).name()));
+        }
+        for (at, field) in schema.fields().iter().enumerate() {
+            if !targets.contains(&at) && !fixed.contains_key(&at) {
+                let null = ScalarValue::try_from(field.data_type())?;
+                columns.push(lit(null).alias(field.name()));
+            }
         }
         let plan = LogicalPlanBuilder::from(plan).project(columns)?.build()?;
+        let plan = self.kept(&snapshot, plan)?;
+        let mode = match insert.overwrite {
+            false => WriteMode::Append,
+            true => WriteMode::Overwrite(Box::new(Overwrite {
+                replaced: self.replaced(&snapshot, insert, &fixed)?,
+                snapshot,
+            })),
+        };
         Ok(Planned::Write(Write {
             table,
-            mode: WriteMode::Append,
+            mode,
             input: self.query(plan),
         }))
+    }
+
+    /// The columns to which `PARTITION (a = 1)` gives a value.
+    fn fixed(
+        &self,
+        snapshot: &TableSnapshot,
+        insert: &sql::Insert,
+    ) -> Result<BTreeMap<usize, ScalarValue>> {
+        let mut fixed = BTreeMap::new();
+        for (column, value) in &insert.partition {
+            let at = self.column(column, &snapshot.schema)?;
+            let field = snapshot.schema.field(at);
+            if !snapshot.partition_columns.contains(field.name()) {
+                return Err(sql::Error::Invalid {
+                    reason: format!(
+                        "`{}` is not partitioned by column `{}`",
+                        snapshot.name,
+                        field.name()
+                    ),
+                    position: Position::of(column.span.start),
+                    hint: None,
+                }
+                .into());
+            }
+            if let Some(value) = value {
+                fixed.insert(at, self.constant(value, field.data_type())?);
+            }
+        }
+        Ok(fixed)
+    }
+
+    /// The value of an expression without columns.
+    fn constant(
+        &self,
+        value: &datafusion::sql::sqlparser::ast::Expr,
+        kind: &DataType,
+    ) -> Result<ScalarValue> {
+        let state = self.base.state();
+        let nothing = DFSchema::empty();
+        let found = state
+            .create_logical_expr(&value.to_string(), &nothing)
+            .and_then(|value| {
+                self.base
+                    .create_physical_expr(cast(value, kind.clone()), &nothing)
+            })
+            .and_then(|value| {
+                let one = RecordBatchOptions::new().with_row_count(Some(1));
+                let schema = Arc::new(Schema::empty());
+                let row = RecordBatch::try_new_with_options(schema, vec![], &one)?;
+                ScalarValue::try_from_array(&value.evaluate(&row)?.into_array(1)?, 0)
+            });
+        found.map_err(|error| self.explain(error))
+    }
+
+    fn replaced(
+        &self,
+        snapshot: &TableSnapshot,
+        insert: &sql::Insert,
+        fixed: &BTreeMap<usize, ScalarValue>,
+    ) -> Result<Replaced> {
+        if insert.partition.is_empty() {
+            let by_setting = settings::of(&self.base.copied_config()).overwrite;
+            return match by_setting.as_str() {
+                "table" => Ok(Replaced::Table),
+                "partitions" if snapshot.partition_columns.is_empty() => Ok(Replaced::Table),
+                "partitions" => Ok(Replaced::Produced),
+                other => Err(self.invalid(
+                    format!("drumline.overwrite is '{other}'"),
+                    Some("SET drumline.overwrite = 'table', or 'partitions'"),
+                )),
+            };
+        }
+        if insert.partition.iter().any(|(_, value)| value.is_none()) {
+            return Ok(Replaced::Produced);
+        }
+        let mut values = Vec::with_capacity(fixed.len());
+        for (at, value) in fixed {
+            let name = snapshot.schema.field(*at).name();
+            let place = snapshot
+                .partition_columns
+                .iter()
+                .position(|one| one == name);
+            let text = value.cast_to(&DataType::Utf8)?;
+            let text = text.try_as_str().flatten().filter(|text| !text.is_empty());
+            values.push((place.unwrap_or_default(), text.map(str::to_owned)));
+        }
+        Ok(Replaced::Partition(values))
     }
 
     /// Where each column of the source goes in the table.
@@ -79,21 +254,24 @@ impl Planner<'_> {
         table: &str,
         columns: &[Ident],
         schema: &SchemaRef,
+        fixed: &BTreeMap<usize, ScalarValue>,
     ) -> Result<Vec<usize>> {
         if columns.is_empty() {
-            return Ok((0..schema.fields().len()).collect());
+            let all = 0..schema.fields().len();
+            return Ok(all.filter(|at| !fixed.contains_key(at)).collect());
         }
         let mut targets = Vec::with_capacity(columns.len());
         for column in columns {
             let at = self.column(column, schema)?;
-            if targets.contains(&at) {
+            if targets.contains(&at) || fixed.contains_key(&at) {
                 return Err(self.invalid(format!("column `{column}` is named twice"), None));
             }
             targets.push(at);
         }
         let missing = schema.fields().iter().enumerate();
-        let mut missing =
-            missing.filter(|(at, field)| !field.is_nullable() && !targets.contains(at));
+        let mut missing = missing.filter(|(at, field)| {
+            !field.is_nullable() && !targets.contains(at) && !fixed.contains_key(at)
+        });
         match missing.next() {
             Some((_, field)) => {
                 let reason = format!(
@@ -106,7 +284,7 @@ impl Planner<'_> {
         }
     }
 
-    fn column(&self, column: &Ident, schema: &Schema) -> Result<usize> {
+    pub(super) fn column(&self, column: &Ident, schema: &Schema) -> Result<usize> {
         let name = names::folded(column);
         schema.index_of(&name).map_err(|_| {
             sql::Error::Unknown {
@@ -245,7 +423,7 @@ impl Planner<'_> {
         Ok(LogicalPlanBuilder::from(plan).project(columns)?.build()?)
     }
 
-    fn check_columns(&self, schema: &Schema) -> Result<()> {
+    pub(super) fn check_columns(&self, schema: &Schema) -> Result<()> {
         let mut seen = HashSet::new();
         for field in schema.fields() {
             if !seen.insert(field.name().to_lowercase()) {

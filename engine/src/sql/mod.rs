@@ -13,6 +13,7 @@
 //! (one statement), `ddl.rs` (the clauses DataFusion's parser refuses), `error.rs`.
 
 mod ddl;
+mod dml;
 mod error;
 mod locate;
 mod not_yet;
@@ -27,4 +28,7 @@ pub use error::{Error, Position};
 pub(crate) use locate::{Names, candidates, explain};
 pub use script::{MAX_DEPTH, MAX_SQL_BYTES, parse};
 pub use statement::Statement;
-pub(crate) use statement::{Body, CreateExternal, CreateTable, DropObject, Show};
+pub(crate) use statement::{
+    Body, Copy, CreateExternal, CreateTable, Delete, DropObject, Insert, Merge, MergeAction,
+    MergeClause, MergeWhen, Show, Update,
+};

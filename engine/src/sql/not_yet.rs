@@ -26,30 +26,13 @@ const STATEMENTS: &[(&str, &str, Option<&str>)] = &[
         "COMMIT",
         Some("every statement is committed by itself"),
     ),
-    (
-        "COPY",
-        "COPY",
-        Some(
-            "CREATE TABLE … STORED AS PARQUET LOCATION '…' AS SELECT … writes a folder of Parquet",
-        ),
-    ),
     ("DEALLOCATE", "DEALLOCATE", None),
-    (
-        "DELETE",
-        "DELETE",
-        Some("CREATE TABLE … AS SELECT … keeps the rows that should stay"),
-    ),
     ("EXECUTE", "EXECUTE", None),
     ("GRANT", "GRANT", None),
     (
         "LOAD",
         "LOAD",
         Some("CREATE EXTERNAL TABLE … STORED AS PARQUET LOCATION '…' reads a folder of Parquet"),
-    ),
-    (
-        "MERGE",
-        "MERGE",
-        Some("CREATE TABLE … AS SELECT … with a join writes the merged rows"),
     ),
     ("MSCK", "MSCK REPAIR TABLE", None),
     ("OPTIMIZE", "OPTIMIZE", None),
@@ -72,17 +55,7 @@ const STATEMENTS: &[(&str, &str, Option<&str>)] = &[
         "START TRANSACTION",
         Some("every statement is committed by itself"),
     ),
-    (
-        "TRUNCATE",
-        "TRUNCATE",
-        Some("DROP TABLE and CREATE TABLE empty a table"),
-    ),
     ("UNCACHE", "UNCACHE", None),
-    (
-        "UPDATE",
-        "UPDATE",
-        Some("CREATE TABLE … AS SELECT … writes the changed rows"),
-    ),
     (
         "USE",
         "USE",

@@ -1,9 +1,9 @@
 //! One statement's tokens to a [`Body`].
 
 use super::script::MAX_NESTING;
-use super::statement::{Body, DropObject, Show};
+use super::statement::{Body, DropObject, Insert, Show};
 use super::tokens::{DIALECT, is_blank, is_word, lower_first, word};
-use super::{Error, Position, ddl, not_yet};
+use super::{Error, Position, ddl, dml, not_yet};
 use datafusion::common::DataFusionError;
 use datafusion::sql::parser::{DFParser, DFParserBuilder, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{
@@ -16,8 +16,8 @@ use std::ops::ControlFlow;
 
 /// Words a statement can begin with, for suggestions.
 const BEGINNINGS: &[&str] = &[
-    "SELECT", "WITH", "VALUES", "INSERT", "CREATE", "DROP", "SET", "RESET", "SHOW", "DESCRIBE",
-    "EXPLAIN",
+    "SELECT", "WITH", "VALUES", "INSERT", "DELETE", "UPDATE", "MERGE", "TRUNCATE", "COPY",
+    "CREATE", "DROP", "SET", "RESET", "SHOW", "DESCRIBE", "EXPLAIN",
 ];
 
 /// Words that continue a statement, for suggestions.
@@ -60,10 +60,22 @@ pub(super) fn statement(text: &str, tokens: &[TokenWithSpan]) -> Result<Body, Er
         return drop_object(tokens, second);
     }
     if is("INSERT") {
-        if let Some(second) = second.filter(|second| is_word(second, "OVERWRITE")) {
-            return Err(not_yet::error("INSERT OVERWRITE", Some(second), None));
-        }
         return insert(tokens, first);
+    }
+    if is("DELETE") {
+        return dml::delete(tokens, first);
+    }
+    if is("UPDATE") {
+        return dml::update(tokens, first);
+    }
+    if is("MERGE") {
+        return dml::merge(tokens, first);
+    }
+    if is("COPY") {
+        return dml::copy(tokens, first);
+    }
+    if is("TRUNCATE") {
+        return dml::truncate(tokens, first);
     }
     if is("SHOW") {
         return show(tokens, &words);
@@ -105,7 +117,7 @@ pub(super) fn parser(tokens: &[TokenWithSpan]) -> Parser<'static> {
 }
 
 /// Whatever DataFusion's parser makes of the tokens, all of them.
-fn parsed(tokens: &[TokenWithSpan]) -> Result<Parsed, Error> {
+pub(super) fn parsed(tokens: &[TokenWithSpan]) -> Result<Parsed, Error> {
     let mut parser: DFParser<'_> = DFParserBuilder::new(tokens.to_vec())
         .with_dialect(&DIALECT)
         .with_recursion_limit(MAX_NESTING)
@@ -143,8 +155,8 @@ fn query_only(parsed: Parsed, at: &TokenWithSpan) -> Result<Parsed, Error> {
     Ok(parsed)
 }
 
-/// Refuses writes inside of a query (`WITH … INSERT`, `SELECT INTO`) and time travel.
-pub(super) fn reads_only(query: &Query, at: &TokenWithSpan) -> Result<(), Error> {
+/// Refuses writes inside of a query or expression (`WITH … INSERT`, `SELECT INTO`) and time travel.
+pub(super) fn reads_only(part: &impl Visit, at: &TokenWithSpan) -> Result<(), Error> {
     struct Reads;
     impl Visitor for Reads {
         type Break = &'static str;
@@ -183,7 +195,7 @@ pub(super) fn reads_only(query: &Query, at: &TokenWithSpan) -> Result<(), Error>
             _ => ControlFlow::Continue(()),
         }
     }
-    match query.visit(&mut Reads) {
+    match part.visit(&mut Reads) {
         ControlFlow::Break(what) => Err(not_yet::error(what, Some(at), None)),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -197,8 +209,8 @@ fn insert(tokens: &[TokenWithSpan], at: &TokenWithSpan) -> Result<Body, Error> {
     let Ast::Insert(insert) = *statement else {
         return refuse("this kind of INSERT");
     };
-    if insert.overwrite || insert.replace_into {
-        return refuse("INSERT OVERWRITE");
+    if insert.replace_into {
+        return refuse("REPLACE INTO");
     }
     if insert.on.is_some() || insert.or.is_some() || insert.ignore {
         return refuse("INSERT … ON CONFLICT");
@@ -206,8 +218,8 @@ fn insert(tokens: &[TokenWithSpan], at: &TokenWithSpan) -> Result<Body, Error> {
     if insert.returning.is_some() || insert.output.is_some() {
         return refuse("INSERT … RETURNING");
     }
-    if insert.partitioned.is_some() || !insert.after_columns.is_empty() {
-        return refuse("INSERT … PARTITION");
+    if !insert.after_columns.is_empty() {
+        return refuse("INSERT … PARTITION (…) (…)");
     }
     let plain = insert.assignments.is_empty()
         && insert.table_alias.is_none()
@@ -231,11 +243,13 @@ fn insert(tokens: &[TokenWithSpan], at: &TokenWithSpan) -> Result<Body, Error> {
             _ => return refuse("INSERT into part of a column"),
         }
     }
-    Ok(Body::Insert {
+    Ok(Body::Insert(Box::new(Insert {
         table,
         columns,
         source,
-    })
+        overwrite: insert.overwrite,
+        partition: dml::partition(insert.partitioned.unwrap_or_default(), at)?,
+    })))
 }
 
 fn explain(tokens: &[TokenWithSpan], at: &TokenWithSpan) -> Result<Body, Error> {

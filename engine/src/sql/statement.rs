@@ -2,7 +2,9 @@
 
 use super::{Position, tokens};
 use datafusion::sql::parser::Statement as Parsed;
-use datafusion::sql::sqlparser::ast::{ColumnDef, Ident, ObjectName, Query};
+use datafusion::sql::sqlparser::ast::{
+    ColumnDef, Expr, Ident, ObjectName, Query, TableFactor, TableWithJoins,
+};
 
 /// One statement of a submitted text.
 #[derive(Debug, Clone)]
@@ -40,11 +42,11 @@ pub(crate) enum Body {
         verbose: bool,
         query: Box<Parsed>,
     },
-    Insert {
-        table: ObjectName,
-        columns: Vec<Ident>,
-        source: Box<Query>,
-    },
+    Insert(Box<Insert>),
+    Delete(Box<Delete>),
+    Update(Box<Update>),
+    Merge(Box<Merge>),
+    Copy(Box<Copy>),
     CreateTable(Box<CreateTable>),
     CreateExternal(CreateExternal),
     CreateSchema {
@@ -61,6 +63,95 @@ pub(crate) enum Body {
     Set(Box<Parsed>),
     Reset(ObjectName),
     Show(Show),
+}
+
+/// `INSERT INTO` and `INSERT OVERWRITE`.
+#[derive(Debug, Clone)]
+pub(crate) struct Insert {
+    pub table: ObjectName,
+    pub columns: Vec<Ident>,
+    pub source: Box<Query>,
+    pub overwrite: bool,
+    /// `PARTITION (a = 1, b)`: columns, some with the value that all rows have.
+    pub partition: Vec<(Ident, Option<Expr>)>,
+}
+
+/// `DELETE FROM … [USING …] [WHERE …]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Delete {
+    pub table: ObjectName,
+    pub alias: Option<Ident>,
+    pub using: Vec<TableWithJoins>,
+    pub condition: Option<Expr>,
+}
+
+/// `UPDATE … SET … [FROM …] [WHERE …]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Update {
+    pub table: ObjectName,
+    pub alias: Option<Ident>,
+    pub set: Vec<Set>,
+    pub from: Vec<TableWithJoins>,
+    pub condition: Option<Expr>,
+}
+
+/// One assignment.
+#[derive(Debug, Clone)]
+pub(crate) struct Set {
+    pub column: Ident,
+    pub value: Expr,
+}
+
+/// `MERGE INTO … USING … ON … WHEN …`.
+#[derive(Debug, Clone)]
+pub(crate) struct Merge {
+    pub table: ObjectName,
+    pub alias: Option<Ident>,
+    pub source: TableFactor,
+    pub on: Expr,
+    /// Of those of one kind, the first whose condition holds is carried out.
+    pub clauses: Vec<MergeClause>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct MergeClause {
+    pub when: MergeWhen,
+    pub condition: Option<Expr>,
+    pub action: MergeAction,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MergeWhen {
+    Matched,
+    /// A row of the source that matches none of the target.
+    NotMatched,
+    /// A row of the target that matches none of the source.
+    NotMatchedBySource,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum MergeAction {
+    Update(Vec<Set>),
+    /// Every column becomes the source's of the same name.
+    UpdateAll,
+    Delete,
+    Insert {
+        columns: Vec<Ident>,
+        values: Vec<Expr>,
+    },
+    /// Every column is the source's of the same name.
+    InsertAll,
+}
+
+/// `COPY … TO … STORED AS …`.
+#[derive(Debug, Clone)]
+pub(crate) struct Copy {
+    pub source: Box<Parsed>,
+    pub location: String,
+    pub stored_as: Option<String>,
+    pub partition_by: Vec<String>,
+    /// Names in small letters, values as text.
+    pub options: Vec<(String, String)>,
 }
 
 /// `CREATE TABLE`, with or without `AS SELECT`.

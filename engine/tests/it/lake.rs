@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use datafusion::arrow::array::RecordBatch;
 use drumline_engine::{
-    Definition, Engine, Error, Options, Planned, Query, Resolved, Result, TableRef, Tables,
-    WorkerTarget, Write, WriteMode, route, staged_files,
+    Copy, Definition, Engine, Error, Options, Planned, Query, Resolved, Result, TableRef, Tables,
+    WorkerTarget, Write, WriteMode, route, staged_counts, staged_files,
 };
 use drumline_lake::{
-    Catalog, CatalogSnapshot, Change, Commit, Committed, Lake, MadeBy, NewTable, Object,
-    ObjectKind, StatementId, Stores, Table, TableName,
+    Catalog, CatalogSnapshot, Change, Commit, Committed, Copying, Lake, Locations, MadeBy, NewCopy,
+    NewTable, Object, ObjectKind, PreparedCopy, StagedFile, StatementId, Stores, Table,
+    TableChange, TableName, WriteTarget,
 };
 use futures::TryStreamExt;
 
@@ -114,6 +115,7 @@ impl Home {
                     self.define(definition, id).await?;
                     Done::Nothing
                 }
+                Planned::Copy(copy) => Done::Wrote(self.copy(copy, id).await?),
                 Planned::Set { .. } => Done::Nothing,
             };
         }
@@ -164,17 +166,19 @@ impl Home {
 
     async fn write(&self, write: Write, id: StatementId) -> Result<Committed> {
         let attempt = format!("attempt-{}", id.ordinal);
-        let commit = |files| Commit {
-            made_by: MadeBy::Statement(id.clone()),
-            files,
-        };
+        let commit = |files| Commit::append(MadeBy::Statement(id.clone()), files);
         match &write.mode {
-            WriteMode::Append => {
+            WriteMode::Append | WriteMode::Overwrite(_) | WriteMode::Rewrite(_) => {
                 let object = self.catalog.current().get(&write.table).cloned().unwrap();
                 let table = Table::open(self.catalog.lake(), &write.table, &object).await?;
                 let target = table.write_target(&attempt).await?;
-                let rows = self.collect(&write.into_query(target)?).await?;
-                Ok(table.commit(commit(staged_files(&rows)?)).await?)
+                let staged = self.staged(write, target).await?;
+                Ok(table
+                    .commit(Commit {
+                        change: staged.1,
+                        ..commit(staged.0)
+                    })
+                    .await?)
             }
             WriteMode::Create(create) => {
                 let new = NewTable {
@@ -192,6 +196,57 @@ impl Home {
                 Ok(prepared.create(commit(staged_files(&rows)?)).await?.1)
             }
         }
+    }
+
+    async fn copy(&self, copy: Copy, statement: StatementId) -> Result<Committed> {
+        let attempt = format!("attempt-{}", statement.ordinal);
+        let new = NewCopy {
+            location: copy.location.clone(),
+            schema: copy.input.schema(),
+            partition_columns: copy.partition_by.clone(),
+            encoding: copy.encoding,
+            existing: copy.existing,
+            properties: copy.properties.clone(),
+            statement,
+        };
+        let locations = Locations::new(self.catalog.lake(), &[])?;
+        let prepared = match PreparedCopy::prepare(&self.catalog, &locations, new).await? {
+            Copying::Run(prepared) => prepared,
+            Copying::Already(committed) => return Ok(committed),
+        };
+        let target = prepared.write_target(&attempt)?;
+        let rows = self.collect(&copy.into_query(target)?).await?;
+        Ok(prepared.publish(staged_files(&rows)?).await?)
+    }
+
+    /// Runs a write up to its staged files, and what they do to rows that are there.
+    pub async fn staged(
+        &self,
+        write: Write,
+        target: WriteTarget,
+    ) -> Result<(Vec<StagedFile>, Option<TableChange>)> {
+        let found = match write.search() {
+            Some(search) => self.collect(&search).await?,
+            None => Vec::new(),
+        };
+        let doubled = write.doubled();
+        let write = match write.narrowed(&found)? {
+            Ok(write) => write,
+            Err(twice) => {
+                let row = self
+                    .collect(&doubled.expect("a plan that names the row"))
+                    .await?;
+                return Err(twice.error(&row));
+            }
+        };
+        let mode = write.mode.clone();
+        let rows = match write.is_empty() {
+            true => Vec::new(),
+            false => self.collect(&write.into_query(target)?).await?,
+        };
+        let files = staged_files(&rows)?;
+        let change = mode.change(&files, staged_counts(&rows)?)?;
+        Ok((files, change.map(|(change, _)| change)))
     }
 
     async fn define(&self, definition: Definition, id: StatementId) -> Result<()> {

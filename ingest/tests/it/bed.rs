@@ -260,7 +260,7 @@ impl Bed {
         let files: Vec<StagedFile> = serde_json::from_slice(&table.files_json).unwrap();
         assert_eq!(table.rows, files.iter().map(|file| file.rows).sum::<u64>());
         self.tables[&table.table]
-            .commit(Commit { made_by, files })
+            .commit(Commit::append(made_by, files))
             .await
             .unwrap();
     }

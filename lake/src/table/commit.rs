@@ -21,6 +21,19 @@ pub enum MadeBy {
     },
 }
 
+impl std::fmt::Display for MadeBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Statement(id) => write!(
+                f,
+                "statement {} of application {}",
+                id.ordinal, id.application
+            ),
+            Self::Stream { stream, .. } => write!(f, "stream '{stream}'"),
+        }
+    }
+}
+
 /// Half-open range of Kafka positions, `[from, to)`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct OffsetRange {
@@ -41,12 +54,75 @@ pub struct Commit {
     pub made_by: MadeBy,
     /// The staged files; none is fine.
     pub files: Vec<StagedFile>,
+    /// Set where it rests on what the table held; none for an append, which never conflicts.
+    pub change: Option<TableChange>,
 }
 
 impl Commit {
-    /// Rows of all files.
+    /// A commit of new rows.
+    pub fn append(made_by: MadeBy, files: Vec<StagedFile>) -> Self {
+        Self {
+            made_by,
+            files,
+            change: None,
+        }
+    }
+
+    /// Rows that it adds or changes.
     pub fn rows(&self) -> u64 {
-        self.files.iter().map(|file| file.rows).sum()
+        let added = || self.files.iter().map(|file| file.rows).sum();
+        match &self.change {
+            Some(change) => change.rows.unwrap_or_else(added),
+            None => added(),
+        }
+    }
+
+    pub(crate) fn operation(&self) -> Operation {
+        self.change
+            .as_ref()
+            .map_or(Operation::Append, |change| change.operation)
+    }
+}
+
+/// What a commit does to rows that were there before it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TableChange {
+    /// What kind of statement made it.
+    pub operation: Operation,
+    /// Version of the snapshot that it was worked out from: of what was committed since, only appends of new
+    /// rows may stand beside it.
+    pub base: u64,
+    /// Files of that snapshot that it takes away: paths relative to the table's location.
+    pub remove: Vec<String>,
+    /// Rows that it changed; none where that is the rows it adds.
+    pub rows: Option<u64>,
+}
+
+/// Kinds of statements that write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// `INSERT INTO`.
+    Append,
+    /// `INSERT OVERWRITE`.
+    Overwrite,
+    /// `DELETE` and `TRUNCATE`.
+    Delete,
+    /// `UPDATE`.
+    Update,
+    /// `MERGE INTO`.
+    Merge,
+}
+
+impl Operation {
+    /// As Delta tables name it in their history.
+    pub(crate) fn delta_name(self) -> &'static str {
+        match self {
+            Self::Append | Self::Overwrite => "WRITE",
+            Self::Delete => "DELETE",
+            Self::Update => "UPDATE",
+            Self::Merge => "MERGE",
+        }
     }
 }
 
@@ -57,7 +133,7 @@ pub struct Committed {
     pub version: u64,
     /// Whether it had been committed before this call.
     pub already: bool,
-    /// Rows it added.
+    /// Rows it added or changed.
     pub rows: u64,
     /// Files it added.
     pub files: usize,

@@ -12,13 +12,13 @@ use futures::StreamExt;
 use uuid::Uuid;
 
 use super::log::{Known, TableLog};
-use super::state::{Definition, Offsets, Proposal, State};
+use super::state::{CHECK, Definition, Offsets, Proposal, State};
 use super::{Commit, Committed, Table, write_target};
 use crate::catalog::{CatalogSnapshot, Change};
 use crate::root::path_of;
 use crate::{
-    Catalog, Error, Format, Object, ObjectKind, Result, StatementId, TableName, WriteTarget,
-    columns, writer,
+    Catalog, Error, Format, Object, ObjectKind, Result, StatementId, TableName, WriteOptions,
+    WriteTarget, columns, writer,
 };
 
 /// A table to be made.
@@ -76,6 +76,7 @@ impl Table {
         let schema = columns::stored(&label, &new.schema)?;
         columns::check_partitions(&label, &schema, &new.partition_columns)?;
         check_properties(&new.properties)?;
+        WriteOptions::checked(&label, &new.properties, &schema)?;
         let snapshot = catalog.refresh().await?;
         if !snapshot.has_schema(&new.name.schema) {
             return Err(Error::NotFound {
@@ -148,6 +149,7 @@ impl PreparedTable {
             version: 0,
             attempt: Uuid::new_v4(),
             commit: commit.as_ref(),
+            remove: Vec::new(),
             offsets,
             published_below: 0,
         };
@@ -218,6 +220,7 @@ impl Commit {
                 ranges: Vec::new(),
             },
             files: Vec::new(),
+            change: None,
         }
     }
 }
@@ -353,7 +356,11 @@ fn id_of(name: &TableName, statement: &StatementId) -> Uuid {
 
 /// Delta gives some properties a meaning that our commits would not keep.
 fn check_properties(properties: &BTreeMap<String, String>) -> Result<()> {
-    match properties.keys().find(|key| key.starts_with("delta.")) {
+    let is_kept = |key: &str| {
+        matches!(key, "delta.appendOnly" | "delta.targetFileSize") || key.starts_with(CHECK)
+    };
+    let mut others = properties.keys().filter(|key| !is_kept(key));
+    match others.find(|key| key.starts_with("delta.")) {
         Some(key) => Err(Error::NotYet {
             what: format!("table property '{key}'"),
         }),

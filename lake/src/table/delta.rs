@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::log::Effect;
 use super::state::{Definition, Done, Offsets, Proposal, Step};
-use super::{Commit, MadeBy};
+use super::{MadeBy, Operation};
 use crate::record_log::{RecordLog, decode};
 use crate::{DataFile, Error, Result, StagedFile, StatementId, columns, hive};
 
@@ -24,6 +25,7 @@ const OFFSETS: &str = "drumline.offsets";
 const ATTEMPT: &str = "drumline.attempt";
 const STATEMENT: &str = "drumline.statement";
 const TABLE_ID: &str = "drumline.table";
+const ROWS: &str = "drumline.rows";
 
 /// What a record does, as far as it can be told from the record.
 #[derive(Debug)]
@@ -44,11 +46,20 @@ struct Add {
     stats: Option<String>,
     #[serde(default)]
     deletion_vector: Option<Value>,
+    #[serde(default = "yes")]
+    data_change: bool,
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Remove {
     path: String,
+    #[serde(default = "yes")]
+    data_change: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Deserialize, Default)]
@@ -77,8 +88,11 @@ pub(super) fn encode_record(
     let now = Utc::now().timestamp_millis();
     let mut lines = vec![commit_info(table_id, proposal, now)];
     if proposal.version == 0 {
-        lines.push(json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}));
+        lines.push(protocol(definition));
         lines.push(metadata(table_id, definition, now)?);
+    }
+    for file in &proposal.remove {
+        lines.push(remove(definition, file, now));
     }
     if let Some(commit) = proposal.commit {
         for file in &commit.files {
@@ -92,17 +106,25 @@ pub(super) fn encode_record(
 
 fn commit_info(table_id: Uuid, proposal: &Proposal<'_>, now: i64) -> Value {
     let made_by = proposal.commit.map(|commit| &commit.made_by);
+    let kind = proposal
+        .commit
+        .map_or(Operation::Append, super::Commit::operation);
     let operation = match (proposal.version, made_by) {
         (0, Some(_)) => "CREATE TABLE AS SELECT",
         (0, None) => "CREATE TABLE",
         (_, Some(MadeBy::Stream { .. })) => "STREAMING UPDATE",
-        _ => "WRITE",
+        _ => kind.delta_name(),
+    };
+    let parameters = match kind {
+        Operation::Append => json!({"mode": "Append"}),
+        Operation::Overwrite => json!({"mode": "Overwrite"}),
+        Operation::Delete | Operation::Update | Operation::Merge => json!({}),
     };
     let mut info = json!({
         "timestamp": now,
         "operation": operation,
-        "operationParameters": {"mode": "Append"},
-        "isBlindAppend": true,
+        "operationParameters": parameters,
+        "isBlindAppend": kind == Operation::Append,
         "engineInfo": concat!("drumline/", env!("CARGO_PKG_VERSION")),
         TABLE_ID: table_id,
         ATTEMPT: proposal.attempt,
@@ -116,7 +138,49 @@ fn commit_info(table_id: Uuid, proposal: &Proposal<'_>, now: i64) -> Value {
         }
         None => {}
     }
+    if let Some(change) = proposal.commit.and_then(|commit| commit.change.as_ref()) {
+        let mut metrics = json!({
+            "numRemovedFiles": proposal.remove.len().to_string(),
+            "numAddedFiles": proposal.commit.map_or(0, |commit| commit.files.len()).to_string(),
+        });
+        if let Some(rows) = change.rows {
+            info[ROWS] = json!(rows);
+            let name = match kind {
+                Operation::Delete => "numDeletedRows",
+                Operation::Update => "numUpdatedRows",
+                Operation::Append | Operation::Overwrite | Operation::Merge => "numChangedRows",
+            };
+            metrics[name] = json!(rows.to_string());
+        }
+        info["readVersion"] = json!(change.base);
+        info["operationMetrics"] = metrics;
+    }
     json!({ "commitInfo": info })
+}
+
+fn remove(definition: &Definition, file: &DataFile, now: i64) -> Value {
+    let values: BTreeMap<_, _> = definition
+        .partition_columns
+        .iter()
+        .zip(&file.partition_values)
+        .collect();
+    json!({"remove": {
+        "path": hive::percent_encode(&file.path),
+        "deletionTimestamp": now,
+        "dataChange": true,
+        "extendedFileMetadata": true,
+        "partitionValues": values,
+        "size": file.size,
+    }})
+}
+
+/// Writers of version 2 keep NOT NULL, those of version 3 CHECK constraints too.
+fn protocol(definition: &Definition) -> Value {
+    let version = match definition.has_checks() {
+        true => 3,
+        false => 2,
+    };
+    json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": version}})
 }
 
 fn metadata(table_id: Uuid, definition: &Definition, now: i64) -> Result<Value> {
@@ -186,6 +250,7 @@ pub(super) fn decode_record(
         ..Step::default()
     };
     let mut statement = None;
+    let mut rows = None;
     for line in lines(log, version, bytes) {
         let line = line?;
         if line.protocol.is_some() || line.metadata.is_some() {
@@ -196,6 +261,7 @@ pub(super) fn decode_record(
             if let Some(offsets) = get(info.remove(OFFSETS)) {
                 step.offsets = Some(parse(log, version, offsets)?);
             }
+            rows = info.get(ROWS).and_then(Value::as_u64);
             if let Some(id) = get(info.remove(STATEMENT)) {
                 statement = Some(parse::<StatementId>(log, version, id)?);
             }
@@ -219,12 +285,58 @@ pub(super) fn decode_record(
             ordinal: id.ordinal,
             text_hash: id.text_hash,
             version,
-            rows: step.add.iter().map(|file| file.rows).sum(),
+            rows: rows.unwrap_or_else(|| step.add.iter().map(|file| file.rows).sum()),
             files: step.add.len(),
         };
         (id.application, done)
     });
     Ok(Decoded::Step(Box::new(step)))
+}
+
+/// What a record means to a commit that was worked out before it, whoever wrote it.
+pub(super) fn effect(log: &RecordLog, version: u64, bytes: &[u8]) -> Result<Effect> {
+    let mut is_blind = None;
+    let (mut adds_only, mut changes_data) = (true, false);
+    let mut made_by = "somebody".to_owned();
+    for line in lines(log, version, bytes) {
+        let line = line?;
+        if line.protocol.is_some() || line.metadata.is_some() {
+            (adds_only, changes_data) = (false, true);
+        }
+        if let Some(add) = line.add {
+            changes_data |= add.data_change;
+            adds_only &= add.data_change;
+        }
+        if let Some(remove) = line.remove {
+            changes_data |= remove.data_change;
+            adds_only = false;
+        }
+        if let Some(info) = line.commit_info {
+            is_blind = info.get("isBlindAppend").and_then(Value::as_bool);
+            made_by = author(log, version, &info)?;
+        }
+    }
+    Ok(Effect {
+        // Who does not say may have read what it wrote again.
+        appends_only: adds_only && is_blind != Some(false),
+        rearranges_only: !changes_data,
+        made_by,
+    })
+}
+
+/// Who made a commit, and how.
+fn author(log: &RecordLog, version: u64, info: &Map<String, Value>) -> Result<String> {
+    let text = |key: &str| info.get(key).and_then(Value::as_str);
+    let operation = text("operation").unwrap_or("a commit");
+    if let Some(id) = info.get(STATEMENT).filter(|id| !id.is_null()) {
+        let id: StatementId = parse(log, version, id.clone())?;
+        return Ok(format!("{operation} of {}", MadeBy::Statement(id)));
+    }
+    Ok(match (text("drumline.stream"), text("engineInfo")) {
+        (Some(stream), _) => format!("stream '{stream}'"),
+        (None, Some(engine)) => format!("{operation} by {engine}"),
+        (None, None) => operation.to_owned(),
+    })
 }
 
 /// What record 0 says of itself: the table it made, and the statement that made it.
@@ -251,12 +363,8 @@ pub(super) fn offsets(log: &RecordLog, version: u64, bytes: &[u8]) -> Result<Opt
 }
 
 /// The effect of a record that we are about to make.
-pub(super) fn step(
-    location: &str,
-    version: u64,
-    offsets: Offsets,
-    commit: Option<&Commit>,
-) -> Step {
+pub(super) fn step(location: &str, proposal: &Proposal<'_>) -> Step {
+    let commit = proposal.commit;
     let files = commit.map_or(&[][..], |commit| &commit.files);
     let add = files.iter().map(|file| {
         let relative = file.path.strip_prefix(location).unwrap_or(&file.path);
@@ -268,11 +376,13 @@ pub(super) fn step(
             file.statistics.clone(),
         )
     });
+    let remove = proposal.remove.iter().map(|file| file.path.clone());
     Step {
-        version,
+        version: proposal.version,
         add: add.collect(),
-        offsets: Some(offsets),
-        statement: commit.and_then(|commit| Done::of(commit, version)),
+        remove: remove.collect(),
+        offsets: Some(proposal.offsets.clone()),
+        statement: commit.and_then(|commit| Done::of(commit, proposal.version)),
         ..Step::default()
     }
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::delta::{self, Decoded, library};
 use super::state::{Definition, Done, Proposal, State, Step};
-use super::{Commit, plain};
+use super::{Commit, MadeBy, plain};
 use crate::record_log::{CHECKPOINT_INTERVAL, Created, RecordLog};
 use crate::root::path_of;
 use crate::{Error, Format, Lake, Object, Result, StatementId};
@@ -28,6 +28,17 @@ impl Known {
             loaded: self.loaded.clone(),
         }
     }
+}
+
+/// What a record means to a commit that was worked out before it.
+#[derive(Debug)]
+pub(super) struct Effect {
+    /// It added new rows, and did nothing else.
+    pub appends_only: bool,
+    /// It moved rows between files, and changed none.
+    pub rearranges_only: bool,
+    /// Words for people.
+    pub made_by: String,
 }
 
 #[derive(Debug, Clone)]
@@ -152,12 +163,7 @@ impl TableLog {
             (Created::Landed, Format::Parquet) => {
                 plain::decode_record(&self.records, &self.path, proposal.version, &bytes).map(Some)
             }
-            (Created::Landed, Format::Delta) => Ok(Some(delta::step(
-                self.path.as_ref(),
-                proposal.version,
-                proposal.offsets.clone(),
-                proposal.commit,
-            ))),
+            (Created::Landed, Format::Delta) => Ok(Some(delta::step(self.path.as_ref(), proposal))),
         }
     }
 
@@ -244,6 +250,53 @@ impl TableLog {
         };
         if let Err(error) = written {
             tracing::warn!(table = %self.table, version = state.version, %error, "no checkpoint");
+        }
+    }
+
+    /// Refuses a change that rests on what the table no longer holds, naming the commit that came before it.
+    pub(super) async fn check_change(&self, state: &State, commit: &Commit) -> Result<()> {
+        if matches!(commit.made_by, MadeBy::Stream { .. }) && state.definition.has_checks() {
+            return Err(Error::ReadOnly {
+                table: self.table.clone(),
+                reason: "it has CHECK constraints, which streams do not keep".to_owned(),
+            });
+        }
+        let Some(change) = &commit.change else {
+            return Ok(());
+        };
+        let append_only = state.definition.properties.get("delta.appendOnly");
+        if !change.remove.is_empty() && append_only.is_some_and(|value| value == "true") {
+            return Err(Error::ReadOnly {
+                table: self.table.clone(),
+                reason: "it takes new rows only (delta.appendOnly)".to_owned(),
+            });
+        }
+        let is_whole = state.removed_by(commit).is_some();
+        for version in change.base + 1..=state.version {
+            let Some(bytes) = self.records.read(version).await? else {
+                break;
+            };
+            let effect = match self.format {
+                Format::Parquet => plain::effect(&self.records, version, &bytes)?,
+                Format::Delta => delta::effect(&self.records, version, &bytes)?,
+            };
+            let is_harmless = effect.appends_only || (effect.rearranges_only && is_whole);
+            if !is_harmless {
+                return Err(Error::Conflict {
+                    table: self.table.clone(),
+                    version,
+                    made_by: effect.made_by,
+                });
+            }
+        }
+        match is_whole {
+            true => Ok(()),
+            // The table is not what it was, and its log does not tell why.
+            false => Err(Error::Conflict {
+                table: self.table.clone(),
+                version: state.version,
+                made_by: "somebody".to_owned(),
+            }),
         }
     }
 

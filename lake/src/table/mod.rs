@@ -17,18 +17,19 @@ mod state;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use commit::{Commit, Committed, MadeBy, OffsetRange};
+pub use commit::{Commit, Committed, MadeBy, OffsetRange, Operation, TableChange};
 pub use create::{NewTable, PreparedTable};
 use uuid::Uuid;
 
 use self::log::{Known, TableLog};
+pub(crate) use self::publish::publish;
+pub(crate) use self::state::Unpublished;
 use self::state::{Definition, Done, Proposal};
 use crate::record_log::{MAX_RACES, back_off};
 use crate::root::path_of;
-use crate::writer::{DEFAULT_COMPRESSION_LEVEL, DEFAULT_TARGET_FILE_SIZE};
 use crate::{
-    Error, Format, Lake, Object, ObjectKind, Result, StatementId, TableName, TableSnapshot,
-    WriteTarget, columns,
+    Encoding, Error, Format, Lake, Object, ObjectKind, Result, StatementId, TableName,
+    TableSnapshot, WriteOptions, WriteTarget, columns,
 };
 
 /// A table that Drumline writes. Cheap to clone; all handles of one table in a process share what they know
@@ -103,6 +104,8 @@ impl Table {
         Ok(TableSnapshot {
             name: self.name.clone(),
             location: self.object.location.clone(),
+            format: self.object.format,
+            properties: state.definition.properties.clone(),
             version: state.version,
             schema: state.definition.schema.clone(),
             partition_columns: state.definition.partition_columns.clone(),
@@ -138,6 +141,7 @@ impl Table {
                 version: state.version + 1,
                 attempt,
                 commit: Some(&commit),
+                remove: state.removed_by(&commit).unwrap_or_default(),
                 offsets,
                 published_below: state.published_below(),
             };
@@ -189,6 +193,7 @@ impl Table {
         }
         let staging = self.lake.own_folder().join("staging");
         self.log.check(&state.definition, commit, &staging)?;
+        self.log.check_change(state, commit).await?;
         let table = self.name.to_string();
         Ok(Decision::Go(state.offsets_after(&table, &commit.made_by)?))
     }
@@ -201,7 +206,7 @@ impl Table {
         version: u64,
         publish: &[state::Unpublished],
     ) -> Committed {
-        match publish::publish(self.log.store(), publish).await {
+        match self::publish::publish(self.log.store(), publish).await {
             Ok(()) => self.published(version),
             Err(error) => {
                 tracing::warn!(table = %self.name, version, %error, "committed, but not all published yet");
@@ -220,7 +225,7 @@ impl Table {
         if known.state.unpublished.is_empty() {
             return Ok(known);
         }
-        publish::complete(self.log.store(), &known.state.unpublished).await?;
+        self::publish::complete(self.log.store(), &known.state.unpublished).await?;
         self.published(known.state.version);
         Ok(known)
     }
@@ -303,6 +308,7 @@ fn write_target(
         Format::Delta => object.location.clone(),
         Format::Parquet => lake.url_of(&lake.staging(attempt))?,
     };
+    let options = WriteOptions::of(&name.to_string(), &definition.properties)?;
     // Fails here rather than on the workers.
     path_of(&folder)?;
     Ok(WriteTarget {
@@ -311,7 +317,10 @@ fn write_target(
         folder,
         schema_json: columns::to_json(&definition.schema)?,
         partition_columns: definition.partition_columns.clone(),
-        target_file_size: DEFAULT_TARGET_FILE_SIZE,
-        compression_level: DEFAULT_COMPRESSION_LEVEL,
+        target_file_size: options.target_file_size,
+        codec: options.codec,
+        compression_level: options.compression_level,
+        sort_by: options.sort_by,
+        encoding: Encoding::Parquet,
     })
 }

@@ -13,13 +13,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::log::Effect;
 use super::state::{Definition, Done, Offsets, Proposal, State, Step, Unpublished};
-use super::{Commit, MadeBy};
+use super::{Commit, MadeBy, Operation};
 use crate::record_log::{RecordLog, decode, encode};
 use crate::writer::{child, folders};
 use crate::{DataFile, Error, Result, StagedFile, columns};
 
-const RECORD_FORMAT: u32 = 1;
+/// The newest format that is read. Records that take files away are of format 2, all others of format 1.
+const RECORD_FORMAT: u32 = 2;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
@@ -33,6 +35,11 @@ struct Record {
     definition: Option<DefinitionRecord>,
     rows: u64,
     add: Vec<AddRecord>,
+    /// Relative to the table's location.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    remove: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    operation: Option<Operation>,
     offsets: Offsets,
     published_below: u64,
 }
@@ -89,8 +96,14 @@ pub(super) fn encode_record(
         .map(|file| added(location, file))
         .collect::<Result<Vec<_>>>()?;
     let first = proposal.version == 0;
+    let remove: Vec<String> = proposal
+        .remove
+        .iter()
+        .map(|file| file.path.clone())
+        .collect();
+    let change = proposal.commit.and_then(|commit| commit.change.as_ref());
     encode(&Record {
-        format: RECORD_FORMAT,
+        format: if remove.is_empty() { 1 } else { 2 },
         table_id,
         version: proposal.version,
         attempt: proposal.attempt,
@@ -99,6 +112,8 @@ pub(super) fn encode_record(
         definition: first.then(|| definition_record(definition)).transpose()?,
         rows: proposal.commit.map_or(0, Commit::rows),
         add,
+        remove,
+        operation: change.map(|change| change.operation),
         offsets: proposal.offsets.clone(),
         published_below: proposal.published_below,
     })
@@ -126,6 +141,20 @@ pub(super) fn decode_record(
     bytes: &[u8],
 ) -> Result<Step> {
     Ok(step(location, read_record(log, version, bytes)?))
+}
+
+/// What a record means to a commit that was worked out before it.
+pub(super) fn effect(log: &RecordLog, version: u64, bytes: &[u8]) -> Result<Effect> {
+    let record = read_record(log, version, bytes)?;
+    let made_by = match &record.made_by {
+        Some(made_by) => made_by.to_string(),
+        None => "somebody".to_owned(),
+    };
+    Ok(Effect {
+        appends_only: record.operation.is_none() && record.remove.is_empty(),
+        rearranges_only: false,
+        made_by,
+    })
 }
 
 /// The first record, if there is one: whose table it is, and its state.
@@ -173,15 +202,17 @@ fn step(location: &Path, record: Record) -> Step {
         )),
         _ => None,
     };
-    let publish = record
-        .add
-        .iter()
-        .map(|file| Unpublished {
-            version: record.version,
-            source: file.staged.clone(),
-            target: format!("{location}/{}", file.path),
-        })
-        .collect();
+    let staged = record.add.iter().map(|file| Unpublished {
+        version: record.version,
+        source: file.staged.clone(),
+        target: Some(format!("{location}/{}", file.path)),
+    });
+    let gone = record.remove.iter().map(|path| Unpublished {
+        version: record.version,
+        source: format!("{location}/{path}"),
+        target: None,
+    });
+    let publish = staged.chain(gone).collect();
     let add = record.add.into_iter().map(|file| {
         DataFile::new(
             file.path,
@@ -194,11 +225,11 @@ fn step(location: &Path, record: Record) -> Step {
     Step {
         version: record.version,
         add: add.collect(),
+        remove: record.remove.into_iter().collect(),
         offsets: Some(record.offsets),
         statement,
         publish,
         published_below: record.published_below,
-        ..Step::default()
     }
 }
 

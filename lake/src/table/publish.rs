@@ -21,7 +21,7 @@ const MOVING: usize = 16;
 const TRIES: u32 = 3;
 
 /// Moves files just committed; one that cannot be moved does not hold up the others.
-pub(super) async fn publish(store: &Arc<dyn ObjectStore>, files: &[Unpublished]) -> Result<()> {
+pub(crate) async fn publish(store: &Arc<dyn ObjectStore>, files: &[Unpublished]) -> Result<()> {
     // Boxed before they meet the stream: a closure over borrowed files would make callers' futures lose `Send`.
     let moves: Vec<_> = files
         .iter()
@@ -34,7 +34,7 @@ pub(super) async fn publish(store: &Arc<dyn ObjectStore>, files: &[Unpublished])
 /// Completes what another process may have begun: lists the staging folders, and moves what is still there.
 pub(super) async fn complete(store: &Arc<dyn ObjectStore>, files: &[Unpublished]) -> Result<()> {
     let mut folders: BTreeMap<&str, HashSet<String>> = BTreeMap::new();
-    for file in files {
+    for file in files.iter().filter(|file| file.target.is_some()) {
         if let Some((folder, _)) = file.source.rsplit_once('/') {
             folders.entry(folder).or_default();
         }
@@ -50,14 +50,24 @@ pub(super) async fn complete(store: &Arc<dyn ObjectStore>, files: &[Unpublished]
     }
     let left: Vec<Unpublished> = files
         .iter()
-        .filter(|file| folders.values().any(|folder| folder.contains(&file.source)))
+        .filter(|file| {
+            let mut folders = folders.values();
+            file.target.is_none() || folders.any(|folder| folder.contains(&file.source))
+        })
         .cloned()
         .collect();
     publish(store, &left).await
 }
 
 async fn publish_one(store: &Arc<dyn ObjectStore>, file: &Unpublished) -> Result<()> {
-    let (source, target) = (parse(&file.source)?, parse(&file.target)?);
+    let source = parse(&file.source)?;
+    let Some(target) = &file.target else {
+        return match store.delete(&source).await {
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(Error::store("delete", &file.source, error)),
+        };
+    };
+    let target = parse(target)?;
     let mut tries = 0;
     loop {
         let error = match store.rename(&source, &target).await {
@@ -78,11 +88,11 @@ async fn publish_one(store: &Arc<dyn ObjectStore>, file: &Unpublished) -> Result
             return store
                 .delete(&source)
                 .await
-                .map_err(|source| Error::store("publish", &file.target, source));
+                .map_err(|source| Error::store("publish", &target, source));
         }
         tries += 1;
         if tries == TRIES {
-            return Err(Error::store("publish", &file.target, error));
+            return Err(Error::store("publish", &target, error));
         }
         back_off(tries).await;
     }

@@ -20,6 +20,15 @@ pub(crate) struct Definition {
     pub properties: BTreeMap<String, String>,
 }
 
+/// Prefix of the properties that are CHECK constraints.
+pub(super) const CHECK: &str = "delta.constraints.";
+
+impl Definition {
+    pub(crate) fn has_checks(&self) -> bool {
+        self.properties.keys().any(|key| key.starts_with(CHECK))
+    }
+}
+
 /// The last statement that an application committed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Done {
@@ -30,12 +39,14 @@ pub(crate) struct Done {
     pub files: usize,
 }
 
-/// A committed file that may still lie where it was staged. Paths are whole paths of the store.
+/// A committed file that may still lie where it was staged, or one taken away that may still lie where it was
+/// published. Paths are whole paths of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Unpublished {
     pub version: u64,
     pub source: String,
-    pub target: String,
+    /// None for a file that is to be deleted.
+    pub target: Option<String>,
 }
 
 /// A table at one version.
@@ -70,6 +81,8 @@ pub(crate) struct Proposal<'a> {
     pub version: u64,
     pub attempt: uuid::Uuid,
     pub commit: Option<&'a Commit>,
+    /// The files that it takes away.
+    pub remove: Vec<Arc<DataFile>>,
     /// Offsets after it.
     pub offsets: Offsets,
     /// Records below this version are published.
@@ -146,6 +159,20 @@ impl State {
             }
         }
         Ok(offsets)
+    }
+
+    /// The files that a commit takes away; `None` if one of them is not there any more.
+    pub(crate) fn removed_by(&self, commit: &Commit) -> Option<Vec<Arc<DataFile>>> {
+        let Some(change) = &commit.change else {
+            return Some(Vec::new());
+        };
+        let mut wanted: HashSet<&str> = change.remove.iter().map(String::as_str).collect();
+        let files = self.files.iter();
+        let found: Vec<_> = files
+            .filter(|file| wanted.remove(file.path.as_str()))
+            .cloned()
+            .collect();
+        wanted.is_empty().then_some(found)
     }
 
     pub(crate) fn published_below(&self) -> u64 {

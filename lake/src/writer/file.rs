@@ -1,4 +1,4 @@
-//! One Parquet file being written.
+//! One file being written: Parquet for tables, CSV and JSON too for copies.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
-use super::{StagedFile, WriteTarget};
+use super::text::TextFile;
+use super::{Codec, Encoding, StagedFile, WriteTarget};
 use crate::{Error, Result, statistics};
 
 /// Size of one part of an upload; a file smaller than this is one put.
@@ -27,8 +28,13 @@ pub(super) struct OpenFile {
     table: String,
     path: Path,
     schema: SchemaRef,
-    writer: AsyncArrowWriter<BufWriter>,
+    writer: Encoder,
     partition_values: Vec<(String, Option<String>)>,
+}
+
+enum Encoder {
+    Parquet(Box<AsyncArrowWriter<BufWriter>>),
+    Text(Box<TextFile>),
 }
 
 impl std::fmt::Debug for OpenFile {
@@ -37,6 +43,22 @@ impl std::fmt::Debug for OpenFile {
             .field("path", &self.path)
             .finish()
     }
+}
+
+/// What is known of a file once it is whole.
+pub(super) struct Finished {
+    pub(super) size: u64,
+    pub(super) rows: u64,
+    pub(super) statistics: Option<serde_json::Value>,
+}
+
+fn compression(target: &WriteTarget) -> Result<Compression, ParquetError> {
+    Ok(match target.codec {
+        Codec::Zstd => Compression::ZSTD(ZstdLevel::try_new(target.compression_level)?),
+        Codec::Snappy => Compression::SNAPPY,
+        Codec::Lz4 => Compression::LZ4_RAW,
+        Codec::None => Compression::UNCOMPRESSED,
+    })
 }
 
 impl OpenFile {
@@ -51,16 +73,21 @@ impl OpenFile {
             table: target.table.clone(),
             source,
         };
-        let level = ZstdLevel::try_new(target.compression_level).map_err(failed)?;
-        let properties = WriterProperties::builder()
-            .set_created_by(concat!("drumline ", env!("CARGO_PKG_VERSION")).to_owned())
-            .set_compression(Compression::ZSTD(level))
-            .set_statistics_enabled(EnabledStatistics::Page)
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .build();
         let upload = BufWriter::with_capacity(store, path.clone(), UPLOAD_PART);
-        let writer =
-            AsyncArrowWriter::try_new(upload, schema.clone(), Some(properties)).map_err(failed)?;
+        let writer = match target.encoding {
+            Encoding::Csv { header } => Encoder::Text(Box::new(TextFile::csv(upload, header))),
+            Encoding::Json => Encoder::Text(Box::new(TextFile::json(upload))),
+            Encoding::Parquet => {
+                let properties = WriterProperties::builder()
+                    .set_created_by(concat!("drumline ", env!("CARGO_PKG_VERSION")).to_owned())
+                    .set_compression(compression(target).map_err(failed)?)
+                    .set_statistics_enabled(EnabledStatistics::Page)
+                    .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+                    .build();
+                let writer = AsyncArrowWriter::try_new(upload, schema.clone(), Some(properties));
+                Encoder::Parquet(Box::new(writer.map_err(failed)?))
+            }
+        };
         Ok(Self {
             table: target.table.clone(),
             path,
@@ -71,46 +98,69 @@ impl OpenFile {
     }
 
     pub(super) async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
-        let written = self.writer.write(rows).await;
-        written.map_err(|error| self.failed(error))?;
-        if self.writer.in_progress_size() >= ROW_GROUP_BYTES {
-            let flushed = self.writer.flush().await;
-            flushed.map_err(|error| self.failed(error))?;
-        }
-        Ok(())
+        let written = match &mut self.writer {
+            Encoder::Text(file) => return file.write(&self.table, &self.path, rows).await,
+            Encoder::Parquet(writer) => match writer.write(rows).await {
+                Ok(()) if writer.in_progress_size() >= ROW_GROUP_BYTES => writer.flush().await,
+                written => written,
+            },
+        };
+        written.map_err(|error| self.failed(error))
     }
 
     /// Bytes of the file so far, as far as they are encoded.
     pub(super) fn size(&self) -> u64 {
-        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+        match &self.writer {
+            Encoder::Parquet(writer) => (writer.bytes_written() + writer.in_progress_size()) as u64,
+            Encoder::Text(file) => file.bytes(),
+        }
     }
 
     /// Bytes in memory: the open row group, and what waits to be uploaded.
     pub(super) fn buffered(&self) -> u64 {
-        (self.writer.memory_size() + self.writer.bytes_written().min(UPLOAD_PART)) as u64
+        match &self.writer {
+            Encoder::Parquet(writer) => {
+                (writer.memory_size() + writer.bytes_written().min(UPLOAD_PART)) as u64
+            }
+            Encoder::Text(file) => file.bytes().min(UPLOAD_PART as u64),
+        }
     }
 
     pub(super) async fn close(mut self) -> Result<StagedFile> {
-        let metadata = match self.writer.finish().await {
-            Ok(metadata) => metadata,
-            Err(error) => {
-                let error = self.failed(error);
-                self.abort().await;
-                return Err(error);
-            }
+        let finished = match &mut self.writer {
+            Encoder::Text(file) => file.finish(&self.path).await,
+            Encoder::Parquet(writer) => match writer.finish().await {
+                Ok(metadata) => {
+                    let rows = metadata.file_metadata().num_rows();
+                    Ok(Finished {
+                        size: writer.bytes_written() as u64,
+                        rows: u64::try_from(rows).unwrap_or_default(),
+                        statistics: Some(statistics::of_file(&metadata, &self.schema)),
+                    })
+                }
+                Err(error) => Err(self.failed(error)),
+            },
         };
-        let rows = metadata.file_metadata().num_rows();
-        Ok(StagedFile {
-            size: self.writer.bytes_written() as u64,
-            rows: u64::try_from(rows).unwrap_or_default(),
-            statistics: Some(statistics::of_file(&metadata, &self.schema)),
-            path: self.path.to_string(),
-            partition_values: self.partition_values,
-        })
+        match finished {
+            Ok(finished) => Ok(StagedFile {
+                size: finished.size,
+                rows: finished.rows,
+                statistics: finished.statistics,
+                path: self.path.to_string(),
+                partition_values: self.partition_values,
+            }),
+            Err(error) => {
+                self.abort().await;
+                Err(error)
+            }
+        }
     }
 
     pub(super) async fn abort(self) {
-        let mut upload = self.writer.into_inner();
+        let mut upload = match self.writer {
+            Encoder::Parquet(writer) => writer.into_inner(),
+            Encoder::Text(file) => file.into_inner(),
+        };
         if let Err(error) = upload.abort().await {
             tracing::debug!(path = %self.path, %error, "an upload could not be aborted");
         }

@@ -5,7 +5,9 @@
 //! and never replaces anything. Partition columns are not in the files.
 
 mod file;
+mod options;
 mod rows;
+mod text;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use url::Url;
 use uuid::Uuid;
 
 use self::file::OpenFile;
+pub use self::options::{Codec, SortColumn, WriteOptions};
 use self::rows::Splitter;
 use crate::root::path_of;
 use crate::{Format, Result, Stores, columns, hive};
@@ -39,8 +42,43 @@ pub struct WriteTarget {
     pub partition_columns: Vec<String>,
     /// A file is closed when it reaches this size in bytes.
     pub target_file_size: u64,
-    /// Zstandard level.
+    /// How Parquet is compressed.
+    #[serde(default)]
+    pub codec: Codec,
+    /// Level, for a codec that has levels.
     pub compression_level: i32,
+    /// Columns by which the rows of a file are sorted.
+    #[serde(default)]
+    pub sort_by: Vec<SortColumn>,
+    /// What files are.
+    #[serde(default)]
+    pub encoding: Encoding,
+}
+
+/// What files are: tables' are Parquet, copies may be others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encoding {
+    /// `.parquet`
+    #[default]
+    Parquet,
+    /// `.csv`
+    Csv {
+        /// Whether each file begins with the columns' names.
+        header: bool,
+    },
+    /// `.json`: one object per line.
+    Json,
+}
+
+impl Encoding {
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Csv { .. } => "csv",
+            Self::Json => "json",
+        }
+    }
 }
 
 /// Size of files unless a table or stream says otherwise: large enough to scan well, small enough to retry.
@@ -189,10 +227,11 @@ impl Writer {
             .zip(values.iter().cloned())
             .collect();
         let id = Uuid::new_v4();
+        let extension = self.target.encoding.extension();
         let relative = match self.target.format {
             // The commit gives a plain file its folders; until then attempts are kept apart by theirs.
-            Format::Parquet => format!("{id}.parquet"),
-            Format::Delta => format!("{}part-{id}.parquet", folders(&partition_values)),
+            Format::Parquet => format!("{id}.{extension}"),
+            Format::Delta => format!("{}part-{id}.{extension}", folders(&partition_values)),
         };
         OpenFile::new(
             self.store.clone(),

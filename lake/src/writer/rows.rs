@@ -108,6 +108,14 @@ impl Splitter {
                     }),
             })
             .collect::<Result<Vec<_>>>()?;
+        for (field, column) in self.schema.fields().iter().zip(&columns) {
+            if !field.is_nullable() && column.null_count() > 0 {
+                return Err(Error::Rows {
+                    table: self.table.clone(),
+                    reason: format!("column '{}' is NOT NULL, and a row has none", field.name()),
+                });
+            }
+        }
         RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| self.misfit(&error))
     }
 

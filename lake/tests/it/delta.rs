@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use drumline_lake::conformance::{new_table, number, offer, stage, statement};
-use drumline_lake::{Catalog, Commit, Format, Lake, MadeBy, Stores, Table};
+use drumline_lake::{Catalog, Commit, Format, Lake, MadeBy, Operation, Stores, Table, TableChange};
+use futures::StreamExt;
 
 /// Opened by the Delta library alone, with nothing of ours in between.
 async fn opened_by_delta(table: &Table) -> deltalake_core::DeltaTable {
@@ -32,10 +33,7 @@ async fn another_reader_of_delta_sees_our_rows_and_transactions() {
     table.commit(offer(0, 9, files)).await.unwrap();
     let files = stage(&lake, &target, 9..12).await;
     let id = statement("app", 7, 1);
-    let insert = Commit {
-        made_by: MadeBy::Statement(id),
-        files,
-    };
+    let insert = Commit::append(MadeBy::Statement(id), files);
     table.commit(insert).await.unwrap();
 
     let delta = opened_by_delta(&table).await;
@@ -65,6 +63,36 @@ async fn another_reader_of_delta_sees_our_rows_and_transactions() {
         .unwrap();
     let text = datafusion::arrow::util::pretty::pretty_format_batches(&counted).unwrap();
     assert!(text.to_string().contains("| 12 | 12 |"), "{text}");
+}
+
+#[tokio::test]
+async fn another_reader_of_delta_sees_which_files_went() {
+    let (_folder, lake, table) = local().await;
+    let target = table.write_target("w").await.unwrap();
+    let files = stage(&lake, &target, 0..9).await;
+    table.commit(offer(0, 9, files)).await.unwrap();
+    let snapshot = table.snapshot().await.unwrap();
+    let gone = &snapshot.files[0];
+    let change = TableChange {
+        operation: Operation::Delete,
+        base: snapshot.version,
+        remove: vec![gone.path.clone()],
+        rows: Some(gone.rows),
+    };
+    let made_by = MadeBy::Statement(statement("app", 1, 1));
+    let commit = Commit {
+        change: Some(change),
+        ..Commit::append(made_by, Vec::new())
+    };
+    table.commit(commit).await.unwrap();
+    let delta = opened_by_delta(&table).await;
+    let files = delta.snapshot().unwrap().log_data();
+    let left: Vec<_> = files.iter().map(|file| file.path().into_owned()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert!(!left.contains(&gone.path), "{left:?}");
+    let newest = delta.history(Some(1)).next().await.unwrap().unwrap();
+    assert_eq!(newest.operation.as_deref(), Some("DELETE"));
+    assert_eq!(newest.is_blind_append, Some(false));
 }
 
 #[tokio::test]

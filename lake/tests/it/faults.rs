@@ -333,10 +333,7 @@ async fn a_table_made_but_not_named_is_adopted_by_its_statement() {
         let (lake, store) = faulty_lake().await;
         let catalog = Catalog::open(lake.clone()).await.unwrap();
         let id = statement("app", 1, 2);
-        let commit = |files| Commit {
-            made_by: MadeBy::Statement(id.clone()),
-            files,
-        };
+        let commit = |files| Commit::append(MadeBy::Statement(id.clone()), files);
         let new = new_table("t", format, Some(id.clone()));
         let prepared = Table::prepare(&catalog, new.clone()).await.unwrap();
         let files = stage(&lake, &prepared.write_target("a1").unwrap(), 0..6).await;

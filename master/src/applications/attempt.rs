@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 
+use arrow::array::RecordBatch;
 use drumline_engine::{Engine, Interrupt, Planned, Query, Statement};
-use drumline_lake::{ErrorKind, StatementId};
+use drumline_lake::{Copying, ErrorKind, NewCopy, PreparedCopy, StatementId};
 use drumline_proto::v1::ResultTicket;
 use futures::TryStreamExt;
 use tokio::sync::{mpsc, oneshot};
 
-use super::commit::{Staged, Summary};
+use super::commit::{Staged, Summary, Target};
 use super::flight::seal_ticket;
 use super::machine::{AttemptId, Event, Outcome};
 use super::results::{Pumped, ResultSlot, pump};
@@ -214,6 +215,7 @@ impl Attempt {
         match self.plan(Arc::clone(&tables)).await? {
             Planned::Query(query) => self.answer(&query).await,
             Planned::Write(write) => self.write(write, &tables).await,
+            Planned::Copy(copy) => self.copy(copy).await,
             Planned::Definition(definition) => {
                 let definition = match self.may_be_done {
                     true => repeated(definition),
@@ -300,36 +302,108 @@ impl Attempt {
         tables: &PinnedTables,
     ) -> Result<Ended, Ended> {
         let statement = self.statement_id();
-        // Plain, and not used by another attempt of anybody.
-        let attempt = format!(
-            "{}-{}-{}",
-            statement.application,
-            self.id.ordinal,
-            self.told_id().attempt
-        );
+        let attempt = self.staging_name();
         let prepared = prepare(&write, &self.services.names, tables, &statement, &attempt).await?;
         let (target, write_target) = match prepared {
             Prepared::Run(target, write_target) => (target, write_target),
             Prepared::Skip(summary) => return Ok(Ended::done(summary)),
         };
-        let query = write.into_query(*write_target)?;
-        let mut job = self.start(&query).await?;
+        let write = self.narrowed(write).await?;
+        let mode = write.mode.clone();
+        let rows = match write.is_empty() {
+            true => Vec::new(),
+            false => self.collect(&write.into_query(*write_target)?).await?,
+        };
+        let files = drumline_engine::staged_files(&rows)?;
+        let change = mode.change(&files, drumline_engine::staged_counts(&rows)?)?;
+        Ok(Ended {
+            staged: Some(Staged {
+                target,
+                statement,
+                files,
+                change,
+            }),
+            ..Ended::of(Outcome::Staged)
+        })
+    }
+
+    /// Runs a copy up to its staged files.
+    async fn copy(&self, copy: drumline_engine::Copy) -> Result<Ended, Ended> {
+        let statement = self.statement_id();
+        let new = NewCopy {
+            location: copy.location.clone(),
+            schema: copy.input.schema(),
+            partition_columns: copy.partition_by.clone(),
+            encoding: copy.encoding,
+            existing: copy.existing,
+            properties: copy.properties.clone(),
+            statement: statement.clone(),
+        };
+        let names = &self.services.names;
+        let prepared = PreparedCopy::prepare(names.catalog(), names.locations(), new).await?;
+        let prepared = match prepared {
+            Copying::Run(prepared) => prepared,
+            Copying::Already(committed) => {
+                let summary = Summary::copied(&copy.location, committed);
+                return Ok(Ended::done(summary));
+            }
+        };
+        let target = prepared.write_target(&self.staging_name())?;
+        let rows = self.collect(&copy.into_query(target)?).await?;
+        Ok(Ended {
+            staged: Some(Staged {
+                target: Target::Folder(prepared),
+                statement,
+                files: drumline_engine::staged_files(&rows)?,
+                change: None,
+            }),
+            ..Ended::of(Outcome::Staged)
+        })
+    }
+
+    /// Keeps this attempt's files apart from those of any other, of anybody.
+    fn staging_name(&self) -> String {
+        format!(
+            "{}-{}-{}",
+            self.application.id,
+            self.id.ordinal,
+            self.told_id().attempt
+        )
+    }
+
+    /// The write of those files alone that hold a row which changes: found by a job of its own.
+    async fn narrowed(
+        &self,
+        write: drumline_engine::Write,
+    ) -> Result<drumline_engine::Write, Ended> {
+        let found = match write.search() {
+            Some(search) => self.collect(&search).await?,
+            None => Vec::new(),
+        };
+        let doubled = write.doubled();
+        match write.narrowed(&found)? {
+            Ok(write) => Ok(write),
+            Err(twice) => {
+                let row = match doubled {
+                    Some(query) => self.collect(&query).await?,
+                    None => Vec::new(),
+                };
+                Err(twice.error(&row).into())
+            }
+        }
+    }
+
+    /// Runs a job to its end; its rows are few.
+    async fn collect(&self, query: &Query) -> Result<Vec<RecordBatch>, Ended> {
+        let mut job = self.start(query).await?;
         let collected = tokio::select! {
             collected = job.rows.try_collect::<Vec<_>>() => collected,
             () = job.told.follow() => return Err(Ended::failed(Failure::bug("the job's reports ended"))),
             stall = job.stalled => return Err(Ended::stalled(&stall)),
         };
         let rows = collected.map_err(|error| job.told.failed(error.into()))?;
-        let files = drumline_engine::staged_files(&rows)?;
         job.told.finished().await;
-        Ok(Ended {
-            staged: Some(Staged {
-                target,
-                statement,
-                files,
-            }),
-            ..Ended::of(Outcome::Staged)
-        })
+        Ok(rows)
     }
 
     async fn start(&self, query: &Query) -> Result<job::RunningJob, Ended> {
@@ -363,7 +437,7 @@ impl Attempt {
             id: self.id,
             workers: job.workers.clone(),
         };
-        // An attempt has one job.
+        // A search and its write run on the same workers.
         let _ = self.used.set(job.workers.clone());
         // A runner that is over has dropped this attempt.
         let _ = self.inbox.send(Message::Event(started)).await;

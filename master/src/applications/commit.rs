@@ -1,6 +1,10 @@
 //! Makes what an attempt staged visible: one commit, carrying the statement that made it.
 
-use drumline_lake::{Commit, Committed, MadeBy, PreparedTable, StagedFile, StatementId, Table};
+use drumline_engine::Counts;
+use drumline_lake::{
+    Commit, Committed, Error, MadeBy, Operation, PreparedCopy, PreparedTable, StagedFile,
+    StatementId, Table, TableChange,
+};
 
 use crate::failure::Failure;
 
@@ -9,6 +13,25 @@ pub(super) struct Staged {
     pub(super) target: Target,
     pub(super) statement: StatementId,
     pub(super) files: Vec<StagedFile>,
+    /// What it does to rows that are there, and how many of them.
+    pub(super) change: Option<(TableChange, Counts)>,
+}
+
+/// A commit that is not in.
+#[derive(Debug)]
+pub(super) struct NotCommitted {
+    pub(super) failure: Failure,
+    /// Somebody else changed what it rests on: planned anew, it may succeed.
+    pub(super) is_conflict: bool,
+}
+
+impl From<Error> for NotCommitted {
+    fn from(error: Error) -> Self {
+        Self {
+            is_conflict: matches!(error, Error::Conflict { .. }),
+            failure: error.into(),
+        }
+    }
 }
 
 /// What a write writes to.
@@ -16,6 +39,8 @@ pub(super) enum Target {
     /// A table that is made with these rows.
     New(Box<PreparedTable>, String),
     Existing(Box<Table>),
+    /// Files that belong to no table.
+    Folder(Box<PreparedCopy>),
 }
 
 /// What there is to tell of a statement that is done.
@@ -36,22 +61,26 @@ impl Target {
         match self {
             Self::New(_, name) => name.clone(),
             Self::Existing(table) => table.name().to_string(),
+            Self::Folder(copy) => copy.location().to_string(),
         }
     }
 }
 
 /// Commits. Repeating it is safe: the lake knows the statement again.
-pub(super) async fn commit(staged: Staged) -> Result<Summary, Failure> {
+pub(super) async fn commit(staged: Staged) -> Result<Summary, NotCommitted> {
     let Staged {
         target,
         statement,
         files,
+        change,
     } = staged;
     let table = target.table();
     let bytes = files.iter().map(|file| file.size).sum();
+    let (change, counts) = change.unzip();
+    let operation = change.as_ref().map(|change| change.operation);
     let commit = Commit {
-        made_by: MadeBy::Statement(statement),
-        files,
+        change,
+        ..Commit::append(MadeBy::Statement(statement), files)
     };
     let committed = match target {
         Target::New(prepared, _) => prepared
@@ -59,17 +88,72 @@ pub(super) async fn commit(staged: Staged) -> Result<Summary, Failure> {
             .await
             .map(|(_, committed)| committed),
         Target::Existing(table) => table.commit(commit).await,
+        Target::Folder(copy) => {
+            let committed = copy.publish(commit.files).await?;
+            return Ok(Summary::copied(&table, committed));
+        }
     };
+    let committed = committed?;
+    let told = operation.zip(counts);
+    let message = match told {
+        Some((operation, counts)) if !committed.already => {
+            Some(done(operation, counts, &table, committed.rows))
+        }
+        _ => None,
+    };
+    let summary = Summary::committed(table, committed);
     Ok(Summary {
         bytes,
-        ..Summary::committed(table, committed?)
+        message: message.unwrap_or(summary.message),
+        ..summary
     })
+}
+
+/// What a statement did to rows that were there, in words.
+fn done(operation: Operation, counts: Counts, table: &str, rows: u64) -> String {
+    match operation {
+        Operation::Delete => format!("deleted {rows} rows from {table}"),
+        Operation::Update => format!("updated {rows} rows of {table}"),
+        Operation::Merge => {
+            let Counts {
+                inserted,
+                updated,
+                deleted,
+                ..
+            } = counts;
+            format!(
+                "merged into {table}: {inserted} rows inserted, {updated} updated, {deleted} deleted"
+            )
+        }
+        Operation::Overwrite => format!("wrote {rows} rows over those of {table}"),
+        Operation::Append => format!("wrote {rows} rows to {table}"),
+    }
 }
 
 impl Summary {
     pub(super) fn message(message: String) -> Self {
         Self {
             message,
+            ..Self::default()
+        }
+    }
+
+    /// Files for others; no table has a new version.
+    pub(super) fn copied(location: &str, committed: Committed) -> Self {
+        let Committed {
+            already,
+            rows,
+            files,
+            ..
+        } = committed;
+        Self {
+            rows,
+            files: files as u64,
+            already_committed: already,
+            message: match already {
+                true => format!("already copied to {location}: {rows} rows"),
+                false => format!("copied {rows} rows to {location}"),
+            },
             ..Self::default()
         }
     }

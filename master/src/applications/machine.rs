@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! Reading → Attempting → (Committing) → Attempting the next statement → … → Finished
+//!                │            ↓ somebody else changed what it read: Attempting again
 //!                ↓ a worker was lost, a cancel
 //!             Stopping → Attempting again, or Finished
 //! ```
@@ -21,6 +22,9 @@ use crate::failure::Failure;
 
 /// How often a statement is tried before its failure is the user's to see.
 pub(crate) const MAX_ATTEMPTS: u32 = 3;
+
+/// How often a statement is planned anew because others changed the rows that it changes.
+pub(crate) const MAX_CONFLICTS: u32 = 20;
 
 /// One try of one statement. Both count from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +64,11 @@ pub(crate) enum Event {
         id: AttemptId,
     },
     CommitFailed {
+        id: AttemptId,
+        failure: Failure,
+    },
+    /// Nothing was committed: somebody else changed what the attempt had read.
+    Conflicted {
         id: AttemptId,
         failure: Failure,
     },
@@ -184,6 +193,8 @@ pub(crate) struct Machine {
     avoid: BTreeSet<String>,
     /// The statement's joins ran out of memory: its next attempts sort instead.
     merge_joins: bool,
+    /// How many of the statement's attempts lost a race.
+    conflicts: u32,
     /// The newest that was heard of the workers.
     alive: Option<BTreeSet<String>>,
     statement_started: Instant,
@@ -204,6 +215,7 @@ impl Machine {
             },
             avoid: BTreeSet::new(),
             merge_joins: false,
+            conflicts: 0,
             alive: None,
             statement_started: now,
             first: 1,
@@ -302,6 +314,13 @@ impl Machine {
             (State::Committing { .. }, Event::CommitFailed { failure, .. }) => {
                 self.finish(End::Failed(failure))
             }
+            (State::Committing { cancelled: true }, Event::Conflicted { .. }) => {
+                self.finish(End::Cancelled)
+            }
+            (State::Committing { cancelled: false }, Event::Conflicted { failure, .. }) => {
+                let next = self.after_conflict(failure);
+                self.go_on(next)
+            }
 
             (_, Event::WorkersChanged { alive }) => {
                 self.alive = Some(alive);
@@ -323,7 +342,8 @@ impl Machine {
             | Event::Ended { id, .. }
             | Event::Stopped { id }
             | Event::Committed { id }
-            | Event::CommitFailed { id, .. } => *id != self.current,
+            | Event::CommitFailed { id, .. }
+            | Event::Conflicted { id, .. } => *id != self.current,
             Event::Read { .. }
             | Event::Refused(_)
             | Event::CancelRequested
@@ -342,6 +362,7 @@ impl Machine {
         self.statement_started = now;
         self.avoid.clear();
         self.merge_joins = false;
+        self.conflicts = 0;
         vec![
             Action::AnnounceStatement { ordinal },
             self.run_attempt(Duration::ZERO),
@@ -416,7 +437,7 @@ impl Machine {
                 ..failure
             }));
         }
-        if !is_join_side || self.has_delivered() || self.current.attempt >= MAX_ATTEMPTS {
+        if !is_join_side || self.has_delivered() || self.tries() >= MAX_ATTEMPTS {
             return Next::Finish(End::Failed(failure));
         }
         self.merge_joins = true;
@@ -441,7 +462,7 @@ impl Machine {
                 ))
             }));
         }
-        if self.current.attempt >= MAX_ATTEMPTS {
+        if self.tries() >= MAX_ATTEMPTS {
             return Next::Finish(End::Failed(Failure {
                 hint: "see `drumline cluster status` for the workers that are left, then run the statement again".into(),
                 ..Failure::retryable(format!("{reason}; the statement was tried {MAX_ATTEMPTS} times"))
@@ -449,7 +470,7 @@ impl Machine {
         }
         // Another worker is as good as this one: nothing to wait for, unless it is not known which to avoid.
         let after = match worker.is_empty() {
-            true => self.backoff.before(self.current.attempt + 1),
+            true => self.backoff.before(self.tries() + 1),
             false => Duration::ZERO,
         };
         Next::Retry {
@@ -459,15 +480,39 @@ impl Machine {
         }
     }
 
+    /// A race that was lost says nothing against the statement or its workers, and has a count of its own.
+    fn after_conflict(&mut self, failure: Failure) -> Next {
+        self.conflicts += 1;
+        if self.conflicts > MAX_CONFLICTS {
+            return Next::Finish(End::Failed(Failure {
+                message: format!(
+                    "{}; it was planned anew {MAX_CONFLICTS} times",
+                    failure.message
+                ),
+                ..failure
+            }));
+        }
+        Next::Retry {
+            reason: failure.message,
+            worker: String::new(),
+            after: self.backoff.after_race(self.conflicts),
+        }
+    }
+
+    /// Attempts of the statement that failed by themselves, the current one too.
+    fn tries(&self) -> u32 {
+        self.current.attempt.saturating_sub(self.conflicts)
+    }
+
     fn after_failure(&mut self, failure: Failure) -> Next {
         let again = failure.kind == ErrorKind::Retryable
             && !self.has_delivered()
-            && self.current.attempt < MAX_ATTEMPTS;
+            && self.tries() < MAX_ATTEMPTS;
         match again {
             true => Next::Retry {
                 reason: failure.message,
                 worker: String::new(),
-                after: self.backoff.before(self.current.attempt + 1),
+                after: self.backoff.before(self.tries() + 1),
             },
             false => Next::Finish(End::Failed(failure)),
         }
@@ -550,6 +595,7 @@ impl Event {
             Event::Stopped { .. } => "Stopped",
             Event::Committed { .. } => "Committed",
             Event::CommitFailed { .. } => "CommitFailed",
+            Event::Conflicted { .. } => "Conflicted",
             Event::WorkersChanged { .. } => "WorkersChanged",
         }
     }

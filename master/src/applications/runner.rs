@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 
 use super::attempt::{Attempt, Ended, Source, read};
-use super::commit::{self, Staged, Summary};
+use super::commit::{self, NotCommitted, Staged, Summary};
 use super::machine::{Action, AttemptId, End, Event, Machine, Outcome};
 use super::resume::{Place, settings_before};
 use super::{Application, Body, Services};
@@ -35,7 +35,7 @@ pub(crate) enum Message {
 enum Finished {
     Read(Result<(Vec<Source>, BTreeMap<String, String>), Failure>),
     Attempt(AttemptId, Box<Ended>),
-    Commit(AttemptId, Result<Summary, Failure>),
+    Commit(AttemptId, Result<Summary, NotCommitted>),
 }
 
 /// Which piece of work runs: what to blame when it panics.
@@ -177,7 +177,16 @@ impl Runner {
                 self.summary = summary;
                 Event::Committed { id }
             }
-            Ok(Finished::Commit(id, Err(failure))) => Event::CommitFailed { id, failure },
+            Ok(Finished::Commit(
+                id,
+                Err(NotCommitted {
+                    failure,
+                    is_conflict,
+                }),
+            )) => match is_conflict {
+                true => Event::Conflicted { id, failure },
+                false => Event::CommitFailed { id, failure },
+            },
             Err(error) => self.after_panic(&error),
         }
     }
@@ -296,7 +305,10 @@ impl Runner {
         let commit = async move {
             let committed = match staged {
                 Some(staged) => commit::commit(staged).await,
-                None => Err(Failure::bug("nothing is staged for the commit")),
+                None => Err(NotCommitted {
+                    failure: Failure::bug("nothing is staged for the commit"),
+                    is_conflict: false,
+                }),
             };
             Finished::Commit(id, committed)
         };

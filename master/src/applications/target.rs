@@ -24,12 +24,15 @@ pub(super) async fn prepare(
 ) -> Result<Prepared> {
     check_schema(&write.table.schema)?;
     match &write.mode {
-        WriteMode::Append => append(&write.table, names, tables, statement, attempt).await,
+        WriteMode::Append | WriteMode::Overwrite(_) | WriteMode::Rewrite(_) => {
+            existing(&write.table, names, tables, statement, attempt).await
+        }
         WriteMode::Create(_) => create(write, names, tables, statement, attempt).await,
     }
 }
 
-async fn append(
+/// A table that is there: the statement may have been committed to it already.
+async fn existing(
     table: &TableRef,
     names: &Names,
     tables: &PinnedTables,

@@ -198,7 +198,7 @@ impl StreamTables {
             };
             let files = Vec::new();
             let table = self.table(&name).await?;
-            table.commit(Commit { made_by, files }).await?;
+            table.commit(Commit::append(made_by, files)).await?;
         }
         Ok(())
     }
@@ -261,7 +261,7 @@ impl StreamTables {
                 ranges,
             };
             let (count, bytes) = (files.len() as u64, files.iter().map(|file| file.size).sum());
-            let committed = table.commit(Commit { made_by, files }).await?;
+            let committed = table.commit(Commit::append(made_by, files)).await?;
             let row = TableProgress {
                 rows: committed.rows,
                 version: committed.version,

@@ -38,6 +38,74 @@ async fn plain_parquet_table_is_made_filled_and_read_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_are_deleted_changed_and_merged() {
+    let cluster = Cluster::start(2).await;
+    let script = "CREATE TABLE t AS SELECT value AS id, value * 10 AS n FROM generate_series(1, 9);
+         DELETE FROM t WHERE id IN (SELECT id FROM t WHERE n > 80);
+         UPDATE t SET n = 0 WHERE id < 3;
+         MERGE INTO t USING (SELECT * FROM (VALUES (3, 33), (100, 1000)) AS v(id, n)) AS s ON t.id = s.id
+           WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *;
+         DELETE FROM t WHERE false;
+         COPY t TO 'copied' STORED AS CSV;
+         SELECT count(*) AS rows, sum(id) AS ids, sum(n) AS n FROM t";
+    let outcome = cluster.run(script).await.succeeded();
+    let expected = "\
++------+-----+------+
+| rows | ids | n    |
++------+-----+------+
+| 9    | 136 | 1333 |
++------+-----+------+";
+    assert_eq!(outcome.tables(), expected);
+    let statements = outcome.statements();
+    let told: Vec<_> = statements
+        .iter()
+        .skip(1)
+        .take(5)
+        .map(|done| done.message.as_str())
+        .collect();
+    assert_eq!(
+        told[..4],
+        [
+            "deleted 1 rows from t",
+            "updated 2 rows of t",
+            "merged into t: 1 rows inserted, 1 updated, 0 deleted",
+            "deleted 0 rows from t",
+        ]
+    );
+    assert!(told[4].starts_with("copied 9 rows to file:///"), "{told:?}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_that_change_the_same_rows_take_turns() {
+    let cluster = Cluster::start(2).await;
+    cluster
+        .run("CREATE TABLE counter AS SELECT 0 AS n")
+        .await
+        .succeeded();
+    let adding = (0..5).map(|_| cluster.run("UPDATE counter SET n = n + 1"));
+    let appending = (0..3).map(|_| cluster.run("INSERT INTO counter VALUES (100)"));
+    let (added, appended) = futures::future::join(
+        futures::future::join_all(adding),
+        futures::future::join_all(appending),
+    )
+    .await;
+    for outcome in added.into_iter().chain(appended) {
+        outcome.succeeded();
+    }
+    let outcome = cluster
+        .run("SELECT count(*) AS n, min(n) AS added FROM counter")
+        .await
+        .succeeded();
+    assert!(
+        outcome.tables().contains("| 4 | 5     |"),
+        "{}",
+        outcome.tables()
+    );
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn write_without_rows_makes_the_table() {
     let cluster = Cluster::start(1).await;
     let script = "CREATE TABLE none AS SELECT 1 AS n WHERE false; SELECT count(*) AS n FROM none";

@@ -173,6 +173,12 @@ async fn sql_reaches_no_file_bucket_or_address_that_is_not_the_lakes() {
         statements.push(format!(
             "CREATE TABLE x STORED AS PARQUET LOCATION '{location}' AS SELECT 1 AS a"
         ));
+        // Relative ones without `..` are folders of odd names under the lake's root.
+        if location.contains("://") || location.starts_with(['/', '.', '_']) {
+            statements.push(format!(
+                "COPY (SELECT 1 AS a) TO '{location}' STORED AS CSV OPTIONS (existing 'replace')"
+            ));
+        }
     }
     statements.extend(
         [
@@ -182,8 +188,8 @@ async fn sql_reaches_no_file_bucket_or_address_that_is_not_the_lakes() {
             "SELECT * FROM read_csv('/etc/passwd')",
             "SELECT * FROM read_parquet('/etc/passwd')",
             "SELECT * FROM read_json('/etc/passwd')",
-            "COPY (SELECT 1) TO '/tmp/drumline-payload.parquet'",
-            "COPY (SELECT 1) TO 'gs://somebody-elses/x.parquet'",
+            "COPY (SELECT 1 AS a) TO '/tmp/drumline-payload.parquet'",
+            "COPY (SELECT 1 AS a) TO 'gs://somebody-elses/x.parquet'",
             "INSERT INTO '/tmp/x' SELECT 1",
             "CREATE EXTERNAL TABLE x STORED AS PARQUET LOCATION 's3://b/x/' OPTIONS ('aws.endpoint' 'http://169.254.169.254')",
             "SET datafusion.runtime.temp_directory = '/etc'",

@@ -61,8 +61,13 @@ impl Loaded {
             .map(ToString::to_string)
             .collect();
         let version = protocol.min_writer_version();
-        let known = |feature: &String| matches!(feature.as_str(), "appendOnly" | "invariants");
-        if version > 2 && !(version == 7 && features.iter().all(known)) {
+        let known = |feature: &String| {
+            matches!(
+                feature.as_str(),
+                "appendOnly" | "invariants" | "checkConstraints"
+            )
+        };
+        if version > 3 && !(version == 7 && features.iter().all(known)) {
             return Err(refuse(format!(
                 "another writer has raised its protocol to writer version {version} {features:?}"
             )));

@@ -65,7 +65,7 @@ fn later_records_tell_what_is_published() {
     let unpublished = |version| Unpublished {
         version,
         source: format!("s{version}"),
-        target: format!("t{version}"),
+        target: Some(format!("t{version}")),
     };
     let step = |version, published_below| Step {
         version,

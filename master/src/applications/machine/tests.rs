@@ -421,6 +421,78 @@ fn commit_that_fails_fails_the_script() {
 }
 
 #[test]
+fn commit_that_loses_its_race_is_planned_anew_and_counts_against_nothing_else() {
+    let conflicted = |attempt| Event::Conflicted {
+        id: id(1, attempt),
+        failure: Failure::retryable("version 7, MERGE"),
+    };
+    let busy = |attempt| {
+        ended(
+            1,
+            attempt,
+            Outcome::Failed(Failure::retryable("store is busy")),
+        )
+    };
+    let staged = |attempt| ended(1, attempt, Outcome::Staged);
+    check(&[
+        READ_TWO,
+        (staged(1), &["commit 1.1"]),
+        (
+            conflicted(1),
+            &["retry 1.2 without ``", "run 1.2 avoiding {}"],
+        ),
+        (busy(2), &["retry 1.3 without ``", "run 1.3 avoiding {}"]),
+        (busy(3), &["retry 1.4 without ``", "run 1.4 avoiding {}"]),
+        (staged(4), &["commit 1.4"]),
+        (
+            conflicted(4),
+            &["retry 1.5 without ``", "run 1.5 avoiding {}"],
+        ),
+        (busy(5), &["failed Retryable: store is busy"]),
+    ]);
+}
+
+#[test]
+fn commit_that_loses_every_race_fails_naming_who_won() {
+    let now = Instant::now();
+    let mut machine = Machine::new(now, 0);
+    machine.step(now, Event::Read { statements: 1 }).unwrap();
+    let mut end = Vec::new();
+    for attempt in 1..=MAX_CONFLICTS + 1 {
+        machine
+            .step(now, ended(1, attempt, Outcome::Staged))
+            .unwrap();
+        let failure = Failure::retryable(format!("version {attempt}, MERGE"));
+        let id = id(1, attempt);
+        end = machine
+            .step(now, Event::Conflicted { id, failure })
+            .unwrap();
+    }
+    let [Action::Finish(End::Failed(failure))] = end.as_slice() else {
+        panic!("{end:?}");
+    };
+    let expected = format!(
+        "version {}, MERGE; it was planned anew {MAX_CONFLICTS} times",
+        MAX_CONFLICTS + 1
+    );
+    assert_eq!(failure.message, expected);
+}
+
+#[test]
+fn cancel_during_a_commit_that_loses_its_race_ends_the_application() {
+    let conflicted = Event::Conflicted {
+        id: id(1, 1),
+        failure: Failure::retryable("version 7, MERGE"),
+    };
+    check(&[
+        READ_TWO,
+        (ended(1, 1, Outcome::Staged), &["commit 1.1"]),
+        (Event::CancelRequested, &[]),
+        (conflicted, &["Cancelled"]),
+    ]);
+}
+
+#[test]
 fn client_that_hangs_up_cancels() {
     check(&[READ_TWO, (ended(1, 1, Outcome::ClientGone), &["Cancelled"])]);
 }
@@ -502,7 +574,8 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         6 => (ids.clone(), outcome).prop_map(|(id, outcome)| Event::Ended { id, outcome }),
         4 => ids.clone().prop_map(|id| Event::Stopped { id }),
         4 => ids.clone().prop_map(|id| Event::Committed { id }),
-        1 => ids.prop_map(|id| Event::CommitFailed { id, failure: user("no") }),
+        1 => ids.clone().prop_map(|id| Event::CommitFailed { id, failure: user("no") }),
+        2 => ids.prop_map(|id| Event::Conflicted { id, failure: user("late") }),
         1 => Just(alive(&["b"])),
     ];
     proptest::collection::vec(event, 0..120)
@@ -515,6 +588,7 @@ proptest! {
         let mut machine = Machine::new(now, 0);
         let mut running: Option<AttemptId> = None;
         let mut commits = BTreeSet::new();
+        let mut races = 0;
         let mut ends = 0;
         let first = machine.step(now, Event::Read { statements: 3 }).unwrap();
         let batches = events.into_iter().map(|event| {
@@ -525,12 +599,16 @@ proptest! {
             if let Event::Ended { id, .. } | Event::Stopped { id } = event && running == Some(id) {
                 running = None;
             }
+            if let Event::Conflicted { id, .. } = event && !actions.is_empty() {
+                commits.remove(&id.ordinal);
+                races += 1;
+            }
             for action in actions {
                 prop_assert_eq!(ends, 0, "nothing follows the end");
                 match action {
                     Action::RunAttempt { id, .. } => {
                         prop_assert_eq!(running, None, "attempts do not overlap");
-                        prop_assert!(id.attempt <= MAX_ATTEMPTS);
+                        prop_assert!(id.attempt <= MAX_ATTEMPTS + races);
                         running = Some(id);
                     }
                     Action::CommitStaged { id } => {

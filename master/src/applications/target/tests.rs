@@ -74,6 +74,7 @@ impl Bed {
             target,
             statement: id,
             files: writer.finish().await?,
+            change: None,
         };
         Ok(Ran::Committed(commit(staged).await.unwrap()))
     }

@@ -1,0 +1,139 @@
+//! Commits that rest on what the table held: which may stand beside which, and what a repeated one does.
+
+use drumline_lake::conformance::{new_table, number, stage, statement};
+use drumline_lake::{
+    Catalog, Commit, Error, Format, Lake, MadeBy, Operation, StatementId, Table, TableChange,
+};
+
+use crate::faults::{Fault, faulty_lake, reopened};
+
+async fn table_of_three(format: Format) -> (Lake, Table, std::sync::Arc<crate::faults::Faulty>) {
+    let (lake, store) = faulty_lake().await;
+    let catalog = Catalog::open(lake.clone()).await.unwrap();
+    let table = Table::create(&catalog, new_table("t", format, None), false)
+        .await
+        .unwrap();
+    append(&lake, &table, 1, 0..3).await;
+    (lake, table, store)
+}
+
+/// One file for each of the three partitions.
+async fn append(lake: &Lake, table: &Table, ordinal: u32, ids: std::ops::Range<i64>) {
+    let target = table.write_target(&format!("a{ordinal}")).await.unwrap();
+    let files = stage(lake, &target, ids).await;
+    let id = MadeBy::Statement(statement("appender", ordinal, 1));
+    table.commit(Commit::append(id, files)).await.unwrap();
+}
+
+/// Takes away the files of one partition, as of the snapshot of now.
+async fn taking(table: &Table, part: &str, id: StatementId, operation: Operation) -> Commit {
+    let snapshot = table.snapshot().await.unwrap();
+    let of_part = snapshot
+        .files
+        .iter()
+        .filter(|file| file.partition_values == [Some(part.to_owned())]);
+    let remove: Vec<String> = of_part.map(|file| file.path.clone()).collect();
+    Commit {
+        change: Some(TableChange {
+            operation,
+            base: snapshot.version,
+            rows: Some(remove.len() as u64),
+            remove,
+        }),
+        ..Commit::append(MadeBy::Statement(id), Vec::new())
+    }
+}
+
+async fn ids(lake: &Lake, table: &Table) -> i64 {
+    let snapshot = table.snapshot().await.unwrap();
+    number(lake, &snapshot, "select coalesce(sum(id), 0) from t").await
+}
+
+#[tokio::test]
+async fn files_that_a_commit_takes_away_are_gone_for_everybody() {
+    for format in [Format::Delta, Format::Parquet] {
+        let (lake, table, _) = table_of_three(format).await;
+        let commit = taking(&table, "1", statement("a", 1, 1), Operation::Overwrite).await;
+        let committed = table.commit(commit).await.unwrap();
+        assert_eq!((committed.rows, committed.files), (1, 0), "{format:?}");
+        assert_eq!(ids(&lake, &table).await, 2);
+        let other = Table::open(&reopened(&lake).await, table.name(), table.object())
+            .await
+            .unwrap();
+        assert_eq!(ids(&lake, &other).await, 2);
+        assert_eq!(other.snapshot().await.unwrap().files.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn appends_stand_beside_a_change_and_changes_do_not() {
+    for format in [Format::Delta, Format::Parquet] {
+        let (lake, table, _) = table_of_three(format).await;
+        let mine = taking(&table, "1", statement("a", 1, 1), Operation::Delete).await;
+        let late = taking(&table, "1", statement("b", 1, 1), Operation::Delete).await;
+        let elsewhere = taking(&table, "2", statement("c", 1, 1), Operation::Merge).await;
+        append(&lake, &table, 2, 3..6).await;
+        // Others are not kept from it by what they do not know yet.
+        let other = Table::open(&reopened(&lake).await, table.name(), table.object())
+            .await
+            .unwrap();
+        other.commit(mine).await.unwrap();
+        assert_eq!(
+            ids(&lake, &table).await,
+            14,
+            "what was appended meanwhile stays"
+        );
+        for conflicting in [late, elsewhere] {
+            let error = table.commit(conflicting).await.unwrap_err();
+            assert!(
+                matches!(error, Error::Conflict { version: 3, .. }),
+                "{error}"
+            );
+            let text = error.to_string();
+            assert!(text.contains("statement 1 of application a"), "{text}");
+        }
+        assert_eq!(ids(&lake, &table).await, 14);
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_is_repeated_does_nothing_twice() {
+    for format in [Format::Delta, Format::Parquet] {
+        let (lake, table, store) = table_of_three(format).await;
+        let commit = taking(&table, "1", statement("a", 1, 1), Operation::Delete).await;
+        // It lands, and nobody hears of it.
+        store.plan(&[Fault::CreateLandsThenFails]);
+        let first = table.commit(commit.clone()).await.unwrap();
+        assert_eq!((first.version, first.rows), (2, 1));
+        for table in [
+            table.clone(),
+            Table::open(&reopened(&lake).await, table.name(), table.object())
+                .await
+                .unwrap(),
+        ] {
+            let again = table.commit(commit.clone()).await.unwrap();
+            assert_eq!((again.already, again.version, again.rows), (true, 2, 1));
+        }
+        // One without any row, too.
+        let nothing = taking(&table, "9", statement("a", 2, 2), Operation::Delete).await;
+        let first = table.commit(nothing.clone()).await.unwrap();
+        assert_eq!((first.already, first.version, first.rows), (false, 3, 0));
+        let again = table.commit(nothing).await.unwrap();
+        assert_eq!((again.already, again.version, again.rows), (true, 3, 0));
+        assert_eq!(ids(&lake, &table).await, 2);
+    }
+}
+
+#[tokio::test]
+async fn a_table_for_new_rows_only_keeps_its_rows() {
+    let (lake, _) = faulty_lake().await;
+    let catalog = Catalog::open(lake.clone()).await.unwrap();
+    let mut new = new_table("t", Format::Delta, None);
+    new.properties
+        .insert("delta.appendOnly".to_owned(), "true".to_owned());
+    let table = Table::create(&catalog, new, false).await.unwrap();
+    append(&lake, &table, 1, 0..3).await;
+    let commit = taking(&table, "1", statement("a", 1, 1), Operation::Delete).await;
+    let error = table.commit(commit).await.unwrap_err();
+    assert!(matches!(error, Error::ReadOnly { .. }), "{error}");
+}
