@@ -8,8 +8,8 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::asked::{self, Asked, Name};
-use super::page::{Key, Order, Page, Paging};
+use super::asked::{self, Name, Nothing, Paged};
+use super::page::{Key, Order, Page, PageQuery};
 use super::{Problem, Rest};
 use crate::facts::{self, Application, History, Statement};
 
@@ -27,10 +27,6 @@ pub(super) struct Which {
     state: Option<facts::State>,
     /// Only applications with this in their name, whatever the case.
     name: Option<String>,
-    /// At most so many; 1 to 1000, 100 where it is not given.
-    limit: Option<u32>,
-    /// `next` of the page before.
-    after: Option<String>,
 }
 
 /// Applications, the newest first
@@ -40,14 +36,13 @@ pub(super) struct Which {
     get,
     path = "/applications",
     tag = "applications",
-    params(Which),
+    params(Which, PageQuery),
     responses((status = 200, description = "Applications", body = Page<Application>))
 )]
 pub(super) async fn list_applications(
     State(rest): State<Rest>,
-    Asked(which): Asked<Which>,
+    Paged(paging, which): Paged<Which>,
 ) -> Result<Json<Page<Application>>, Problem> {
-    let paging = Paging::new(which.limit, which.after.as_deref())?;
     let name = asked::text("name", &which.name)?.map(str::to_lowercase);
     let history = rest.history();
     let wanted = history.applications.values().rev().filter(|application| {
@@ -88,31 +83,19 @@ pub(super) async fn get_application(
     Ok(Json(application(&history, &id)?.clone()))
 }
 
-/// Which part of a list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Part {
-    /// At most so many; 1 to 1000, 100 where it is not given.
-    limit: Option<u32>,
-    /// `next` of the page before.
-    after: Option<String>,
-}
-
 /// The statements of an application that have begun, in their order
 #[utoipa::path(
     get,
     path = "/applications/{id}/statements",
     tag = "applications",
-    params(("id" = String, Path, description = "The application's id"), Part),
+    params(("id" = String, Path, description = "The application's id"), PageQuery),
     responses((status = 200, description = "Statements", body = Page<Statement>))
 )]
 pub(super) async fn list_statements_of_application(
     State(rest): State<Rest>,
     Name(id): Name,
-    Asked(part): Asked<Part>,
+    Paged(paging, _): Paged<Nothing>,
 ) -> Result<Json<Page<Statement>>, Problem> {
-    let paging = Paging::new(part.limit, part.after.as_deref())?;
     let history = rest.history();
     let statements = &application(&history, &id)?.statements;
     Ok(Json(paging.page(
@@ -161,10 +144,6 @@ pub(super) struct WhichStatements {
     application: Option<String>,
     /// Only statements in this state.
     state: Option<facts::State>,
-    /// At most so many; 1 to 1000, 100 where it is not given.
-    limit: Option<u32>,
-    /// `next` of the page before.
-    after: Option<String>,
 }
 
 /// Statements that have begun, those of the newest application first
@@ -174,14 +153,13 @@ pub(super) struct WhichStatements {
     get,
     path = "/statements",
     tag = "applications",
-    params(WhichStatements),
+    params(WhichStatements, PageQuery),
     responses((status = 200, description = "Statements", body = Page<Statement>))
 )]
 pub(super) async fn list_statements(
     State(rest): State<Rest>,
-    Asked(which): Asked<WhichStatements>,
+    Paged(paging, which): Paged<WhichStatements>,
 ) -> Result<Json<Page<Statement>>, Problem> {
-    let paging = Paging::new(which.limit, which.after.as_deref())?;
     let of = asked::text("application", &which.application)?;
     let history = rest.history();
     let wanted = statements(&history, of)
@@ -215,10 +193,6 @@ pub(super) struct Attempt {
 pub(super) struct WhichAttempts {
     /// Only attempts of this application's statements.
     application: Option<String>,
-    /// At most so many; 1 to 1000, 100 where it is not given.
-    limit: Option<u32>,
-    /// `next` of the page before.
-    after: Option<String>,
 }
 
 /// Attempts of statements, those of the newest application first
@@ -226,14 +200,13 @@ pub(super) struct WhichAttempts {
     get,
     path = "/attempts",
     tag = "applications",
-    params(WhichAttempts),
+    params(WhichAttempts, PageQuery),
     responses((status = 200, description = "Attempts", body = Page<Attempt>))
 )]
 pub(super) async fn list_attempts(
     State(rest): State<Rest>,
-    Asked(which): Asked<WhichAttempts>,
+    Paged(paging, which): Paged<WhichAttempts>,
 ) -> Result<Json<Page<Attempt>>, Problem> {
-    let paging = Paging::new(which.limit, which.after.as_deref())?;
     let of = asked::text("application", &which.application)?;
     let history = rest.history();
     let wanted = statements(&history, of).flat_map(|statement| attempts(&history, statement));

@@ -5,8 +5,11 @@ use std::error::Error as _;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Path, Query};
 use http::request::Parts;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use url::form_urlencoded;
 
+use super::page::{PageQuery, Paging};
 use super::problem::Problem;
 
 /// Longest name in a path, and longest text to filter by.
@@ -23,6 +26,44 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Asked<T> {
             Ok(Query(asked)) => Ok(Self(asked)),
             Err(rejection) => Err(refused(&rejection)),
         }
+    }
+}
+
+/// A list's query: which part of it, and its own filters. (Serde's `flatten` does not know unknown fields.)
+pub(super) struct Paged<T>(pub(super) Paging, pub(super) T);
+
+/// No filters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Paged<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let query = parts.uri.query().unwrap_or_default();
+        let paging: PageQuery = parsed(query, PageQuery::has)?;
+        let filters = parsed(query, |name| !PageQuery::has(name)).map_err(|problem| {
+            problem.hint(
+                "besides its filters a list takes limit and after; /api/v1/openapi.json names what each route takes",
+            )
+        })?;
+        Ok(Self(paging.try_into()?, filters))
+    }
+}
+
+/// The parameters of a query that are `wanted`.
+fn parsed<T: DeserializeOwned>(query: &str, wanted: impl Fn(&str) -> bool) -> Result<T, Problem> {
+    let mut part = form_urlencoded::Serializer::for_suffix("/?".to_owned(), "/?".len());
+    let pairs = form_urlencoded::parse(query.as_bytes());
+    part.extend_pairs(pairs.filter(|(name, _)| wanted(name)));
+    let part = part
+        .finish()
+        .parse()
+        .map_err(|_| Problem::bad_request("the query is too long"))?;
+    match Query::try_from_uri(&part) {
+        Ok(Query(asked)) => Ok(asked),
+        Err(rejection) => Err(refused(&rejection)),
     }
 }
 

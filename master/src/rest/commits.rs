@@ -7,8 +7,8 @@ use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::asked::{self, Asked};
-use super::page::{Key, Order, Page, Paging};
+use super::asked::{self, Paged};
+use super::page::{Key, Order, Page, PageQuery};
 use super::{Problem, Rest};
 use crate::facts::Commit;
 
@@ -23,10 +23,6 @@ pub(super) struct Which {
     stream: Option<String>,
     /// Only commits of this application.
     application: Option<String>,
-    /// At most so many; 1 to 1000, 100 where it is not given.
-    limit: Option<u32>,
-    /// `next` of the page before.
-    after: Option<String>,
 }
 
 /// Commits, the newest first
@@ -36,14 +32,13 @@ pub(super) struct Which {
     get,
     path = "/commits",
     tag = "tables",
-    params(Which),
+    params(Which, PageQuery),
     responses((status = 200, description = "Commits", body = Page<Commit>))
 )]
 pub(super) async fn list_commits(
     State(rest): State<Rest>,
-    Asked(which): Asked<Which>,
+    Paged(paging, which): Paged<Which>,
 ) -> Result<Json<Page<Commit>>, Problem> {
-    let paging = Paging::new(which.limit, which.after.as_deref())?;
     let table = asked::text("table", &which.table)?;
     let stream = asked::text("stream", &which.stream)?;
     let application = asked::text("application", &which.application)?;

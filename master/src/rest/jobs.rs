@@ -5,8 +5,8 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::asked::{self, Asked, Name};
-use super::page::{Key, Order, Page, Paging};
+use super::asked::{self, Name, Nothing, Paged};
+use super::page::{Key, Order, Page, PageQuery};
 use super::{Problem, Rest};
 use crate::facts::{self, History, Job, OperatorMetrics, Stage, Task, TaskMetrics};
 
@@ -19,10 +19,6 @@ pub(super) struct Which {
     application: Option<String>,
     /// Only jobs in this state.
     state: Option<facts::State>,
-    /// At most so many; 1 to 1000, 100 where it is not given.
-    limit: Option<u32>,
-    /// `next` of the page before.
-    after: Option<String>,
 }
 
 /// Jobs, the newest first
@@ -32,14 +28,13 @@ pub(super) struct Which {
     get,
     path = "/jobs",
     tag = "jobs",
-    params(Which),
+    params(Which, PageQuery),
     responses((status = 200, description = "Jobs", body = Page<Job>))
 )]
 pub(super) async fn list_jobs(
     State(rest): State<Rest>,
-    Asked(which): Asked<Which>,
+    Paged(paging, which): Paged<Which>,
 ) -> Result<Json<Page<Job>>, Problem> {
-    let paging = Paging::new(which.limit, which.after.as_deref())?;
     let of = asked::text("application", &which.application)?;
     let history = rest.history();
     let wanted = newest_first(&history).into_iter().filter(|job| {
@@ -78,15 +73,14 @@ pub(super) async fn get_job(
     get,
     path = "/jobs/{id}/stages",
     tag = "jobs",
-    params(("id" = String, Path, description = "The job's id"), Part),
+    params(("id" = String, Path, description = "The job's id"), PageQuery),
     responses((status = 200, description = "Stages", body = Page<Stage>))
 )]
 pub(super) async fn list_stages_of_job(
     State(rest): State<Rest>,
     Name(id): Name,
-    Asked(part): Asked<Part>,
+    Paged(paging, _): Paged<Nothing>,
 ) -> Result<Json<Page<Stage>>, Problem> {
-    let paging = Paging::new(part.limit, part.after.as_deref())?;
     let history = rest.history();
     Ok(Json(paging.page(
         Order::NewestFirst,
@@ -94,17 +88,6 @@ pub(super) async fn list_stages_of_job(
         |stage| Key::numbers(&stage.job, stage.stage, 0),
         |stage| (stage.clone(), stage.tasks.len()),
     )))
-}
-
-/// Which part of a list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Part {
-    /// At most so many; 1 to 1000, 100 where it is not given.
-    limit: Option<u32>,
-    /// `next` of the page before.
-    after: Option<String>,
 }
 
 /// A job's plan, and what its operators have done so far.
@@ -171,10 +154,6 @@ pub(super) struct WhichStages {
     job: Option<String>,
     /// Only stages in this state.
     state: Option<facts::State>,
-    /// At most so many; 1 to 1000, 100 where it is not given.
-    limit: Option<u32>,
-    /// `next` of the page before.
-    after: Option<String>,
 }
 
 /// Stages, those of the newest job first
@@ -184,14 +163,13 @@ pub(super) struct WhichStages {
     get,
     path = "/stages",
     tag = "jobs",
-    params(WhichStages),
+    params(WhichStages, PageQuery),
     responses((status = 200, description = "Stages", body = Page<Stage>))
 )]
 pub(super) async fn list_stages(
     State(rest): State<Rest>,
-    Asked(which): Asked<WhichStages>,
+    Paged(paging, which): Paged<WhichStages>,
 ) -> Result<Json<Page<Stage>>, Problem> {
-    let paging = Paging::new(which.limit, which.after.as_deref())?;
     let of = asked::text("job", &which.job)?;
     let history = rest.history();
     let wanted = stages(&history, of)
@@ -215,10 +193,6 @@ pub(super) struct WhichTasks {
     worker: Option<String>,
     /// Only tasks in this state.
     state: Option<facts::State>,
-    /// At most so many; 1 to 1000, 100 where it is not given.
-    limit: Option<u32>,
-    /// `next` of the page before.
-    after: Option<String>,
 }
 
 /// Tasks, those of the newest job first
@@ -228,14 +202,13 @@ pub(super) struct WhichTasks {
     get,
     path = "/tasks",
     tag = "jobs",
-    params(WhichTasks),
+    params(WhichTasks, PageQuery),
     responses((status = 200, description = "Tasks", body = Page<Task>))
 )]
 pub(super) async fn list_tasks(
     State(rest): State<Rest>,
-    Asked(which): Asked<WhichTasks>,
+    Paged(paging, which): Paged<WhichTasks>,
 ) -> Result<Json<Page<Task>>, Problem> {
-    let paging = Paging::new(which.limit, which.after.as_deref())?;
     let of = asked::text("job", &which.job)?;
     let worker = asked::text("worker", &which.worker)?;
     let history = rest.history();

@@ -2,8 +2,8 @@
 
 use std::cmp::Ordering;
 
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Problem;
 
@@ -21,6 +21,24 @@ pub(super) struct Page<T> {
     pub(super) items: Vec<T>,
     /// What `after` takes for the page that follows; `null` on the last page.
     pub(super) next: Option<String>,
+}
+
+/// Which part of a list, as it is asked for: every list takes this besides its own filters.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageQuery {
+    /// At most so many; 1 to 1000, 100 where it is not given.
+    limit: Option<u32>,
+    /// `next` of the page before.
+    after: Option<String>,
+}
+
+impl PageQuery {
+    /// Whether a parameter is one of these.
+    pub(super) fn has(parameter: &str) -> bool {
+        matches!(parameter, "limit" | "after")
+    }
 }
 
 /// Where a record stands in its list.
@@ -46,8 +64,16 @@ pub(super) struct Paging {
     after: Option<Key>,
 }
 
+impl TryFrom<PageQuery> for Paging {
+    type Error = Problem;
+
+    fn try_from(asked: PageQuery) -> Result<Self, Problem> {
+        Self::new(asked.limit, asked.after.as_deref())
+    }
+}
+
 impl Paging {
-    pub(super) fn new(limit: Option<u32>, after: Option<&str>) -> Result<Self, Problem> {
+    fn new(limit: Option<u32>, after: Option<&str>) -> Result<Self, Problem> {
         let limit = limit.unwrap_or(DEFAULT_LIMIT);
         if !(1..=MAX_LIMIT).contains(&limit) {
             return Err(Problem::bad_request(format!(

@@ -2,11 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::asked::Asked;
-use super::page::{Key, Order, Page, Paging};
+use super::asked::{Nothing, Paged};
+use super::page::{Key, Order, Page, PageQuery};
 use super::{Problem, Rest};
 use crate::{Collector, Options};
 
@@ -23,30 +23,18 @@ pub(crate) struct Setting {
     source: String,
 }
 
-/// Which settings.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Which {
-    /// At most so many; 1 to 1000, 100 where it is not given.
-    limit: Option<u32>,
-    /// `next` of the page before.
-    after: Option<String>,
-}
-
 /// The master's settings, by name
 #[utoipa::path(
     get,
     path = "/settings",
     tag = "cluster",
-    params(Which),
+    params(PageQuery),
     responses((status = 200, description = "Settings", body = Page<Setting>))
 )]
 pub(super) async fn list_settings(
     State(rest): State<Rest>,
-    Asked(which): Asked<Which>,
+    Paged(paging, _): Paged<Nothing>,
 ) -> Result<Json<Page<Setting>>, Problem> {
-    let paging = Paging::new(which.limit, which.after.as_deref())?;
     Ok(Json(paging.page(
         Order::ByName,
         rest.settings.iter(),

@@ -6,11 +6,11 @@ use axum::Json;
 use axum::extract::State;
 use drumline_proto::v1::{PartitionStatus, StreamStatus, StreamTableStatus};
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::asked::{Asked, Name};
-use super::page::{Key, Order, Page, Paging};
+use super::asked::{Name, Nothing, Paged};
+use super::page::{Key, Order, Page, PageQuery};
 use super::{Problem, Rest};
 use crate::facts;
 
@@ -67,30 +67,18 @@ pub(super) struct StreamTable {
     version: u64,
 }
 
-/// Which streams.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Which {
-    /// At most so many; 1 to 1000, 100 where it is not given.
-    limit: Option<u32>,
-    /// `next` of the page before.
-    after: Option<String>,
-}
-
 /// Streams, by name
 #[utoipa::path(
     get,
     path = "/streams",
     tag = "streams",
-    params(Which),
+    params(PageQuery),
     responses((status = 200, description = "Streams", body = Page<Stream>))
 )]
 pub(super) async fn list_streams(
     State(rest): State<Rest>,
-    Asked(which): Asked<Which>,
+    Paged(paging, _): Paged<Nothing>,
 ) -> Result<Json<Page<Stream>>, Problem> {
-    let paging = Paging::new(which.limit, which.after.as_deref())?;
     let records = rest.history().streams;
     let live = rest.streams.all().await;
     Ok(Json(paging.page(

@@ -6,8 +6,8 @@ use drumline_lake::TableName;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::asked::{self, Asked, NamePair};
-use super::page::{Key, Order, Page, Paging};
+use super::asked::{self, NamePair, Paged};
+use super::page::{Key, Order, Page, PageQuery};
 use super::{Problem, Rest};
 use crate::catalog::Entry;
 use crate::system;
@@ -45,10 +45,6 @@ pub(super) struct Column {
 pub(super) struct Which {
     /// Only those of this schema.
     schema: Option<String>,
-    /// At most so many; 1 to 1000, 100 where it is not given.
-    limit: Option<u32>,
-    /// `next` of the page before.
-    after: Option<String>,
 }
 
 /// Tables, views and external tables, by schema and name
@@ -56,14 +52,13 @@ pub(super) struct Which {
     get,
     path = "/tables",
     tag = "tables",
-    params(Which),
+    params(Which, PageQuery),
     responses((status = 200, description = "Tables", body = Page<Table>))
 )]
 pub(super) async fn list_tables(
     State(rest): State<Rest>,
-    Asked(which): Asked<Which>,
+    Paged(paging, which): Paged<Which>,
 ) -> Result<Json<Page<Table>>, Problem> {
-    let paging = Paging::new(which.limit, which.after.as_deref())?;
     let schema = asked::text("schema", &which.schema)?;
     let services = rest.applications.services();
     let pinned = services.names.pin().await.map_err(crate::Error::from)?;

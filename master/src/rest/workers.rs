@@ -6,8 +6,8 @@ use http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::asked::{Asked, Name};
-use super::page::{Key, Order, Page, Paging};
+use super::asked::{Name, Paged};
+use super::page::{Key, Order, Page, PageQuery};
 use super::{Problem, Rest};
 use crate::facts::{Worker, WorkerState};
 
@@ -18,10 +18,6 @@ use crate::facts::{Worker, WorkerState};
 pub(super) struct Which {
     /// Only workers in this state.
     state: Option<WorkerState>,
-    /// At most so many; 1 to 1000, 100 where it is not given.
-    limit: Option<u32>,
-    /// `next` of the page before.
-    after: Option<String>,
 }
 
 /// Workers, by name
@@ -31,14 +27,13 @@ pub(super) struct Which {
     get,
     path = "/workers",
     tag = "workers",
-    params(Which),
+    params(Which, PageQuery),
     responses((status = 200, description = "Workers", body = Page<Worker>))
 )]
 pub(super) async fn list_workers(
     State(rest): State<Rest>,
-    Asked(which): Asked<Which>,
+    Paged(paging, which): Paged<Which>,
 ) -> Result<Json<Page<Worker>>, Problem> {
-    let paging = Paging::new(which.limit, which.after.as_deref())?;
     let history = rest.history();
     let wanted = history
         .workers
