@@ -25,7 +25,7 @@ use crate::route::RouteFn;
 use crate::row_numbers::with_row_numbers;
 use crate::session::{Distribution, job_session};
 use crate::settings::{self, Settings};
-use crate::stages::{Routes, Stages, distributed_part};
+use crate::stages::{Routes, Stages, distributed_part, identified};
 use crate::transport::client::Channels;
 use crate::{Error, Job, Query, Result, WorkerTarget};
 
@@ -69,6 +69,7 @@ pub(crate) async fn launch(
         return Ok(job.run(&state, board, Box::pin(stream), Head::default(), interrupt));
     }
     let plan = state.create_physical_plan(&query.plan).await?;
+    let plan = identified(&plan, Uuid::now_v7())?;
     let prepared = prepare(&plan, workers, route, &routes)?;
     let plan = interruptible(&with_row_numbers(plan)?, interrupt)?;
     let head = Head(Some(Arc::clone(&plan)));

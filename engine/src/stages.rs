@@ -6,10 +6,11 @@ use std::sync::{Arc, OnceLock};
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion_distributed::{
     DistributedExec, NetworkBoundaryExt, RouteTasksEvent, RouteTasksEventResponse,
-    RouteTasksHandler,
+    RouteTasksHandler, Stage,
 };
 use url::Url;
 use uuid::Uuid;
@@ -31,14 +32,39 @@ pub(crate) fn distributed_part(plan: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn 
     found
 }
 
+/// The plan with this id in all of its stages: the library gives them a random one, and ids of jobs sort by time.
+pub(crate) fn identified(
+    plan: &Arc<dyn ExecutionPlan>,
+    id: Uuid,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let children = plan
+        .children()
+        .into_iter()
+        .map(|child| identified(child, id))
+        .collect::<Result<Vec<_>>>()?;
+    let plan = match children.is_empty() {
+        true => Arc::clone(plan),
+        false => replace_children_if_necessary(Arc::clone(plan), children)?,
+    };
+    let Some(boundary) = plan.as_network_boundary() else {
+        return Ok(plan);
+    };
+    let Stage::Local(stage) = boundary.input_stage() else {
+        return Ok(plan);
+    };
+    let mut stage = stage.clone();
+    stage.query_id = id;
+    Ok(boundary.with_input_stage(Stage::Local(stage))?)
+}
+
 /// A plan's stages, each with an exchange above it.
 pub(crate) struct Stages {
     /// The id that workers know the plan's tasks by.
     pub(crate) query: Uuid,
-    stages: BTreeMap<usize, Stage>,
+    stages: BTreeMap<usize, Planned>,
 }
 
-struct Stage {
+struct Planned {
     tasks: usize,
     partitions: usize,
     /// Numbers of the stages it reads from.
@@ -56,7 +82,7 @@ impl Stages {
                 if let Some(plan) = stage.local_plan() {
                     stages.insert(
                         stage.num(),
-                        Stage {
+                        Planned {
                             tasks: stage.task_count(),
                             partitions: plan.output_partitioning().partition_count(),
                             inputs: inputs_of(plan)?,

@@ -57,6 +57,26 @@ async fn a_job_uses_both_workers_and_says_what_its_tasks_did() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ids_of_jobs_sort_by_time_distributed_or_not() {
+    let cluster = Cluster::start().await;
+    let mut before = uuid::Uuid::nil();
+    for (settings, is_distributed) in [
+        (forced(&[]), true),
+        (Settings::new(), false),
+        (forced(&[]), true),
+    ] {
+        let sql = "select kind, count(*) from events group by 1";
+        let mut job = cluster.job(sql, settings).await.unwrap();
+        assert_eq!(!job.stages.is_empty(), is_distributed);
+        assert_eq!(job.id.get_version_num(), 7);
+        assert!(job.id > before);
+        before = job.id;
+        // Its tasks are found by it, on each worker.
+        assert_eq!(collect(&mut job).await.unwrap().len(), 8);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_small_table_is_read_in_place() {
     let cluster = Cluster::start().await;
     let mut job = cluster
