@@ -6,6 +6,7 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use drumline_lake::ErrorKind;
 use object_store::Error as StoreError;
+use parquet::errors::ParquetError;
 
 use crate::Error;
 use crate::memory::Exhausted;
@@ -84,6 +85,9 @@ fn again(error: &Error) -> Error {
 /// How the library words the one failure that means "the coordinator's call has not arrived here".
 const PLAN_NEVER_ARRIVED: &str = "Worker::execute_task timed-out";
 
+/// How a store's passing failure is worded where a file's footer could not be read: its cause is text by then.
+const STORE_FAILED: &str = "Object Store error: Generic ";
+
 /// The deepest cause that says anything decides.
 fn kind_of(error: &DataFusionError) -> ErrorKind {
     let mut kind = ErrorKind::User;
@@ -117,6 +121,11 @@ fn kind_of_link(error: &(dyn StdError + 'static)) -> Option<ErrorKind> {
             | ArrowError::CDataInterface(_) => Some(ErrorKind::Bug),
             _ => None,
         };
+    }
+    if let Some(ParquetError::General(message)) = error.downcast_ref::<ParquetError>() {
+        return message
+            .contains(STORE_FAILED)
+            .then_some(ErrorKind::Retryable);
     }
     if let Some(error) = error.downcast_ref::<StoreError>() {
         return Some(match error {
@@ -188,6 +197,23 @@ mod tests {
         };
         let error = Error::from(DataFusionError::ObjectStore(Box::new(gone)));
         assert_eq!(error.kind(), ErrorKind::User);
+        // Of a footer.
+        let of_footer = |store: StoreError| {
+            let store = DataFusionError::ObjectStore(Box::new(store));
+            let message = format!("Failed to fetch metadata for file x.parquet: {store}");
+            let parquet = ParquetError::General(message);
+            Error::from(DataFusionError::ParquetError(Box::new(parquet))).kind()
+        };
+        let passing = StoreError::Generic {
+            store: "GCS",
+            source: "503".into(),
+        };
+        assert_eq!(of_footer(passing), ErrorKind::Retryable);
+        let gone = StoreError::NotFound {
+            path: "a/b".to_owned(),
+            source: "404".into(),
+        };
+        assert_eq!(of_footer(gone), ErrorKind::User);
     }
 
     #[test]

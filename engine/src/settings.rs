@@ -32,6 +32,8 @@ extensions_options! {
         /// What INSERT OVERWRITE replaces where it names no PARTITION: the whole `table`, or the `partitions`
         /// that its rows are in.
         pub overwrite: String, default = "table".to_owned()
+        /// Seconds after which a client that takes none of its rows, while their job holds cores, is given up; 0: never.
+        pub read_limit: u64, default = 120
         /// Seconds without any progress after which a job is tried again elsewhere; 0: never.
         pub stall_limit: u64, default = 600
     }

@@ -318,10 +318,9 @@ where
                 let Some(ended) = lease.ended() else {
                     return Either::Left(Either::Left(self.inner.call(request)));
                 };
-                let headers = request.headers().clone();
                 let request = request.map(|body| lease::incoming(body, &lease));
                 let answered = self.inner.call(request);
-                Either::Left(Either::Right(Box::pin(leased(answered, ended, headers))))
+                Either::Left(Either::Right(Box::pin(leased(answered, ended))))
             }
             Err((refusal, who)) => {
                 let who = who
@@ -341,17 +340,14 @@ where
     }
 }
 
-/// The answer to a call, unless the caller's time is over before there is one; and as much of it as there is time for.
+/// The answer to a call, and as much of it as there is time for. What has begun and gives no answer yet is not dropped:
+/// it may be changing something.
 async fn leased(
     answered: impl Future<Output = Result<Response<Body>, Infallible>>,
-    mut ended: lease::Ended,
-    headers: HeaderMap,
+    ended: lease::Ended,
 ) -> Result<Response<Body>, Infallible> {
-    tokio::select! {
-        biased;
-        refusal = &mut ended => Ok(answer(&refusal, &headers)),
-        response = answered => response.map(|response| lease::outgoing(response, ended)),
-    }
+    let response = answered.await?;
+    Ok(lease::outgoing(response, ended))
 }
 
 /// What the caller reads: a gRPC status, or JSON.

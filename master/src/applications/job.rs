@@ -161,13 +161,22 @@ pub(super) async fn start(
     })
 }
 
-/// The engine has checked the setting's value.
 fn stall_limit(query: &Query) -> Option<Duration> {
-    let given = query.settings.get("drumline.stall_limit");
-    let seconds = match given.and_then(|seconds| seconds.parse().ok()) {
-        Some(seconds) => seconds,
-        None => drumline_engine::DrumlineSettings::default().stall_limit,
-    };
+    let default = drumline_engine::DrumlineSettings::default().stall_limit;
+    seconds(query, "drumline.stall_limit", default)
+}
+
+/// How long a client may take none of its rows.
+pub(super) fn read_limit(query: &Query) -> Option<Duration> {
+    let default = drumline_engine::DrumlineSettings::default().read_limit;
+    seconds(query, "drumline.read_limit", default)
+}
+
+/// The engine has checked the setting's value.
+fn seconds(query: &Query, setting: &str, default: u64) -> Option<Duration> {
+    let given = query.settings.get(setting);
+    let seconds = given.and_then(|seconds| seconds.parse().ok());
+    let seconds = seconds.unwrap_or(default);
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 

@@ -235,13 +235,16 @@ impl Membership {
         self.admit(Asking { since: now, ..next })
     }
 
-    /// The worker that has the id lives.
+    /// The worker that has the id lives. One that leaves is waited for.
     fn refuse_waiting(&mut self, now: Instant, worker: &str) -> Vec<Action> {
         let (Some(member), Some(waiting)) =
             (self.members.get(worker), self.waiting.get_mut(worker))
         else {
             return Vec::new();
         };
+        if member.is_draining {
+            return Vec::new();
+        }
         let Hello { url, pid, .. } = &member.hello;
         let reason = format!(
             "another worker has the id `{worker}` and answers, at {url} (process {pid}): give this one another id \

@@ -183,6 +183,20 @@ fn worker_that_was_started_again_is_taken_when_the_old_call_ends_or_goes_silent(
 }
 
 #[test]
+fn worker_that_leaves_makes_room_for_the_next_of_its_id() {
+    let mut joining = Joining::new();
+    joining.asks(0, 1, 1);
+    joining.joins(0, 1, 1);
+    let worker = "a".to_owned();
+    joining.at(100, Event::DrainRequested { worker });
+    assert!(joining.asks(1000, 2, 2).is_empty());
+    for seconds in 2..60 {
+        assert!(joining.at(seconds * 1000, heard("a", 1)).is_empty());
+    }
+    assert_eq!(joining.at(60_000, left("a", 1)), ["a gone", "admit 2"]);
+}
+
+#[test]
 fn worker_whose_call_broke_is_taken_at_once() {
     let mut joining = Joining::new();
     joining.asks(0, 1, 1);

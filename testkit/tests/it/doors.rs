@@ -304,13 +304,16 @@ fn members_of_an_encrypted_cluster_are_known_by_the_role_of_their_certificates()
     );
 
     // A worker's port: no certificate, no connection; a worker's certificate, no tasks.
-    let method = |name: &str| format!("https://127.0.0.1:{port}/{name}");
+    let method = |name: &str| format!("https://drumline-worker:{port}/{name}");
+    let resolved = format!("drumline-worker:{port}:127.0.0.1");
     let tasks = method("drumline.v1.Tasks/Run");
     let rows = method("arrow.flight.protocol.FlightService/DoGet");
     let call = |url: &str, role: Option<&str>| {
         let mut arguments = vec![
             "--cacert".to_owned(),
             ca.clone(),
+            "--resolve".to_owned(),
+            resolved.clone(),
             "--http2".to_owned(),
             "-D-".to_owned(),
             "-H".to_owned(),
@@ -340,6 +343,8 @@ fn members_of_an_encrypted_cluster_are_known_by_the_role_of_their_certificates()
         curl(&[
             "--cacert",
             &ca,
+            "--resolve",
+            &resolved,
             "--http2",
             "-D-",
             "-H",
@@ -356,6 +361,9 @@ fn members_of_an_encrypted_cluster_are_known_by_the_role_of_their_certificates()
     };
     let said = no_token(&tasks, "worker");
     assert!(said.contains("grpc-status: 7"), "{said}");
+    // It could not pose as the master.
+    let posing = tasks.replace("drumline-worker", "127.0.0.1");
+    assert_eq!(no_token(&posing, "worker"), "");
     let said = no_token(&tasks, "master");
     assert!(
         !said.contains("grpc-status: 7") && !said.contains("grpc-status: 16"),

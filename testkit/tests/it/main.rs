@@ -9,6 +9,8 @@ mod dead_letters;
 mod demo;
 mod doors;
 mod drains;
+mod failures;
+mod ids;
 mod memory;
 mod metrics;
 mod payloads;
