@@ -21,23 +21,33 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{text} is too long"))
 }
 
-/// A number of bytes, with `KiB`, `MiB`, `GiB` or `TiB` where wanted.
+/// A number of bytes, as people write it: `64MiB`, `1.5GB`, `512m`.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
-    let (number, unit) = split(text);
-    let shift = match unit {
-        "" | "B" => 0,
-        "KiB" => 10,
-        "MiB" => 20,
-        "GiB" => 30,
-        "TiB" => 40,
-        _ => return Err("write a number and a unit: 64MiB, 1GiB".to_owned()),
+    let wrong = || format!("`{text}` is no size: give e.g. 64MiB, 1.5GB or 4GiB");
+    let trimmed = text.trim();
+    let end = trimmed
+        .find(|character: char| !character.is_ascii_digit() && character != '.')
+        .unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(end);
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let factor: f64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "g" | "gb" => 1e9,
+        "t" | "tb" => 1e12,
+        "ki" | "kib" => 1024.0,
+        "mi" | "mib" => 1024.0 * 1024.0,
+        "gi" | "gib" => 1024.0 * 1024.0 * 1024.0,
+        "ti" | "tib" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        _ => return Err(wrong()),
     };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| format!("`{number}` is no whole number"))?;
-    number
-        .checked_mul(1 << shift)
-        .ok_or_else(|| format!("{text} is too much"))
+    let bytes = number * factor;
+    // Beyond it numbers of bytes are not exact any more, and no machine has as many.
+    match bytes < (1_u64 << 53) as f64 {
+        true => Ok(bytes as u64),
+        false => Err(format!("{text} is too much")),
+    }
 }
 
 fn split(text: &str) -> (&str, &str) {
@@ -61,8 +71,12 @@ mod tests {
         assert!(duration("-1h").is_err());
         assert!(duration("99999999999999999d").is_err());
         assert_eq!(size("256MiB"), Ok(256 << 20));
+        assert_eq!(size("1.5g"), Ok(1_500_000_000));
+        assert_eq!(size("512 MB"), Ok(512_000_000));
         assert_eq!(size("7"), Ok(7));
         assert!(size("1 parsec").unwrap_err().contains("GiB"));
-        assert!(size("99999999999TiB").is_err());
+        for wrong in ["", "-1GB", "1e3", "lots", "1.2.3KB", "99999999999TiB"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -345,6 +345,9 @@ fn events(
         .watch()
         .on_contact(move |contact| match contact {
             Contact::Lost => terminal.say("lost the master, waiting for it…"),
+            Contact::Going => terminal.say(
+                "the master is stopping, and goes on with this when it is started again; waiting for it…",
+            ),
             Contact::Back => terminal.say("the master is back"),
         });
     futures::stream::unfold(events, |mut events| async {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::amount;
 use crate::failure::{Failure, Result};
 
 /// What a master or worker gives to jobs and streams.
@@ -37,27 +38,13 @@ impl Memory {
 
 /// For clap.
 pub(crate) fn parse(text: &str) -> std::result::Result<Memory, String> {
-    let wrong = || format!("`{text}` is no amount of memory: give e.g. 4GiB, 512MB or 60%");
-    let text = text.trim();
-    let digits = text
-        .find(|character: char| !character.is_ascii_digit() && character != '.')
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    let factor = match unit.trim().to_ascii_lowercase().as_str() {
-        "%" if number > 0.0 && number <= 100.0 => return Ok(Memory::Percent(number)),
-        "" | "b" => 1.0,
-        "k" | "kb" => 1e3,
-        "m" | "mb" => 1e6,
-        "g" | "gb" => 1e9,
-        "t" | "tb" => 1e12,
-        "ki" | "kib" => 1024.0,
-        "mi" | "mib" => 1024.0 * 1024.0,
-        "gi" | "gib" => 1024.0 * 1024.0 * 1024.0,
-        "ti" | "tib" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
-        _ => return Err(wrong()),
+    let Some(percent) = text.trim().strip_suffix('%') else {
+        return amount::size(text).map(Memory::Bytes);
     };
-    Ok(Memory::Bytes((number * factor) as u64))
+    match percent.trim().parse() {
+        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(Memory::Percent(percent)),
+        _ => Err(format!("`{text}` is no share: give 1% to 100%")),
+    }
 }
 
 /// The machine's memory, or what a container leaves of it.

@@ -59,32 +59,32 @@ impl StopSignals {
     }
 }
 
-/// How a worker is asked to end. A second signal ends it at once.
-pub(crate) struct WorkerStop {
+/// How a worker or a master is asked to end. A second signal ends it at once.
+pub(crate) struct Ending {
     /// SIGTERM: in good order.
-    pub(crate) drain: CancellationToken,
-    /// SIGINT, or the end of the parent: now.
-    pub(crate) stop: CancellationToken,
+    pub(crate) in_order: CancellationToken,
+    /// SIGINT: now.
+    pub(crate) now: CancellationToken,
 }
 
-/// Listens for what asks a worker to end.
-pub(crate) fn worker_stop(exit_with_parent: bool) -> Result<WorkerStop> {
-    let asked = WorkerStop {
-        drain: CancellationToken::new(),
-        stop: CancellationToken::new(),
+/// Listens for what asks a worker or a master to end.
+pub(crate) fn ending() -> Result<Ending> {
+    let asked = Ending {
+        in_order: CancellationToken::new(),
+        now: CancellationToken::new(),
     };
     let StopSignals {
         mut interrupt,
         terminate,
     } = StopSignals::listen()?;
-    let (drain, stop) = (asked.drain.clone(), asked.stop.clone());
+    let (in_order, now) = (asked.in_order.clone(), asked.now.clone());
     tokio::spawn(async move {
         let Some(mut terminate) = terminate else {
             return;
         };
         tokio::select! {
-            _ = interrupt.recv() => stop.cancel(),
-            _ = terminate.recv() => drain.cancel(),
+            _ = interrupt.recv() => now.cancel(),
+            _ = terminate.recv() => in_order.cancel(),
         }
         tokio::select! {
             _ = interrupt.recv() => {}
@@ -92,14 +92,11 @@ pub(crate) fn worker_stop(exit_with_parent: bool) -> Result<WorkerStop> {
         }
         std::process::exit(130);
     });
-    if exit_with_parent {
-        stop_with_parent(asked.stop.clone())?;
-    }
     Ok(asked)
 }
 
 /// A token that is cancelled when the process should stop. A second signal ends it at once.
-pub(crate) fn stop_token(exit_with_parent: bool) -> Result<CancellationToken> {
+pub(crate) fn stop_token() -> Result<CancellationToken> {
     let token = CancellationToken::new();
     let mut signals = StopSignals::listen()?;
     let stop = token.clone();
@@ -109,13 +106,11 @@ pub(crate) fn stop_token(exit_with_parent: bool) -> Result<CancellationToken> {
         signals.recv().await;
         std::process::exit(130);
     });
-    if exit_with_parent {
-        stop_with_parent(token.clone())?;
-    }
     Ok(token)
 }
 
-fn stop_with_parent(stop: CancellationToken) -> Result {
+/// Cancels the token when the process that started this one is gone.
+pub(crate) fn end_with_parent(stop: CancellationToken) -> Result {
     // A thread, not a task: a blocking read of stdin would hold up the runtime's shutdown.
     std::thread::Builder::new()
         .name("parent-watch".to_owned())

@@ -122,6 +122,8 @@ const LAST_PAUSE: Duration = Duration::from_secs(2);
 pub enum Contact {
     /// It does not answer any more; it is being waited for.
     Lost,
+    /// It says that it stops, and will go on with the application when it is started again; it is being waited for.
+    Going,
     /// It answers again.
     Back,
 }
@@ -154,7 +156,7 @@ impl Events {
         Self { patience, ..self }
     }
 
-    /// Told when the master is lost and when it is back.
+    /// Told when the master is lost or goes, and when it is back.
     pub fn on_contact(self, tell: impl Fn(Contact) + Send + Sync + 'static) -> Self {
         Self {
             contact: Some(Box::new(tell)),
@@ -207,7 +209,14 @@ impl Events {
             let since = match away_since {
                 Some(since) => since,
                 None => {
-                    self.tell(Contact::Lost);
+                    let says_so = matches!(
+                        &error,
+                        Error::Unreachable { reason, .. } if reason == drumline_proto::MASTER_GOES
+                    );
+                    self.tell(match says_so {
+                        true => Contact::Going,
+                        false => Contact::Lost,
+                    });
                     *away_since.insert(tokio::time::Instant::now())
                 }
             };

@@ -1,8 +1,8 @@
 //! One master per state folder, by a lock that the kernel drops when the process dies.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, Permissions, TryLockError};
 use std::io::{Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::Error;
@@ -26,7 +26,6 @@ impl StateLock {
             .mode(0o700)
             .create(state_dir)
             .map_err(failed)?;
-        warn_if_open(state_dir);
         let path = state_dir.join("master.lock");
         let mut file = File::options()
             .create(true)
@@ -53,6 +52,7 @@ impl StateLock {
                 path: state_dir.to_path_buf(),
             });
         }
+        close_to_others(state_dir);
         file.set_len(0).map_err(failed)?;
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
         Ok(Self { path, file })
@@ -67,14 +67,53 @@ impl StateLock {
     }
 }
 
-fn warn_if_open(state_dir: &Path) {
-    let mode = std::fs::metadata(state_dir).map_or(0, |metadata| metadata.mode() & 0o077);
-    if mode != 0 {
-        tracing::warn!(
-            folder = %state_dir.display(),
-            "other users of this machine may look into the state folder, where SQL texts are kept: chmod 700"
-        );
+/// Takes from others what they may do with a state folder that was made wider. One that holds somebody else's files
+/// too is left as it is.
+fn close_to_others(state_dir: &Path) {
+    let mode = std::fs::metadata(state_dir).map_or(0, |metadata| metadata.mode() & 0o7777);
+    if mode & 0o077 == 0 {
+        return;
     }
+    let folder = state_dir.display();
+    let closed = match is_ours(state_dir) {
+        true => std::fs::set_permissions(state_dir, Permissions::from_mode(0o700)),
+        false => Err(std::io::Error::other(
+            "it holds files that are not a master's",
+        )),
+    };
+    match closed {
+        Ok(()) => tracing::warn!(
+            %folder,
+            was = format!("{:04o}", mode),
+            "other users of this machine could look into the state folder, where SQL texts are kept: it is 0700 now"
+        ),
+        Err(error) => tracing::warn!(
+            %folder,
+            %error,
+            "other users of this machine may look into the state folder, where SQL texts are kept: chmod 700"
+        ),
+    }
+}
+
+fn is_ours(state_dir: &Path) -> bool {
+    const OURS: [&str; 8] = [
+        "events",
+        "journal.",
+        "master.lock",
+        "seal.key",
+        "signed-out.json",
+        "spill",
+        "token",
+        "work",
+    ];
+    let Ok(entries) = std::fs::read_dir(state_dir) else {
+        return false;
+    };
+    entries.flatten().all(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        OURS.iter().any(|ours| name.starts_with(ours))
+    })
 }
 
 impl Drop for StateLock {
@@ -102,6 +141,20 @@ mod tests {
         drop(first);
         assert!(!state.join("master.lock").exists());
         StateLock::acquire(&state).unwrap();
+    }
+
+    #[test]
+    fn folder_of_a_master_is_closed_to_others_and_a_shared_one_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        for (file, mode) in [("tokens.json", 0o700), ("somebody.txt", 0o755)] {
+            let state = folder.path().join(file);
+            std::fs::create_dir(&state).unwrap();
+            std::fs::write(state.join(file), "").unwrap();
+            std::fs::set_permissions(&state, Permissions::from_mode(0o755)).unwrap();
+            let _lock = StateLock::acquire(&state).unwrap();
+            let found = std::fs::metadata(&state).unwrap().mode() & 0o777;
+            assert_eq!(found, mode, "{file}");
+        }
     }
 
     #[test]

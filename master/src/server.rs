@@ -40,6 +40,9 @@ use crate::{Error, Options, Result, cluster, journal, notify, page, streams, tra
 /// How long calls and background work may take to end once the master stops.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long what cannot be interrupted may take to end before a master hands over: less than systemd waits.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(30);
+
 /// How often it is written down when tokens were last used.
 const WRITE_LAST_USED: Duration = Duration::from_secs(60);
 
@@ -236,6 +239,24 @@ impl Handle {
     pub async fn stop(mut self) {
         drop(self.announcement.take());
         let _ = tokio::time::timeout(STOP_WITHIN, self.applications.stop()).await;
+        self.end().await;
+    }
+
+    /// The same, but SQL applications that run or wait go on when a master is started on this state folder again; who
+    /// waits for them is told so. What changes names or commits comes to its end first.
+    pub async fn hand_over(mut self) {
+        drop(self.announcement.take());
+        let left = tokio::time::timeout(HAND_OVER_WITHIN, self.applications.leave()).await;
+        if left.is_err() {
+            tracing::warn!(
+                "a statement did not come to its end in time: the next master looks how it ended"
+            );
+        }
+        self.applications.let_go();
+        self.end().await;
+    }
+
+    async fn end(mut self) {
         self.shutdown.cancel();
         let all_ended = async {
             while self.background.join_next().await.is_some() {}

@@ -12,5 +12,10 @@ pub mod v1 {
 /// The path of every method of every service in the contracts.
 pub const METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 
+/// What a master that stops in good order says, as the message of a status `UNAVAILABLE`, to who waits for
+/// something that it goes on with when it is started again.
+pub const MASTER_GOES: &str =
+    "the master is stopping, and goes on with its applications when it is started again";
+
 /// The build that both ends of a cluster connection must share.
 pub const BUILD: &str = env!("CARGO_PKG_VERSION");

@@ -4,10 +4,11 @@
 //! it sees through the command line, as a user would.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::process::{Process, free_port, poll};
@@ -185,6 +186,13 @@ impl Cluster {
     /// SIGKILL of the master. [`Cluster::start_master`] brings it back.
     pub fn kill_master(&mut self) -> Result<()> {
         self.master.take().context("no master runs")?.kill()
+    }
+
+    /// Asks the master to stop, and waits until it has. [`Cluster::start_master`] brings it back.
+    pub fn stop_master(&mut self, signal: Signal) -> Result<ExitStatus> {
+        let mut master = self.master.take().context("no master runs")?;
+        master.signal(signal)?;
+        master.wait(UP_WITHIN)
     }
 
     /// `drumline` with this cluster's environment and address, arguments still to be given.

@@ -59,7 +59,7 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> Result {
     logging::start(LogFormat::Text, "demo", "error")?;
-    let stop = signals::stop_token(false)?;
+    let stop = signals::stop_token()?;
     let lake = arguments.lake.as_deref().map(lake_url).transpose()?;
     let folder = Folder::open(&arguments.data_dir)?;
     reset(folder.path())?;
@@ -70,7 +70,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         lake: lake.map_or_else(|| folder.lake(), Ok)?,
         tls: None,
         log_format: LogFormat::Text,
-        allowed_locations: Vec::new(),
+        tuning: None,
     };
     let events = tokio::select! {
         events = Events::open(arguments.brokers.as_deref()) => events?,

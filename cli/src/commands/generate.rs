@@ -44,7 +44,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         users: arguments.users,
         ..Options::default()
     };
-    let stop = signals::stop_token(false)?;
+    let stop = signals::stop_token()?;
     let pump = Pump {
         sink: arguments.sink.open().await?,
         pace: arguments.rate.map_or(Pace::Full, Pace::Rate),

@@ -2,25 +2,25 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use drumline_master::Authentication;
 use drumline_security::local;
 
-use crate::amount;
+use crate::commands::tuning::Tuning;
 use crate::commands::{Exposure, cannot_listen};
-use crate::config;
 use crate::failure::{Failure, Result};
 use crate::local::lake_url;
 use crate::logging::{self, LogFormat};
 use crate::memory::{self, Memory};
-use crate::{output, signals};
+use crate::output;
+use crate::signals::{self, Ending};
 
 /// Run a master.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  drumline master --lake gs://bucket/lake --listen 10.0.0.1:7077 --tls ./drumline-tls\n  \
     drumline master --listen 127.0.0.1:0 --lake ./lake\n\n\
+    SIGTERM stops it so that SQL applications go on when it is started again; Ctrl-C cancels them.\n\
     The first token, an admin's, is in the file `token` of the state folder; only its owner can read it."
 )]
 pub(crate) struct Arguments {
@@ -48,56 +48,11 @@ pub(crate) struct Arguments {
         env = "DRUMLINE_MASTER__STATE_DIR"
     )]
     state_dir: PathBuf,
-    /// How long applications are remembered after their end, e.g. 12h or 30d
-    #[arg(
-        long,
-        default_value = "30d",
-        value_name = "TIME",
-        value_parser = amount::duration,
-        env = "DRUMLINE_MASTER__HISTORY_AGE"
-    )]
-    history_age: Duration,
-    /// How much history is kept in the state folder, in each of its two copies; above it the oldest is forgotten
-    #[arg(
-        long,
-        default_value = "256MiB",
-        value_name = "SIZE",
-        value_parser = amount::size,
-        env = "DRUMLINE_MASTER__HISTORY_SIZE"
-    )]
-    history_size: u64,
     /// Memory for small queries, which run in the master, e.g. 2GiB or 20%; beyond it they spill, or fail
     #[arg(long, default_value = "20%", value_name = "SIZE", env = "DRUMLINE_MASTER__MEMORY", value_parser = memory::parse)]
     memory: Memory,
-    /// Who is told, by POST, of failed applications, failing streams and lost workers; a secret [default:
-    /// `webhook` under `[notify]` in the config file]
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "DRUMLINE_NOTIFY__WEBHOOK",
-        hide_env_values = true
-    )]
-    notify_webhook: Option<String>,
-    /// Jobs that run at the same time, as far as there are cores; more wait in line
-    #[arg(
-        long,
-        default_value_t = 4,
-        value_name = "N",
-        env = "DRUMLINE_MASTER__CONCURRENT_JOBS",
-        value_parser = clap::value_parser!(u16).range(1..=1000)
-    )]
-    concurrent_jobs: u16,
-    /// Collector of traces (OTLP over gRPC), e.g. http://127.0.0.1:4317; without one none are made
-    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
-    otlp_endpoint: Option<String>,
-    /// A folder beside the lake's that external tables may be over, by URL or absolute path; may be repeated
-    #[arg(
-        long = "allow-location",
-        value_name = "URL",
-        env = "DRUMLINE_MASTER__ALLOW_LOCATION",
-        value_delimiter = ','
-    )]
-    allowed_locations: Vec<String>,
+    #[command(flatten)]
+    tuning: Tuning,
     #[command(flatten)]
     exposure: Exposure,
     /// Shape of log lines on stderr; RUST_LOG filters them
@@ -111,39 +66,40 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> Result {
     let log = logging::start(arguments.log_format, "master", "info")?;
     arguments.exposure.check(arguments.listen)?;
-    let stop = signals::stop_token(arguments.exit_with_parent)?;
+    let Ending { in_order, now } = signals::ending()?;
+    if arguments.exit_with_parent {
+        // Nobody asked for the end of what runs.
+        signals::end_with_parent(in_order.clone())?;
+    }
     let lake = lake_url(&arguments.lake)?;
     let mut options =
         drumline_master::Options::new(arguments.listen, lake.as_str(), &arguments.state_dir);
     options.memory_limit = arguments.memory.bytes()?;
     options.log = log;
-    options.history_age = arguments.history_age;
-    options.webhook = config::webhook(arguments.notify_webhook)?
-        .map(|url| drumline_master::Webhook::new(&url))
-        .transpose()
-        .map_err(|error| explain(error, arguments.listen))?;
-    options.history_size = arguments.history_size;
-    options.concurrent_jobs = usize::from(arguments.concurrent_jobs);
-    options.collector = arguments
-        .otlp_endpoint
-        .filter(|url| !url.is_empty())
-        .map(|url| drumline_master::Collector::new(&url))
-        .transpose()
-        .map_err(|error| explain(error, arguments.listen))?;
+    arguments
+        .tuning
+        .apply(&mut options, |error| explain(error, arguments.listen))?;
     options.tls = arguments.exposure.tls;
     if arguments.exposure.insecure_no_authentication {
         options.authentication = Authentication::Nobody;
     }
     options.announce_in = local::folder(&|name| std::env::var(name).ok());
-    options.allowed_locations = arguments.allowed_locations;
     let master = tokio::select! {
         master = drumline_master::start(options) => master.map_err(|error| explain(error, arguments.listen))?,
-        () = stop.cancelled() => return Ok(()),
+        () = in_order.cancelled() => return Ok(()),
+        () = now.cancelled() => return Ok(()),
     };
     output::print(&format!("master is at {}, lake {lake}\n", master.url()))?;
-    stop.cancelled().await;
-    tracing::info!("stopping");
-    master.stop().await;
+    tokio::select! {
+        () = now.cancelled() => {
+            tracing::info!("stopping: what runs is cancelled");
+            master.stop().await;
+        }
+        () = in_order.cancelled() => {
+            tracing::info!("stopping: SQL applications go on with the next start on this state folder");
+            master.hand_over().await;
+        }
+    }
     Ok(())
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod stream;
 pub(crate) mod submit;
 pub(crate) mod tasks;
 pub(crate) mod token;
+pub(crate) mod tuning;
 pub(crate) mod up;
 pub(crate) mod worker;
 pub(crate) mod workers;

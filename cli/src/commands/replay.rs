@@ -36,7 +36,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         [] => drumline_events::example::replay()?,
         files => Replay::open(files)?,
     };
-    let stop = signals::stop_token(false)?;
+    let stop = signals::stop_token()?;
     let pump = Pump {
         sink: arguments.sink.open().await?,
         pace: arguments.speed.map_or(Pace::Full, Pace::Speed),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::commands::tuning::Tuning;
 use crate::failure::{Failure, Result};
 use crate::local::{Folder, Joined, LocalCluster, Lost, Options, lake_url};
 use crate::logging::{self, LogFormat};
@@ -9,7 +10,7 @@ use crate::output;
 use crate::signals;
 use crate::terminal::Terminal;
 
-/// Start a master and workers on this machine, until Ctrl-C.
+/// Start a master and workers on this machine, until Ctrl-C, which cancels what runs.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  drumline up\n  drumline up --workers 4 --cores 2 --lake gs://bucket/lake\n  \
@@ -37,9 +38,8 @@ pub(crate) struct Arguments {
     /// Shape of log lines, of all processes
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
-    /// A folder beside the lake's that external tables may be over, by URL or absolute path; may be repeated
-    #[arg(long = "allow-location", value_name = "URL", value_delimiter = ',')]
-    allowed_locations: Vec<String>,
+    #[command(flatten)]
+    tuning: Tuning,
     /// No messages besides where everything is
     #[arg(long, short)]
     quiet: bool,
@@ -59,9 +59,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         lake: lake.map_or_else(|| folder.lake(), Ok)?,
         tls: arguments.tls,
         log_format: arguments.log_format,
-        allowed_locations: arguments.allowed_locations,
+        tuning: Some(arguments.tuning),
     };
-    let stop = signals::stop_token(false)?;
+    let stop = signals::stop_token()?;
     let mut cluster = LocalCluster::new(folder, options.clone());
     let result = tokio::select! {
         result = serve(&mut cluster, &options, terminal) => result,

@@ -12,7 +12,7 @@ use crate::config::{Master, MasterArg, shown};
 use crate::failure::{Failure, Result};
 use crate::logging::{self, LogFormat};
 use crate::memory::{self, Memory};
-use crate::signals::{self, WorkerStop};
+use crate::signals::{self, Ending};
 use crate::{connect, output};
 
 /// Run a worker of a master. It waits for its master, and joins again after losing it.
@@ -93,7 +93,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
     let id = arguments.id.unwrap_or_else(drumline_worker::random_id);
     let log = logging::start(arguments.log_format, &id, "info")?;
     arguments.exposure.check(arguments.listen)?;
-    let WorkerStop { drain, stop } = signals::worker_stop(arguments.exit_with_parent)?;
+    let Ending {
+        in_order: drain,
+        now: stop,
+    } = signals::ending()?;
+    if arguments.exit_with_parent {
+        signals::end_with_parent(stop.clone())?;
+    }
     let master = arguments.master.resolve()?;
     let mut options = drumline_worker::Options::new(master.url.clone(), &arguments.work_dir);
     options.token = token_source(&master);

@@ -9,6 +9,7 @@ use drumline_security::local::{Given, TOKEN_FILE, WORKER_TOKEN_FILE};
 use tokio::time::Instant;
 use url::Url;
 
+use crate::commands::tuning::Tuning;
 use crate::config::Master;
 use crate::failure::{Failure, OrFail as _, Result};
 use crate::local::folder::Folder;
@@ -34,8 +35,8 @@ pub(crate) struct Options {
     pub(crate) tls: Option<PathBuf>,
     /// Shape of the processes' log lines.
     pub(crate) log_format: LogFormat,
-    /// Folders beside the lake's that external tables may be over.
-    pub(crate) allowed_locations: Vec<String>,
+    /// What the master is told besides; none: nothing.
+    pub(crate) tuning: Option<Tuning>,
 }
 
 impl Options {
@@ -127,13 +128,14 @@ impl LocalCluster {
             format!("--state-dir={}", self.folder.state().display()),
             format!("--log-format={}", self.options.log_format.name()),
         ];
-        let allowed = self.options.allowed_locations.iter();
-        arguments.extend(allowed.map(|url| format!("--allow-location={url}")));
+        let tuning = self.options.tuning.as_ref();
+        arguments.extend(tuning.map(Tuning::arguments).unwrap_or_default());
         arguments.extend(self.tls_argument());
+        let environment = tuning.map(Tuning::environment).unwrap_or_default();
         let master = self.master.insert(Process::start(
             "master",
             &arguments,
-            &[],
+            &environment,
             self.folder.logs().join("master.log"),
         )?);
         let said = master.announcement(JOIN_DEADLINE).await?;

@@ -3,6 +3,7 @@
 //! The lock is on the folder itself and ends with the process, so no lock file can be left behind.
 
 use std::fs::File;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -45,8 +46,17 @@ impl Folder {
 
     /// Makes the parts that processes write to, and proves that they can be written.
     pub(crate) fn prepare(&self) -> Result {
-        for part in [self.state(), self.work(), self.logs()] {
-            std::fs::create_dir_all(&part).map_err(|error| cannot_write(&part, &error))?;
+        // The state is not for every user of the machine.
+        for (part, mode) in [
+            (self.state(), 0o700),
+            (self.work(), 0o777),
+            (self.logs(), 0o777),
+        ] {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(mode)
+                .create(&part)
+                .map_err(|error| cannot_write(&part, &error))?;
             tempfile::tempfile_in(&part).map_err(|error| cannot_write(&part, &error))?;
         }
         Ok(())

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use drumline_engine::{Engine, Interrupt, Planned, Query, Statement};
@@ -18,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::commit::{Staged, Summary, Target};
 use super::flight::seal_ticket;
 use super::machine::{AttemptId, Event, Outcome};
-use super::results::{Pumped, ResultSlot, pump};
+use super::results::{Limits, Pumped, ResultSlot, pump};
 use super::resume::change;
 use super::runner::Message;
 use super::target::{Prepared, prepare};
@@ -221,6 +222,7 @@ impl Attempt {
                     true => repeated(definition),
                     false => definition,
                 };
+                self.may_define().await;
                 let message = define(&self.services.names, definition, self.statement_id()).await?;
                 Ok(Ended::done(Summary::message(message)))
             }
@@ -253,8 +255,13 @@ impl Attempt {
     async fn answer(&self, query: &Query) -> Result<Ended, Ended> {
         let mut job = self.start(query).await?;
         let slot = self.open_slot(&job);
+        let limits = Limits {
+            // For ever, where there is no limit.
+            read_within: job::read_limit(query).unwrap_or(Duration::MAX),
+            ..self.services.limits
+        };
         let pumped = tokio::select! {
-            pumped = pump(job.rows, &slot, self.services.limits, self.may_deliver()) => pumped,
+            pumped = pump(job.rows, &slot, limits, self.may_deliver()) => pumped,
             () = job.told.follow() => return Err(Ended::failed(Failure::bug("the job's reports ended"))),
             stall = job.stalled => return Err(Ended::stalled(&stall)),
         };
@@ -269,9 +276,11 @@ impl Attempt {
             }
             Pumped::ClientGone => Err(Ended::of(Outcome::ClientGone)),
             Pumped::Unread => {
-                let waited = self.services.limits.read_within;
+                let waited = limits.read_within;
                 Err(Ended::failed(Failure {
-                    hint: "read rows as they come, or write the result to a table".to_owned(),
+                    hint: "read rows as they come, or write the result to a table; drumline.read_limit (seconds; 0: \
+                           never) says how long a client may take none"
+                        .to_owned(),
                     ..Failure::new(
                         ErrorKind::User,
                         format!(
@@ -461,6 +470,16 @@ impl Attempt {
             });
         }
         slot
+    }
+
+    /// Waits for the runner's yes to a change of names. Without one, this attempt is being stopped.
+    async fn may_define(&self) {
+        let (yes, answer) = oneshot::channel();
+        let ask = Message::MayDefine { id: self.id, yes };
+        let _ = self.inbox.send(ask).await;
+        if answer.await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Waits for the runner's yes to the first row. Without one, this attempt is being stopped.

@@ -91,7 +91,8 @@ impl FlightService for ResultsService {
             .with_schema(slot.schema().clone())
             .build(rows)
             .map_err(Status::from);
-        Ok(Response::new(encoded.boxed()))
+        let rows = self.applications.until_gone(encoded.boxed());
+        Ok(Response::new(rows.boxed()))
     }
 
     type HandshakeStream = Answers<HandshakeResponse>;

@@ -3,14 +3,15 @@
 //! Pure: it does no IO and reads no clock. `runner.rs` feeds it events and performs its actions.
 //!
 //! ```text
-//! Reading → Attempting → (Committing) → Attempting the next statement → … → Finished
-//!                │            ↓ somebody else changed what it read: Attempting again
+//! Reading → Attempting → (Defining | Committing) → Attempting the next statement → … → Finished
+//!                │                       ↓ somebody else changed what it read: Attempting again
 //!                ↓ a worker was lost, a cancel
 //!             Stopping → Attempting again, or Finished
 //! ```
 //!
 //! An attempt that did not end by itself passes through `Stopping`: nothing of it runs any more when
-//! its successor starts, or when the application is said to be over.
+//! its successor starts, or when the application is said to be over. A change of names and a commit are not stopped:
+//! in the middle of them nobody could say whether they have happened.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -50,6 +51,10 @@ pub(crate) enum Event {
     },
     /// The attempt begins to hand rows to the client: it cannot be repeated unseen any more.
     Delivered {
+        id: AttemptId,
+    },
+    /// The attempt begins to change names, which either happens or does not.
+    Defining {
         id: AttemptId,
     },
     Ended {
@@ -166,6 +171,9 @@ enum State {
         delivered: bool,
     },
     Stopping(Next),
+    Defining {
+        cancelled: bool,
+    },
     Committing {
         cancelled: bool,
     },
@@ -240,6 +248,22 @@ impl Machine {
         id == self.current && self.has_delivered()
     }
 
+    /// Whether this attempt may change names: it is the current one, and not to be stopped.
+    pub(crate) fn may_define(&self, id: AttemptId) -> bool {
+        id == self.current && matches!(self.state, State::Defining { .. })
+    }
+
+    /// Whether something is under way that must come to its end.
+    pub(crate) fn is_indivisible(&self) -> bool {
+        matches!(
+            self.state,
+            State::Defining { .. }
+                | State::Committing { .. }
+                // It was cancelled, and is not to come back.
+                | State::Stopping(Next::Finish(_))
+        )
+    }
+
     /// Takes an event; says what to do about it.
     pub(crate) fn step(&mut self, now: Instant, event: Event) -> Result<Vec<Action>, Illegal> {
         if self.is_finished() || self.is_stale(&event) {
@@ -268,6 +292,21 @@ impl Machine {
                 *delivered = true;
                 vec![]
             }
+            (State::Attempting { .. }, Event::Defining { .. }) => {
+                self.state = State::Defining { cancelled: false };
+                vec![]
+            }
+            (State::Defining { cancelled }, Event::CancelRequested) => {
+                *cancelled = true;
+                vec![]
+            }
+            (State::Defining { cancelled: false }, Event::Ended { outcome, .. }) => {
+                self.after_end(now, outcome)
+            }
+            (State::Defining { cancelled: true }, Event::Ended { outcome, .. }) => match outcome {
+                Outcome::Done => self.done_and_cancelled(now),
+                _ => self.finish(End::Cancelled),
+            },
             (State::Attempting { .. }, Event::CancelRequested) => {
                 self.stop(Next::Finish(End::Cancelled))
             }
@@ -290,7 +329,10 @@ impl Machine {
             // The attempt ends on its own while it is told to stop: the decision stands.
             (
                 State::Stopping(_),
-                Event::Ended { .. } | Event::Started { .. } | Event::Delivered { .. },
+                Event::Ended { .. }
+                | Event::Started { .. }
+                | Event::Delivered { .. }
+                | Event::Defining { .. },
             ) => vec![],
 
             // A commit cannot be called back: its outcome is told, then the cancel takes hold.
@@ -302,14 +344,7 @@ impl Machine {
                 self.finish_statement(now)
             }
             (State::Committing { cancelled: true }, Event::Committed { .. }) => {
-                let mut actions = vec![self.statement_finished(now)];
-                let is_last = self.current.ordinal == self.statements;
-                actions.extend(self.finish(if is_last {
-                    End::Succeeded
-                } else {
-                    End::Cancelled
-                }));
-                actions
+                self.done_and_cancelled(now)
             }
             (State::Committing { .. }, Event::CommitFailed { failure, .. }) => {
                 self.finish(End::Failed(failure))
@@ -339,6 +374,7 @@ impl Machine {
         match event {
             Event::Started { id, .. }
             | Event::Delivered { id }
+            | Event::Defining { id }
             | Event::Ended { id, .. }
             | Event::Stopped { id }
             | Event::Committed { id }
@@ -518,7 +554,8 @@ impl Machine {
         }
     }
 
-    fn has_delivered(&self) -> bool {
+    /// Whether rows of the current attempt may be with a client.
+    pub(crate) fn has_delivered(&self) -> bool {
         matches!(
             self.state,
             State::Attempting {
@@ -559,6 +596,17 @@ impl Machine {
         }
     }
 
+    /// The statement was done before its cancel could take hold.
+    fn done_and_cancelled(&mut self, now: Instant) -> Vec<Action> {
+        let mut actions = vec![self.statement_finished(now)];
+        let is_last = self.current.ordinal == self.statements;
+        actions.extend(self.finish(match is_last {
+            true => End::Succeeded,
+            false => End::Cancelled,
+        }));
+        actions
+    }
+
     fn finish_statement(&mut self, now: Instant) -> Vec<Action> {
         let mut actions = vec![self.statement_finished(now)];
         actions.extend(self.begin_statement(now, self.current.ordinal + 1));
@@ -577,6 +625,7 @@ impl State {
             State::Reading => "reading",
             State::Attempting { .. } => "attempting",
             State::Stopping(_) => "stopping",
+            State::Defining { .. } => "defining",
             State::Committing { .. } => "committing",
             State::Finished => "finished",
         }
@@ -591,6 +640,7 @@ impl Event {
             Event::CancelRequested => "CancelRequested",
             Event::Started { .. } => "Started",
             Event::Delivered { .. } => "Delivered",
+            Event::Defining { .. } => "Defining",
             Event::Ended { .. } => "Ended",
             Event::Stopped { .. } => "Stopped",
             Event::Committed { .. } => "Committed",

@@ -22,9 +22,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use drumline_engine::{Engine, WorkerTarget};
 use drumline_security::Seal;
+use futures::{Stream, StreamExt, stream};
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::Status;
 
 use crate::admitter::Admitter;
 use crate::catalog::Names;
@@ -96,6 +99,8 @@ struct Inner {
     /// How many are kept after their end.
     kept: usize,
     runners: TaskTracker,
+    /// The master stops, and its applications are the next one's.
+    gone: CancellationToken,
 }
 
 #[derive(Clone)]
@@ -120,6 +125,7 @@ impl Applications {
                 by_id: Mutex::default(),
                 kept,
                 runners: TaskTracker::new(),
+                gone: CancellationToken::new(),
             }),
         }
     }
@@ -267,7 +273,11 @@ impl Applications {
                 .send(Message::Event(Event::CancelRequested))
                 .await;
         }
-        log.completed().await;
+        tokio::select! {
+            biased;
+            () = log.completed() => {}
+            () = self.inner.gone.cancelled() => return Err(Error::Stopping),
+        }
         // Or a restarted master would go on with it.
         self.inner.services.facts.settled().await
     }
@@ -292,6 +302,49 @@ impl Applications {
                 .await;
         }
         self.inner.runners.wait().await;
+    }
+
+    /// Takes no more, and leaves what there is to the next master; answers when nothing runs and all of it is written
+    /// down. See [`Applications::let_go`].
+    pub(crate) async fn leave(&self) {
+        self.inner.runners.close();
+        let entries: Vec<_> = self.lock().values().cloned().collect();
+        for entry in entries {
+            let _ = entry.inbox.send(Message::Leave).await;
+        }
+        self.inner.runners.wait().await;
+        // While the journal cannot be written, there is nothing to wait for.
+        let _ = self.inner.services.facts.settled().await;
+    }
+
+    /// Whoever waits for an application hears that the master goes.
+    pub(crate) fn let_go(&self) {
+        self.inner.gone.cancel();
+    }
+
+    /// What is told to who waits, until it has nothing more to say although the master goes.
+    pub(crate) fn until_gone<T, S>(
+        &self,
+        told: S,
+    ) -> impl Stream<Item = std::result::Result<T, Status>> + Send + use<T, S>
+    where
+        T: Send,
+        S: Stream<Item = std::result::Result<T, Status>> + Send + Unpin,
+    {
+        let gone = self.inner.gone.clone();
+        stream::unfold(Some(told), move |told| {
+            let gone = gone.clone();
+            async move {
+                let mut told = told?;
+                tokio::select! {
+                    biased;
+                    next = told.next() => next.map(|next| (next, Some(told))),
+                    () = gone.cancelled() => {
+                        Some((Err(Status::unavailable(drumline_proto::MASTER_GOES)), None))
+                    }
+                }
+            }
+        })
     }
 
     fn entry(&self, id: &str) -> Result<Entry> {

@@ -108,21 +108,25 @@ pub(crate) fn unfinished<'a>(facts: impl IntoIterator<Item = &'a Fact>) -> Vec<U
 impl Unfinished {
     /// Why it cannot go on, if it cannot.
     pub(super) fn lost(&self) -> Option<Failure> {
-        let why = if self.body == Body::Plan {
-            "the master was restarted, and a logical plan is not kept".to_owned()
-        } else if self.place.delivered {
-            format!(
-                "the master was restarted after rows of statement {}'s result had been handed out",
-                self.place.statement
-            )
-        } else {
-            return None;
-        };
-        Some(Failure {
-            hint: "run it again".to_owned(),
-            ..Failure::new(ErrorKind::Retryable, why)
-        })
+        let delivered = self.place.delivered.then_some(self.place.statement);
+        cannot_go_on(self.body == Body::Plan, delivered)
     }
+}
+
+/// Why an application does not outlive its master, if so. `delivered`: the statement of whose result rows may be with
+/// a client.
+pub(super) fn cannot_go_on(is_plan: bool, delivered: Option<u32>) -> Option<Failure> {
+    let why = match (is_plan, delivered) {
+        (true, _) => "the master was stopped, and a logical plan is not kept".to_owned(),
+        (false, Some(statement)) => format!(
+            "the master was stopped after rows of statement {statement}'s result had been handed out"
+        ),
+        (false, None) => return None,
+    };
+    Some(Failure {
+        hint: "run it again".to_owned(),
+        ..Failure::new(ErrorKind::Retryable, why)
+    })
 }
 
 /// The settings that the statements before `statement` leave behind.

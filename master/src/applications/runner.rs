@@ -14,7 +14,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::attempt::{Attempt, Ended, Source, read};
 use super::commit::{self, NotCommitted, Staged, Summary};
 use super::machine::{Action, AttemptId, End, Event, Machine, Outcome};
-use super::resume::{Place, settings_before};
+use super::resume::{Place, cannot_go_on, settings_before};
 use super::{Application, Body, Services};
 use crate::facts::{Event as Fact, State};
 use crate::failure::Failure;
@@ -29,6 +29,13 @@ pub(crate) enum Message {
         id: AttemptId,
         yes: oneshot::Sender<()>,
     },
+    /// The same of a change of names.
+    MayDefine {
+        id: AttemptId,
+        yes: oneshot::Sender<()>,
+    },
+    /// The master stops: what is under way and cannot be stopped comes to its end, and the next master goes on.
+    Leave,
 }
 
 /// What the runner's one piece of work came to.
@@ -36,6 +43,17 @@ enum Finished {
     Read(Result<(Vec<Source>, BTreeMap<String, String>), Failure>),
     Attempt(AttemptId, Box<Ended>),
     Commit(AttemptId, Result<Summary, NotCommitted>),
+}
+
+/// Whether an action begins something that a master which stops leaves to the next one.
+fn begins(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::AnnounceStatement { .. }
+            | Action::AnnounceRetry { .. }
+            | Action::RunAttempt { .. }
+            | Action::CommitStaged { .. }
+    )
 }
 
 /// Which piece of work runs: what to blame when it panics.
@@ -66,6 +84,8 @@ pub(crate) struct Runner {
     ordinal: u32,
     /// Where it goes on, if a master before this one began it.
     resumed: Option<Place>,
+    /// The master stops.
+    leaving: bool,
 }
 
 impl Runner {
@@ -92,11 +112,13 @@ impl Runner {
             summary: Summary::default(),
             ordinal: 0,
             resumed,
+            leaving: false,
         }
     }
 
-    /// Ends with the application.
+    /// Ends with the application, or with the master.
     pub(crate) async fn run(mut self, body: Body, mut inbox: mpsc::Receiver<Message>) {
+        let is_plan = matches!(body, Body::Plan(_));
         let services = Arc::clone(&self.services);
         let mut workers = services.workers.clone();
         let engine = services.engine.clone();
@@ -112,6 +134,9 @@ impl Runner {
             .spawn_on(async move { Finished::Read(read.await) }, &services.jobs);
         workers.mark_changed();
         while !self.machine.is_finished() {
+            if self.leaving && !self.machine.is_indivisible() {
+                return self.leave(is_plan).await;
+            }
             tokio::select! {
                 // Cannot be `None`: the runner holds a sender itself.
                 Some(message) = inbox.recv() => self.take(message),
@@ -142,6 +167,24 @@ impl Runner {
                     let _ = yes.send(());
                 }
             }
+            Message::MayDefine { id, yes } => {
+                self.step(Event::Defining { id });
+                if self.machine.may_define(id) {
+                    let _ = yes.send(());
+                }
+            }
+            Message::Leave => self.leaving = true,
+        }
+    }
+
+    /// Stops what runs without an end of the application; one that the next master cannot go on with ends here.
+    async fn leave(mut self, is_plan: bool) {
+        self.interrupt.raise();
+        self.tasks.abort_all();
+        while self.tasks.join_next().await.is_some() {}
+        let delivered = self.machine.has_delivered().then_some(self.ordinal);
+        if let Some(failure) = cannot_go_on(is_plan, delivered) {
+            self.finish(End::Failed(failure));
         }
     }
 
@@ -207,7 +250,13 @@ impl Runner {
 
     fn step(&mut self, event: Event) {
         match self.machine.step(Instant::now(), event) {
-            Ok(actions) => actions.into_iter().for_each(|action| self.perform(action)),
+            Ok(actions) => {
+                for action in actions {
+                    if !self.leaving || !begins(&action) {
+                        self.perform(action);
+                    }
+                }
+            }
             Err(illegal) => tracing::error!(application = %self.application.id, %illegal),
         }
     }

@@ -60,7 +60,8 @@ impl Service for ApplicationsService {
         let log = self
             .applications
             .log(&request.into_inner().application_id)?;
-        Ok(Response::new(Box::pin(log.watch().map(Ok))))
+        let told = Box::pin(log.watch().map(Ok));
+        Ok(Response::new(Box::pin(self.applications.until_gone(told))))
     }
 
     async fn cancel(

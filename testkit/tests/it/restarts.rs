@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use drumline_testkit::chaos::{self, Load};
 use drumline_testkit::cluster::Options;
+use drumline_testkit::gcs::{Effect, Gcs, Operation};
 use drumline_testkit::streams::{EXAMPLE_TOPICS, example_stream};
 use drumline_testkit::{Cluster, Kafka, Process, poll};
+use nix::sys::signal::Signal;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -118,7 +120,7 @@ fn what_was_cancelled_stays_cancelled() {
         )
         .unwrap();
     wait_until_told(&client);
-    client.signal(nix::sys::signal::Signal::SIGINT).unwrap();
+    client.signal(Signal::SIGINT).unwrap();
     assert_eq!(client.wait(PATIENCE).unwrap().code(), Some(130));
     cluster.kill_master().unwrap();
     cluster.start_master().unwrap();
@@ -153,4 +155,99 @@ fn losing_the_state_folder_loses_history_only() {
     let streams = cluster.run(&["stream", "list", "-o", "json"]).unwrap();
     let streams = String::from_utf8(streams.stdout).unwrap();
     assert!(streams.contains("beatlytica"), "{streams}");
+}
+
+/// A statement that takes some seconds, and one that looks at what it made.
+fn work(table: &str) -> String {
+    format!(
+        "{FIRST} CREATE TABLE {table} AS SELECT count(*) AS n FROM generate_series(1, 30000) a, \
+         generate_series(1, 30000) b; SELECT 'answer', n FROM {table}"
+    )
+}
+
+#[test]
+fn a_master_that_is_asked_to_stop_fails_nobodys_work() {
+    let mut cluster = Cluster::start(Options::default()).unwrap();
+    let spawn = |cluster: &Cluster, name: &str, sql: &str| {
+        let arguments = ["sql", "-o", "csv", "-c", sql];
+        cluster.spawn(name, &arguments).unwrap()
+    };
+    let mut clients = ["one", "two", "three"].map(|table| spawn(&cluster, table, &work(table)));
+    for client in &clients {
+        wait_until_told(client);
+    }
+    let stopped = std::time::Instant::now();
+    let status = cluster.stop_master(Signal::SIGTERM).unwrap();
+    assert!(status.success(), "{status}");
+    assert!(stopped.elapsed() < Duration::from_secs(10), "it takes long");
+    for client in &mut clients {
+        poll("the client is told that the master goes", PATIENCE, || {
+            Ok(client
+                .log()
+                .contains("the master is stopping")
+                .then_some(()))
+        })
+        .unwrap();
+    }
+    cluster.start_master().unwrap();
+    for client in &mut clients {
+        let status = client.wait(PATIENCE).unwrap();
+        let said = client.log();
+        assert!(status.success(), "{status}: {said}");
+        assert!(said.contains("the master is back"), "{said}");
+        assert_eq!(said.matches("answer,900000000").count(), 1, "{said}");
+    }
+    let failed = "SELECT count(*) FROM system.applications WHERE state IN ('failed', 'cancelled')";
+    assert_eq!(cluster.number(failed).unwrap(), 0);
+}
+
+#[test]
+fn a_master_that_is_interrupted_cancels_what_runs() {
+    let mut cluster = Cluster::start(Options::default()).unwrap();
+    let sql = work("t");
+    let mut client = cluster.spawn("client", &["sql", "-c", &sql]).unwrap();
+    wait_until_told(&client);
+    let status = cluster.stop_master(Signal::SIGINT).unwrap();
+    assert!(status.success(), "{status}");
+    assert!(!client.wait(PATIENCE).unwrap().success());
+    assert!(client.log().contains("cancelled"), "{}", client.log());
+    cluster.start_master().unwrap();
+    let cancelled =
+        "SELECT count(*) FROM system.applications WHERE state = 'cancelled' AND resumed = 0";
+    assert_eq!(cluster.number(cancelled).unwrap(), 1);
+}
+
+#[test]
+fn a_cancel_in_the_middle_of_a_change_of_names_tells_the_truth() {
+    let gcs = Gcs::start(&["bucket"]).unwrap();
+    let cluster = Cluster::start(Options {
+        workers: 1,
+        lake: Some("gs://bucket/lake".to_owned()),
+        environment: gcs.environment(),
+        ..Options::default()
+    })
+    .unwrap();
+    cluster.sql("CREATE SCHEMA before").unwrap();
+    let slow = gcs.faults().once(
+        Effect::Delay(Duration::from_secs(3)),
+        Operation::Put,
+        "_drumline/catalog/",
+    );
+    let arguments = ["sql", "-c", "CREATE SCHEMA made; CREATE SCHEMA never"];
+    let mut client = cluster.spawn("client", &arguments).unwrap();
+    poll("the put is under way", PATIENCE, || {
+        Ok((slow.fired() > 0).then_some(()))
+    })
+    .unwrap();
+    client.signal(Signal::SIGINT).unwrap();
+    assert_eq!(client.wait(PATIENCE).unwrap().code(), Some(130));
+    // What was under way is done, and said to be done; what came after it is not.
+    let state = "SELECT count(*) FROM system.statements WHERE state = 'succeeded' AND sql = 'CREATE SCHEMA made'";
+    assert_eq!(cluster.number(state).unwrap(), 1);
+    let made = "SELECT count(*) FROM information_schema.schemata WHERE schema_name = ";
+    for (schema, count) in [("made", 1), ("never", 0)] {
+        let sql = format!("{made}'{schema}'");
+        assert_eq!(cluster.number(&sql).unwrap(), count, "{schema}");
+    }
+    assert_eq!(slow.fired(), 1);
 }

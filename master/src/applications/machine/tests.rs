@@ -408,6 +408,48 @@ fn commit_is_not_called_back_by_a_cancel() {
 }
 
 #[test]
+fn change_of_names_is_not_called_back_by_a_cancel() {
+    let defining = (Event::Defining { id: id(1, 1) }, &[][..]);
+    check(&[
+        READ_TWO,
+        defining.clone(),
+        (Event::CancelRequested, &[]),
+        (ended(1, 1, Outcome::Done), &["finished 1", "Cancelled"]),
+    ]);
+    check(&[
+        READ_ONE,
+        defining.clone(),
+        (Event::CancelRequested, &[]),
+        (ended(1, 1, Outcome::Done), &["finished 1", "Succeeded"]),
+    ]);
+    check(&[
+        READ_ONE,
+        defining.clone(),
+        (Event::CancelRequested, &[]),
+        (ended(1, 1, Outcome::Failed(user("exists"))), &["Cancelled"]),
+    ]);
+    // Not cancelled, it is tried again like anything else.
+    check(&[
+        READ_ONE,
+        defining,
+        (
+            ended(1, 1, Outcome::Failed(Failure::retryable("busy"))),
+            &["retry 1.2 without ``", "run 1.2 avoiding {}"],
+        ),
+    ]);
+}
+
+#[test]
+fn names_are_changed_by_an_attempt_that_goes_on_only() {
+    let now = Instant::now();
+    let mut machine = Machine::new(now, 0);
+    machine.step(now, Event::Read { statements: 1 }).unwrap();
+    machine.step(now, Event::CancelRequested).unwrap();
+    machine.step(now, Event::Defining { id: id(1, 1) }).unwrap();
+    assert!(!machine.may_define(id(1, 1)));
+}
+
+#[test]
 fn commit_that_fails_fails_the_script() {
     let failed = Event::CommitFailed {
         id: id(1, 1),
@@ -571,6 +613,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => Just(Event::CancelRequested),
         2 => ids.clone().prop_map(|id| Event::Started { id, workers: set(&["a", "b"]) }),
         1 => ids.clone().prop_map(|id| Event::Delivered { id }),
+        1 => ids.clone().prop_map(|id| Event::Defining { id }),
         6 => (ids.clone(), outcome).prop_map(|(id, outcome)| Event::Ended { id, outcome }),
         4 => ids.clone().prop_map(|id| Event::Stopped { id }),
         4 => ids.clone().prop_map(|id| Event::Committed { id }),
