@@ -5,8 +5,10 @@
 //! The config file is `./drumline.toml`, else `~/.config/drumline/config.toml`; the first that
 //! exists is the only one that is read.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use drumline_lake::{BucketSettings, Stores};
 use drumline_security::local::Given;
 use serde::Deserialize;
 use url::Url;
@@ -23,6 +25,49 @@ struct File {
     client: Client,
     #[serde(default)]
     notify: Notify,
+    /// Settings of single buckets, by `gs://bucket` or `s3://bucket`.
+    #[serde(default)]
+    stores: BTreeMap<String, BTreeMap<String, StoreSetting>>,
+}
+
+/// A store's setting: as it is, or where it is. No value is ever shown.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StoreSetting {
+    Is(String),
+    In(Elsewhere),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "lowercase")]
+enum Elsewhere {
+    /// The name of a variable of the environment.
+    Env(String),
+    /// A file, relative to the config file; without the blanks around it.
+    File(PathBuf),
+}
+
+impl std::fmt::Debug for StoreSetting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl StoreSetting {
+    fn read(self, config: &Path) -> std::result::Result<String, String> {
+        match self {
+            Self::Is(value) => Ok(value),
+            Self::In(Elsewhere::Env(name)) => {
+                std::env::var(&name).map_err(|_| format!("the variable {name} is not set"))
+            }
+            Self::In(Elsewhere::File(file)) => {
+                let path = config.parent().unwrap_or(Path::new("")).join(file);
+                let text = std::fs::read_to_string(&path);
+                text.map(|text| text.trim().to_owned())
+                    .map_err(|error| format!("{}: {error}", path.display()))
+            }
+        }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -72,6 +117,13 @@ pub(crate) struct MasterArg {
 }
 
 impl MasterArg {
+    /// Whether a master was named with the command, or by the environment.
+    pub(crate) fn is_named(&self) -> bool {
+        self.master
+            .as_ref()
+            .is_some_and(|master| !master.is_empty())
+    }
+
     /// The master, and what lets us in.
     pub(crate) fn resolve(&self) -> Result<Master> {
         let files = [Some(PathBuf::from("drumline.toml")), user_config()];
@@ -90,6 +142,39 @@ pub(crate) fn webhook(given: Option<String>) -> Result<Option<String>> {
     let files = [Some(PathBuf::from("drumline.toml")), user_config()];
     let file = first_of(files.into_iter().flatten())?;
     Ok(file.and_then(|(_, file)| file.notify.webhook))
+}
+
+/// The object stores: as the environment says, and single buckets as `[stores."gs://bucket"]` of the config file does.
+pub(crate) fn stores() -> Result<Stores> {
+    stores_of(
+        [Some(PathBuf::from("drumline.toml")), user_config()]
+            .into_iter()
+            .flatten(),
+    )
+}
+
+fn stores_of(files: impl Iterator<Item = PathBuf>) -> Result<Stores> {
+    let Some((path, file)) = first_of(files)? else {
+        return Ok(Stores::from_env());
+    };
+    let mut buckets = BTreeMap::new();
+    for (bucket, settings) in file.stores {
+        let mut values = BucketSettings::new();
+        for (key, setting) in settings {
+            let value = setting.read(&path).map_err(|reason| {
+                Failure::usage(format!(
+                    "{}: stores.\"{bucket}\".{key}: {reason}",
+                    path.display()
+                ))
+            })?;
+            values.insert(key, value);
+        }
+        buckets.insert(bucket, values);
+    }
+    Stores::configured(buckets).map_err(|error| {
+        Failure::usage(format!("{}: stores: {error}", path.display()))
+            .hint("a bucket's settings have the names of its environment's variables in small letters, e.g. aws_endpoint")
+    })
 }
 
 fn user_config() -> Option<PathBuf> {
@@ -141,7 +226,7 @@ fn first_of(files: impl Iterator<Item = PathBuf>) -> Result<Option<(PathBuf, Fil
             Failure::usage(format!("{}: {}", path.display(), error.message()))
                 .hint(
                     "the command line reads `master`, `token_file` and `ca` under `[client]`, a master `webhook` under \
-                     `[notify]`",
+                     `[notify]`, masters and workers settings of buckets under `[stores.\"gs://bucket\"]`",
                 )
         })?;
         return Ok(Some((path, file)));
@@ -246,6 +331,41 @@ mod tests {
         let given = resolve(None, [path].into_iter()).unwrap().given;
         assert_eq!(given.configured_token_file, Some(dir.path().join("t")));
         assert_eq!(given.configured_ca_file, Some("/etc/ca.pem".into()));
+    }
+
+    #[test]
+    fn settings_of_buckets_come_from_the_file_or_where_it_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("drumline.toml");
+        let stores = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            stores_of([path.clone()].into_iter()).map_err(|failure| failure.message)
+        };
+        std::fs::write(dir.path().join("secret"), "hush\n").unwrap();
+        let good = "[stores.\"s3://events\"]\naws_region = \"eu\"\naws_secret_access_key = { file = \"secret\" }\n";
+        let good = stores(good).unwrap();
+        assert!(
+            good.credentials(&"s3://events/lake".parse().unwrap())
+                .is_ok()
+        );
+        for (text, reason) in [
+            (
+                "[stores.\"s3://events\"]\naws_regoin = \"eu\"\n",
+                "aws_regoin",
+            ),
+            (
+                "[stores.\"s3://events\"]\naws_region = { file = \"none\" }\n",
+                "none",
+            ),
+            (
+                "[stores.\"s3://events\"]\naws_region = { env = \"DRUMLINE_NOT_SET\" }\n",
+                "DRUMLINE_NOT_SET",
+            ),
+            ("[stores.\"ftp://events\"]\nuser = \"x\"\n", "ftp"),
+        ] {
+            let message = stores(text).unwrap_err();
+            assert!(message.contains(reason), "{message}");
+        }
     }
 
     #[test]

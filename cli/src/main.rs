@@ -76,6 +76,8 @@ enum Command {
     Cancel(commands::cancel::Arguments),
     /// What the master or a worker logs
     Logs(commands::logs::Arguments),
+    /// Look at what a cluster needs: the lake, its rights, brokers, disks, clocks, the master; and say what to do
+    Doctor(commands::doctor::Arguments),
     /// Make certificates: a small authority, one for masters and one for workers
     Init(commands::init::Arguments),
     /// Who may come in: make, list and revoke tokens
@@ -114,6 +116,7 @@ fn run(command: Command) -> Result {
             Command::Sql(arguments) => commands::sql::run(arguments).await,
             Command::Submit(arguments) => commands::submit::run(arguments).await,
             Command::Stream(arguments) => commands::stream::run(arguments).await,
+            Command::Doctor(arguments) => commands::doctor::run(arguments).await,
             Command::Init(arguments) => commands::init::run(arguments),
             Command::Token(arguments) => commands::token::run(arguments).await,
             Command::Apps(arguments) => commands::apps::run(arguments).await,

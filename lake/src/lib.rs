@@ -20,6 +20,7 @@ mod error;
 mod hive;
 mod locations;
 mod name;
+mod probe;
 mod provider;
 mod record_log;
 mod root;
@@ -37,9 +38,10 @@ pub use copy::{Copying, Existing, NewCopy, PreparedCopy};
 pub use error::{Error, ErrorKind, Result};
 pub use locations::Locations;
 pub use name::{DEFAULT_SCHEMA, TableName};
+pub use probe::{Finding, Health, probe};
 pub use root::Lake;
 pub use snapshot::{DataFile, FILE_COLUMN, ROW_COLUMN, TableSnapshot};
-pub use stores::Stores;
+pub use stores::{BucketSettings, Stores};
 pub use table::{
     Commit, Committed, MadeBy, NewTable, OffsetRange, Operation, PreparedTable, Table, TableChange,
 };

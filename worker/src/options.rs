@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drumline_engine::LogTail;
+use drumline_lake::Stores;
 use drumline_security::{Token, local};
 use url::Url;
 
@@ -30,6 +31,8 @@ pub struct Options {
     pub cores: u32,
     /// Memory for its tasks, in bytes; beyond it they spill or fail. None: unbounded.
     pub memory: Option<u64>,
+    /// How object stores are reached.
+    pub stores: Stores,
     /// Folder for spilled rows; made if missing.
     pub work_dir: PathBuf,
     /// How long a drain may take before the worker leaves with work left.
@@ -49,6 +52,7 @@ impl Options {
             id: None,
             cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
             memory: None,
+            stores: Stores::from_env(),
             work_dir: work_dir.into(),
             drain_within: Duration::from_secs(60),
             log: LogTail::default(),

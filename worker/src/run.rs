@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use drumline_engine::server::TaskHost;
 use drumline_ingest::StreamHost;
-use drumline_lake::Stores;
 use drumline_security::{Certificates, Passes, Role, Trust};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -103,7 +102,7 @@ pub async fn start(options: Options) -> Result<Handle, Error> {
     let url = advertised(address, certificates.is_some())?;
     let id = options.id.clone().unwrap_or_else(random_id);
 
-    let stores = Stores::from_env();
+    let stores = options.stores.clone();
     let engine_options = drumline_engine::Options {
         memory_limit: options.memory,
         certificates: certificates.clone(),

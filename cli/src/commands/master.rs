@@ -8,6 +8,7 @@ use drumline_security::local;
 
 use crate::commands::tuning::Tuning;
 use crate::commands::{Exposure, cannot_listen};
+use crate::config;
 use crate::failure::{Failure, Result};
 use crate::local::lake_url;
 use crate::logging::{self, LogFormat};
@@ -74,6 +75,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
     let lake = lake_url(&arguments.lake)?;
     let mut options =
         drumline_master::Options::new(arguments.listen, lake.as_str(), &arguments.state_dir);
+    options.stores = config::stores()?;
     options.memory_limit = arguments.memory.bytes()?;
     options.log = log;
     arguments

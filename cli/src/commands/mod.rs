@@ -3,6 +3,7 @@
 pub(crate) mod apps;
 pub(crate) mod cancel;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod generate;
 mod holder;
 pub(crate) mod init;

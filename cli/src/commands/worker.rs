@@ -8,7 +8,7 @@ use drumline_security::local;
 use drumline_worker::TokenSource;
 
 use crate::commands::{Exposure, cannot_listen};
-use crate::config::{Master, MasterArg, shown};
+use crate::config::{self, Master, MasterArg, shown};
 use crate::failure::{Failure, Result};
 use crate::logging::{self, LogFormat};
 use crate::memory::{self, Memory};
@@ -110,6 +110,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
     options.drain_within = std::time::Duration::from_secs(arguments.drain_seconds);
     options.cores = arguments.cores.unwrap_or(options.cores);
     options.memory = arguments.memory.bytes()?;
+    options.stores = config::stores()?;
     let worker = tokio::select! {
         worker = drumline_worker::start(options) => worker.map_err(|error| explain(error, arguments.listen))?,
         () = stop.cancelled() => return Ok(()),

@@ -9,5 +9,5 @@ mod topics;
 
 pub use embedded::EmbeddedKafka;
 pub use producer::Producer;
-pub use topics::ensure_topics;
+pub use topics::{Brokers, ensure_topics, look};
 pub(crate) use topics::{ends, partition_counts};

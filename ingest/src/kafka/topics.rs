@@ -15,6 +15,47 @@ use crate::{Error, Result};
 /// How long a broker may take to answer before it counts as unreachable.
 const REACHABLE_WITHIN: Duration = Duration::from_secs(5);
 
+/// What a Kafka cluster says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Brokers {
+    /// Brokers that it has.
+    pub count: usize,
+    /// Topics that may be seen.
+    pub topics: usize,
+    /// Partitions without a leader: nothing can be read from them now.
+    pub leaderless: usize,
+}
+
+/// Asks a Kafka cluster who it is. `settings` go to librdkafka.
+pub async fn look(brokers: &str, settings: &BTreeMap<String, String>) -> Result<Brokers> {
+    let config = settings::client(brokers, settings);
+    let at = brokers.to_owned();
+    let asked = tokio::task::spawn_blocking(move || {
+        let client: BaseConsumer<DefaultConsumerContext> =
+            settings::create(&config, DefaultConsumerContext)?;
+        let metadata = client
+            .fetch_metadata(None, REACHABLE_WITHIN)
+            .map_err(|error| Error::Brokers {
+                brokers: at,
+                reason: unreachable_reason(&error),
+            })?;
+        let partitions = metadata
+            .topics()
+            .iter()
+            .flat_map(|topic| topic.partitions());
+        Ok(Brokers {
+            count: metadata.brokers().len(),
+            topics: metadata.topics().len(),
+            leaderless: partitions
+                .filter(|partition| partition.leader() < 0)
+                .count(),
+        })
+    });
+    asked.await.map_err(|error| Error::Bug {
+        context: format!("asking the brokers did not finish: {error}"),
+    })?
+}
+
 /// Partitions of every topic that `config` can see. Asks for the whole list, because asking for a
 /// topic by name makes some brokers create it. Blocks.
 pub(crate) fn partition_counts(

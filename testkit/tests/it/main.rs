@@ -7,6 +7,7 @@ mod cancels;
 mod consumer;
 mod dead_letters;
 mod demo;
+mod doctor;
 mod doors;
 mod drains;
 mod failures;
