@@ -37,7 +37,7 @@ use url::Url;
 pub use copy::Copy;
 pub(crate) use names::{Scope, session};
 pub use rewrite::{Doubled, Rewrite};
-pub use write::{Overwrite, Replaced};
+pub use write::{Extend, Overwrite, Replaced};
 
 /// Name of a table, view or external table.
 pub type TableRef = TableName;
@@ -114,7 +114,10 @@ pub struct Write {
 impl Write {
     /// The query that stages the rows as files of a target; its own rows are those files, which
     /// [`crate::staged_files`] reads. Each attempt has a target of its own.
-    pub fn into_query(self, target: drumline_lake::WriteTarget) -> Result<Query> {
+    pub fn into_query(self, mut target: drumline_lake::WriteTarget) -> Result<Query> {
+        if let WriteMode::Extend(extend) = self.mode {
+            target.schema_json = extend.columns;
+        }
         let plan = crate::lake_write::LakeWrite::plan(self.input.plan, target)?;
         Ok(Query {
             plan,
@@ -130,6 +133,8 @@ pub enum WriteMode {
     Create(CreateTable),
     /// `INSERT INTO`.
     Append,
+    /// `INSERT INTO` with columns that the table has not had.
+    Extend(Box<Extend>),
     /// `INSERT OVERWRITE`.
     Overwrite(Box<Overwrite>),
     /// `DELETE`, `UPDATE`, `MERGE INTO` and `TRUNCATE`.
@@ -147,6 +152,8 @@ pub struct CreateTable {
     pub location: Option<String>,
     /// `IF NOT EXISTS`.
     pub if_not_exists: bool,
+    /// Free properties, and those that keep CHECK constraints.
+    pub properties: BTreeMap<String, String>,
 }
 
 /// A change to the catalog.

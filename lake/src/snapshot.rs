@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::Statistics;
 use url::Url;
 
 use crate::provider::SnapshotProvider;
-use crate::{Format, Result, TableName};
+use crate::{Error, Format, Result, TableName, columns};
 
 /// Column of a tracked scan: the file's place in [`TableSnapshot::files`].
 pub const FILE_COLUMN: &str = "_drumline_file";
@@ -91,6 +91,32 @@ impl TableSnapshot {
     /// A provider that scans this very version as plain Parquet.
     pub fn provider(&self) -> Result<Arc<dyn TableProvider>> {
         Ok(Arc::new(SnapshotProvider::new(self.clone())?))
+    }
+
+    /// The table's columns and more of them, as it would hold them; and the same as Delta writes schemas.
+    pub fn extended(&self, more: &Schema) -> Result<(SchemaRef, String)> {
+        let table = self.name.to_string();
+        let more = columns::stored(&table, more)?;
+        for field in more.fields() {
+            let same = |known: &&FieldRef| known.name().eq_ignore_ascii_case(field.name());
+            let refuse = |reason: &str| Error::Column {
+                table: table.clone(),
+                column: field.name().clone(),
+                reason: reason.to_owned(),
+            };
+            if self.schema.fields().iter().find(same).is_some() {
+                return Err(refuse("there is a column of that name"));
+            }
+            if !field.is_nullable() {
+                return Err(refuse(
+                    "rows that are there would have none: it cannot be NOT NULL",
+                ));
+            }
+        }
+        let all = self.schema.fields().iter().chain(more.fields()).cloned();
+        let schema = Arc::new(Schema::new(all.collect::<Vec<_>>()));
+        let json = columns::to_json(&schema)?;
+        Ok((schema, json))
     }
 
     /// The snapshot that a provider scans, if it is one of these.

@@ -187,9 +187,12 @@ impl ExecutionPlan for LakeWriteExec {
                         false => batch?,
                     };
                     open.get()?.write(&batch).await?;
-                    memory.try_resize(
-                        usize::try_from(open.get()?.buffered_bytes()).unwrap_or(usize::MAX),
-                    )?;
+                    let held = open.get()?.buffered_bytes();
+                    if memory.try_resize(in_memory(held)).is_err() {
+                        // Smaller files are better than none.
+                        open.get()?.shrink(held / 2).await?;
+                        memory.try_resize(in_memory(open.get()?.buffered_bytes()))?;
+                    }
                     rows_written.add(batch.num_rows());
                 }
                 Ok(())
@@ -214,6 +217,10 @@ impl ExecutionPlan for LakeWriteExec {
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
     }
+}
+
+fn in_memory(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// A writer that gives up its files when it is dropped before its end.

@@ -3,27 +3,35 @@
 //! They are properties of the table, `delta.constraints.<name>`, as in every Delta table. NOT NULL is the
 //! schema's, and kept by the lake's writer.
 
-use super::Planner;
 use super::rewrite::column_named;
+use super::{Planner, names};
 use crate::functions::keeps;
 use crate::lake_write::{ACTION, Action};
+use crate::sql::Position;
 use crate::{Result, sql};
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, lit, when};
-use drumline_lake::TableSnapshot;
+use datafusion::sql::sqlparser::ast::{self, ColumnDef, ColumnOption, Ident, TableConstraint};
+use drumline_lake::NOT_NULL;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 /// Prefix of the properties.
 pub(super) const CHECK: &str = "delta.constraints.";
 
 impl Planner<'_> {
     /// The rows, or an error while they are computed, if one of them breaks a constraint of the table.
-    pub(super) fn kept(&self, snapshot: &TableSnapshot, rows: LogicalPlan) -> Result<LogicalPlan> {
-        let checks = snapshot.properties.iter();
+    pub(super) fn kept(
+        &self,
+        table: &str,
+        properties: &BTreeMap<String, String>,
+        rows: LogicalPlan,
+    ) -> Result<LogicalPlan> {
+        let checks = properties.iter();
         let checks = checks.filter_map(|(key, text)| Some((key.strip_prefix(CHECK)?, text)));
-        let table = snapshot.name.to_string();
         let mut rows = rows;
         for (name, text) in checks {
-            let condition = self.check(&table, name, text, &rows)?;
+            let condition = self.check(table, name, text, &rows)?;
             let is_written = rows.schema().has_column_with_unqualified_name(ACTION);
             let condition = match is_written {
                 false => condition,
@@ -35,7 +43,7 @@ impl Planner<'_> {
                 }
             };
             rows = LogicalPlanBuilder::from(rows)
-                .filter(keeps(condition, &table, name))?
+                .filter(keeps(condition, table, name))?
                 .build()?;
         }
         Ok(rows)
@@ -70,5 +78,91 @@ impl Planner<'_> {
                 error.find_root().message()
             ))),
         }
+    }
+}
+
+/// What the declaration of a table's columns demands of its rows.
+#[derive(Debug, Default)]
+pub(super) struct Demands {
+    not_null: HashSet<String>,
+    /// By name, which is kept in small letters.
+    checks: BTreeMap<String, String>,
+}
+
+impl Demands {
+    /// Those of columns and of the table; an error for any that would not be kept.
+    pub(super) fn of(columns: &[ColumnDef], constraints: &[TableConstraint]) -> Result<Self> {
+        let mut demands = Self::default();
+        for column in columns {
+            let name = names::folded(&column.name);
+            for option in &column.options {
+                match &option.option {
+                    ColumnOption::Null | ColumnOption::Comment(_) => {}
+                    ColumnOption::NotNull => {
+                        demands.not_null.insert(name.clone());
+                    }
+                    ColumnOption::Check(check) if check.enforced != Some(false) => {
+                        let given = option.name.as_ref().or(check.name.as_ref());
+                        demands.check(given, &format!("{name}_check"), &check.expr);
+                    }
+                    other => {
+                        return Err(sql::Error::Invalid {
+                            reason: format!(
+                                "`{other}` of column `{}` is not supported yet",
+                                column.name
+                            ),
+                            position: Position::of(column.name.span.start),
+                            hint: None,
+                        }
+                        .into());
+                    }
+                }
+            }
+        }
+        for constraint in constraints {
+            match constraint {
+                TableConstraint::Check(check) if check.enforced != Some(false) => {
+                    demands.check(check.name.as_ref(), "check", &check.expr);
+                }
+                other => {
+                    return Err(sql::Error::Invalid {
+                        reason: format!("constraint `{other}` is not supported yet"),
+                        position: None,
+                        hint: Some("tables keep NOT NULL and CHECK".to_owned()),
+                    }
+                    .into());
+                }
+            }
+        }
+        Ok(demands)
+    }
+
+    fn check(&mut self, given: Option<&Ident>, otherwise: &str, condition: &ast::Expr) {
+        let name = given.map_or_else(|| otherwise.to_owned(), |name| name.value.to_lowercase());
+        let mut free = name.clone();
+        let mut number = 1;
+        while self.checks.contains_key(&free) {
+            number += 1;
+            free = format!("{name}_{number}");
+        }
+        self.checks.insert(free, condition.to_string());
+    }
+
+    /// The columns, those that were declared NOT NULL marked.
+    pub(super) fn mark(&self, schema: &Schema) -> SchemaRef {
+        let fields = schema.fields().iter().map(|field| {
+            let field = field.as_ref().clone().with_nullable(true);
+            match self.not_null.contains(field.name()) {
+                false => field,
+                true => field.with_metadata([(NOT_NULL.to_owned(), "true".to_owned())].into()),
+            }
+        });
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+
+    /// The properties that keep the checks.
+    pub(super) fn properties(&self) -> impl Iterator<Item = (String, String)> {
+        let checks = self.checks.iter();
+        checks.map(|(name, text)| (format!("{CHECK}{name}"), text.clone()))
     }
 }

@@ -484,7 +484,8 @@ impl Planner<'_> {
             search => search,
         };
         let table = target.name.clone();
-        let input = self.kept(&target.snapshot, input)?;
+        let properties = &target.snapshot.properties;
+        let input = self.kept(&table.to_string(), properties, input)?;
         Ok(Planned::Write(Write {
             table,
             mode: WriteMode::Rewrite(Box::new(Rewrite {

@@ -1,5 +1,6 @@
 //! `INSERT`, `CREATE TABLE` and `CREATE EXTERNAL TABLE`.
 
+use super::constraints::Demands;
 use super::{CreateTable, Definition, Planned, Planner, Write, WriteMode, names, query_statement};
 use crate::functions::store_as;
 use crate::lake_write::Counts;
@@ -9,13 +10,25 @@ use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::compute::can_cast_types;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::logical_expr::{DdlStatement, Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
+use datafusion::logical_expr::expr::FieldMetadata;
+use datafusion::logical_expr::{
+    DdlStatement, EmptyRelation, Expr, LogicalPlan, LogicalPlanBuilder, cast, lit,
+};
 use datafusion::sql::parser::DFParser;
-use datafusion::sql::sqlparser::ast::{ColumnOption, Ident};
+use datafusion::sql::sqlparser::ast::{ColumnDef, Ident};
 use drumline_lake::{DataFile, Format, Operation, StagedFile, TableChange, TableSnapshot};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use url::Url;
+
+/// What `INSERT INTO` makes of a table's columns.
+#[derive(Debug, Clone)]
+pub struct Extend {
+    /// The table as it was planned for.
+    pub snapshot: TableSnapshot,
+    /// All columns after it, as Delta writes schemas.
+    pub columns: String,
+}
 
 /// What `INSERT OVERWRITE` replaces.
 #[derive(Debug, Clone)]
@@ -49,12 +62,23 @@ impl WriteMode {
     ) -> Result<Option<(TableChange, Counts)>> {
         Ok(match self {
             Self::Append | Self::Create(_) => None,
+            Self::Extend(extend) => {
+                let change = TableChange {
+                    operation: Operation::Append,
+                    base: extend.snapshot.version,
+                    remove: Vec::new(),
+                    rows: None,
+                    columns: Some(extend.columns.clone()),
+                };
+                Some((change, counts))
+            }
             Self::Overwrite(overwrite) => {
                 let change = TableChange {
                     operation: Operation::Overwrite,
                     base: overwrite.snapshot.version,
                     remove: overwrite.removed(files),
                     rows: None,
+                    columns: None,
                 };
                 Some((change, counts))
             }
@@ -65,6 +89,7 @@ impl WriteMode {
                     base: rewrite.snapshot.version,
                     remove: rewrite.removed(),
                     rows: Some(counts.changed()),
+                    columns: None,
                 };
                 Some((change, counts))
             }
@@ -105,6 +130,11 @@ impl Planner<'_> {
         let table = self.name(&insert.table)?;
         let snapshot = self.written(&table).await?;
         let schema = Arc::clone(&snapshot.schema);
+        let is_plain =
+            !insert.overwrite && insert.columns.is_empty() && insert.partition.is_empty();
+        if is_plain && settings::of(&self.base.copied_config()).add_columns {
+            return self.insert_by_name(snapshot, insert).await;
+        }
         let fixed = self.fixed(&snapshot, insert)?;
         let targets = self.insert_columns(&table.to_string(), &insert.columns, &schema, &fixed)?;
         let plan = self.logical(&query_statement(&insert.source)).await?;
@@ -146,7 +176,7 @@ impl Planner<'_> {
             }
         }
         let plan = LogicalPlanBuilder::from(plan).project(columns)?.build()?;
-        let plan = self.kept(&snapshot, plan)?;
+        let plan = self.kept(&table.to_string(), &snapshot.properties, plan)?;
         let mode = match insert.overwrite {
             false => WriteMode::Append,
             true => WriteMode::Overwrite(Box::new(Overwrite {
@@ -158,6 +188,79 @@ impl Planner<'_> {
             table,
             mode,
             input: self.query(plan),
+        }))
+    }
+
+    /// Columns go where their names say, and those that the table has not are added to it.
+    async fn insert_by_name(
+        &self,
+        snapshot: TableSnapshot,
+        insert: &sql::Insert,
+    ) -> Result<Planned> {
+        let plan = self.logical(&query_statement(&insert.source)).await?;
+        self.check_columns(plan.schema().as_arrow())?;
+        let known = |name: &str| {
+            let mut fields = snapshot.schema.fields().iter();
+            fields.find(|field| field.name().eq_ignore_ascii_case(name))
+        };
+        let found = plan.schema().fields().iter();
+        let more: Vec<_> = found
+            .filter(|field| known(field.name()).is_none())
+            .collect();
+        let (schema, columns) = match more.is_empty() {
+            true => (Arc::clone(&snapshot.schema), None),
+            false => {
+                let more = more
+                    .into_iter()
+                    .map(|field| field.as_ref().clone().with_nullable(true));
+                let (schema, columns) =
+                    snapshot.extended(&Schema::new(more.collect::<Vec<_>>()))?;
+                (schema, Some(columns))
+            }
+        };
+        let table = snapshot.name.to_string();
+        let mut rows = Vec::with_capacity(schema.fields().len());
+        for field in schema.fields() {
+            let mut given = plan.schema().iter();
+            let given = given.find(|(_, one)| one.name().eq_ignore_ascii_case(field.name()));
+            let value = match given {
+                Some((qualifier, one)) => {
+                    let (found, wanted) = (one.data_type(), field.data_type());
+                    if !can_cast_types(found, wanted) {
+                        let reason = format!(
+                            "column `{}` of `{table}` is {wanted}, and {found} cannot become that",
+                            field.name()
+                        );
+                        return Err(self.invalid(reason, Some("CAST it in the query")));
+                    }
+                    store_as(
+                        Expr::from((qualifier, one)),
+                        found,
+                        wanted,
+                        &table,
+                        field.name(),
+                    )?
+                }
+                None if field.is_nullable() => lit(ScalarValue::try_from(field.data_type())?),
+                None => {
+                    let reason = format!(
+                        "column `{}` of `{table}` cannot be null and is not in the query",
+                        field.name()
+                    );
+                    return Err(self.invalid(reason, None));
+                }
+            };
+            rows.push(value.alias(field.name()));
+        }
+        let rows = LogicalPlanBuilder::from(plan).project(rows)?.build()?;
+        let rows = self.kept(&table, &snapshot.properties, rows)?;
+        Ok(Planned::Write(Write {
+            table: snapshot.name.clone(),
+            mode: match columns {
+                None => WriteMode::Append,
+                Some(columns) => WriteMode::Extend(Box::new(Extend { snapshot, columns })),
+            },
+            input: self.query(rows),
         }))
     }
 
@@ -302,13 +405,29 @@ impl Planner<'_> {
 
     pub(super) async fn create_table(&self, create: &sql::CreateTable) -> Result<Planned> {
         let table = self.name(&create.name)?;
-        let declared = self.declared(create).await?;
+        let demands = Demands::of(&create.columns, &create.constraints)?;
+        let declared = self
+            .declared(create)
+            .await?
+            .map(|schema| demands.mark(&schema));
+        let properties: BTreeMap<String, String> = demands.properties().collect();
+        let label = table.to_string();
         let input = match &create.source {
-            Some(source) => Some(self.rows_as(
-                self.logical(&query_statement(source)).await?,
-                declared.as_ref(),
-            )?),
-            None => None,
+            Some(source) => {
+                let rows = self.logical(&query_statement(source)).await?;
+                let rows = self.rows_as(rows, declared.as_ref())?;
+                Some(self.kept(&label, &properties, rows)?)
+            }
+            None => {
+                let schema = declared.as_deref().cloned().unwrap_or_else(Schema::empty);
+                let none = LogicalPlanBuilder::from(LogicalPlan::EmptyRelation(EmptyRelation {
+                    produce_one_row: false,
+                    schema: Arc::new(DFSchema::try_from(schema)?),
+                }));
+                // A constraint that cannot be kept is found before there are rows.
+                self.kept(&label, &properties, none.build()?)?;
+                None
+            }
         };
         let schema = match (&input, declared) {
             (Some(plan), _) => Arc::clone(plan.schema().inner()),
@@ -333,6 +452,7 @@ impl Planner<'_> {
                 .as_ref()
                 .map(|(location, _)| location.clone()),
             if_not_exists: create.if_not_exists,
+            properties,
         };
         Ok(match input {
             Some(plan) => Planned::Write(Write {
@@ -366,22 +486,8 @@ impl Planner<'_> {
         if create.columns.is_empty() {
             return Ok(None);
         }
-        for column in &create.columns {
-            // Tables hold nullable columns only: a promise that is not kept must not be taken.
-            let plain = |option: &ColumnOption| matches!(option, ColumnOption::Null);
-            if let Some(option) = column.options.iter().find(|option| !plain(&option.option)) {
-                return Err(sql::Error::Invalid {
-                    reason: format!(
-                        "`{option}` of column `{}` is not supported yet",
-                        column.name
-                    ),
-                    position: Position::of(column.name.span.start),
-                    hint: None,
-                }
-                .into());
-            }
-        }
-        let columns: Vec<String> = create.columns.iter().map(ToString::to_string).collect();
+        let column = |column: &ColumnDef| format!("{} {}", column.name, column.data_type);
+        let columns: Vec<String> = create.columns.iter().map(column).collect();
         let text = format!("CREATE TABLE declared ({})", columns.join(", "));
         let parsed = DFParser::parse_sql(&text)
             .map_err(|error| self.explain(error))?
@@ -417,7 +523,9 @@ impl Planner<'_> {
         let columns = plan.schema().iter().zip(declared.fields());
         let columns: Vec<Expr> = columns
             .map(|(column, field)| {
-                cast(Expr::from(column), field.data_type().clone()).alias(field.name())
+                let marks = FieldMetadata::from(field.metadata().clone());
+                cast(Expr::from(column), field.data_type().clone())
+                    .alias_with_metadata(field.name(), Some(marks))
             })
             .collect();
         Ok(LogicalPlanBuilder::from(plan).project(columns)?.build()?)

@@ -152,13 +152,13 @@ fn table(
     let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
     let name = parser.parse_object_name(false).map_err(broken)?;
     let mut columns: Vec<ColumnDef> = Vec::new();
+    let mut constraints = Vec::new();
     if parser.peek_token().token == Token::LParen {
-        let open = parser.peek_token();
-        let (definitions, constraints) = parser.parse_columns().map_err(broken)?;
-        if !constraints.is_empty() {
-            return Err(not_yet::error("a table constraint", Some(&open), None));
+        (columns, constraints) = parser.parse_columns().map_err(broken)?;
+        for column in &columns {
+            reads_only(&column.options, at)?;
         }
-        columns = definitions;
+        reads_only(&constraints, at)?;
     }
     let mut clauses = Clauses::default();
     let mut source = None;
@@ -186,6 +186,7 @@ fn table(
         name,
         if_not_exists,
         columns,
+        constraints,
         format: clauses.format,
         partition_by: clauses.partition_by.unwrap_or_default(),
         location: clauses.location,

@@ -3,7 +3,7 @@
 use super::{Position, tokens};
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::{
-    ColumnDef, Expr, Ident, ObjectName, Query, TableFactor, TableWithJoins,
+    ColumnDef, Expr, Ident, ObjectName, Query, TableConstraint, TableFactor, TableWithJoins,
 };
 
 /// One statement of a submitted text.
@@ -160,6 +160,8 @@ pub(crate) struct CreateTable {
     pub name: ObjectName,
     pub if_not_exists: bool,
     pub columns: Vec<ColumnDef>,
+    /// Those that stand between the columns.
+    pub constraints: Vec<TableConstraint>,
     pub format: Option<Ident>,
     pub partition_by: Vec<Ident>,
     pub location: Option<(String, Option<Position>)>,

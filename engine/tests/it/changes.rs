@@ -486,6 +486,88 @@ async fn copies_are_folders_of_files_that_others_read() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_are_added_when_that_was_asked_for() {
+    for format in ["DELTA", "PARQUET"] {
+        both(|mut home| async move {
+            home.run(&format!(
+                "CREATE TABLE t STORED AS {format} AS SELECT 1 AS id, 'a' AS name"
+            ))
+            .await
+            .unwrap();
+            let refused = home
+                .refused("INSERT INTO t SELECT 2 AS id, 'b' AS name, 0.5 AS price")
+                .await;
+            assert!(refused.contains("takes 2 columns"), "{refused}");
+            home.settings
+                .insert("drumline.add_columns".to_owned(), "true".to_owned());
+            home.wrote("INSERT INTO t SELECT 0.5 AS price, 'b' AS name, 2 AS id")
+                .await;
+            home.wrote("INSERT INTO t SELECT 3 AS id").await;
+            assert_eq!(home.all("t").await, ["1|a|null", "2|b|0.5", "3|null|null"]);
+            assert_eq!(
+                home.rows("DESCRIBE t").await[2].split('|').next(),
+                Some("price")
+            );
+            assert_eq!(home.rows("SELECT id FROM t WHERE price > 0.1").await, ["2"]);
+            let refused = home
+                .refused("INSERT INTO t SELECT 4 AS id, [1] AS name")
+                .await;
+            assert!(refused.contains("column `name`"), "{refused}");
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn constraints_are_kept_by_every_statement_that_writes() {
+    for format in ["DELTA", "PARQUET"] {
+        both(|home| async move {
+            home.run(&format!(
+                "CREATE TABLE t (id BIGINT NOT NULL, price DOUBLE CHECK (price >= 0), kind VARCHAR,
+                   CONSTRAINT kinds CHECK (kind IN ('a', 'b') OR id < 0)) STORED AS {format}"
+            ))
+            .await
+            .unwrap();
+            home.wrote("INSERT INTO t VALUES (1, 0.5, 'a'), (2, NULL, NULL), (-3, 1, 'c')").await;
+            let mut broken = vec![
+                ("INSERT INTO t VALUES (NULL, 1, 'a')", "column 'id' is NOT NULL"),
+                ("INSERT INTO t (price) VALUES (1)", "column `id` of `t` cannot be null"),
+                ("INSERT INTO t VALUES (4, -1, 'a')", "constraint 'price_check' is not kept"),
+                ("INSERT INTO t SELECT id + 10, price, 'c' FROM t", "constraint 'kinds' is not kept"),
+                ("INSERT OVERWRITE t VALUES (4, 1, 'd')", "constraint 'kinds' is not kept"),
+                ("INSERT INTO t VALUES (4, 'much', 'a')", "column 'price'"),
+            ];
+            if format == "DELTA" {
+                broken.extend([
+                    ("UPDATE t SET id = NULL WHERE id = 1", "column 'id' is NOT NULL"),
+                    ("UPDATE t SET price = price - 1", "constraint 'price_check' is not kept"),
+                    (
+                        "MERGE INTO t USING (SELECT 9 AS id) AS s ON t.id = s.id WHEN NOT MATCHED THEN INSERT (id, kind) VALUES (s.id, 'z')",
+                        "constraint 'kinds' is not kept",
+                    ),
+                ]);
+            }
+            for (sql, why) in broken {
+                let refused = home.refused(sql).await;
+                assert!(refused.contains(why), "{sql}: {refused}");
+            }
+            assert_eq!(home.all("t").await, ["-3|1.0|c", "1|0.5|a", "2|null|null"]);
+            if format == "DELTA" {
+                // Rows that stay and rows that go are not asked again.
+                assert_eq!(home.wrote("DELETE FROM t WHERE id = 2").await.rows, 1);
+                assert_eq!(home.wrote("UPDATE t SET price = 2 WHERE id = 1").await.rows, 1);
+            }
+            let sql = "CREATE TABLE u (a BIGINT NOT NULL, b BIGINT CHECK (b > a)) AS SELECT 1, 1";
+            let refused = home.refused(sql).await;
+            assert!(refused.contains("constraint 'b_check' is not kept"), "{refused}");
+            let refused = home.refused("CREATE TABLE u (a BIGINT CHECK (nothing > 1))").await;
+            assert!(refused.contains("constraint `a_check`"), "{refused}");
+        })
+        .await;
+    }
+}
+
 /// Larger than a row group, so that places in a file are more than offsets in a batch.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_found_again_in_large_files() {

@@ -168,7 +168,10 @@ impl Home {
         let attempt = format!("attempt-{}", id.ordinal);
         let commit = |files| Commit::append(MadeBy::Statement(id.clone()), files);
         match &write.mode {
-            WriteMode::Append | WriteMode::Overwrite(_) | WriteMode::Rewrite(_) => {
+            WriteMode::Append
+            | WriteMode::Extend(_)
+            | WriteMode::Overwrite(_)
+            | WriteMode::Rewrite(_) => {
                 let object = self.catalog.current().get(&write.table).cloned().unwrap();
                 let table = Table::open(self.catalog.lake(), &write.table, &object).await?;
                 let target = table.write_target(&attempt).await?;
@@ -187,7 +190,7 @@ impl Home {
                     location: create.location.clone(),
                     schema: write.input.schema(),
                     partition_columns: create.partition_by.clone(),
-                    properties: Default::default(),
+                    properties: create.properties.clone(),
                     created_by: Some(id.clone()),
                 };
                 let prepared = Table::prepare(&self.catalog, new).await?;
@@ -277,7 +280,7 @@ impl Home {
                     location: create.location,
                     schema,
                     partition_columns: create.partition_by,
-                    properties: Default::default(),
+                    properties: create.properties.clone(),
                     created_by: Some(id),
                 };
                 Table::create(&self.catalog, new, create.if_not_exists).await?;

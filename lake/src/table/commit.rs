@@ -96,6 +96,8 @@ pub struct TableChange {
     pub remove: Vec<String>,
     /// Rows that it changed; none where that is the rows it adds.
     pub rows: Option<u64>,
+    /// All columns after it, as Delta writes schemas; none where they stay.
+    pub columns: Option<String>,
 }
 
 /// Kinds of statements that write.
@@ -112,6 +114,8 @@ pub enum Operation {
     Update,
     /// `MERGE INTO`.
     Merge,
+    /// `ALTER TABLE … ADD COLUMN`.
+    AddColumns,
 }
 
 impl Operation {
@@ -122,6 +126,7 @@ impl Operation {
             Self::Delete => "DELETE",
             Self::Update => "UPDATE",
             Self::Merge => "MERGE",
+            Self::AddColumns => "ADD COLUMNS",
         }
     }
 }

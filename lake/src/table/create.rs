@@ -150,6 +150,7 @@ impl PreparedTable {
             attempt: Uuid::new_v4(),
             commit: commit.as_ref(),
             remove: Vec::new(),
+            definition: None,
             offsets,
             published_below: 0,
         };

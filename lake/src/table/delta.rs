@@ -90,6 +90,8 @@ pub(super) fn encode_record(
     if proposal.version == 0 {
         lines.push(protocol(definition));
         lines.push(metadata(table_id, definition, now)?);
+    } else if let Some(definition) = &proposal.definition {
+        lines.push(metadata(table_id, definition, now)?);
     }
     for file in &proposal.remove {
         lines.push(remove(definition, file, now));
@@ -118,13 +120,15 @@ fn commit_info(table_id: Uuid, proposal: &Proposal<'_>, now: i64) -> Value {
     let parameters = match kind {
         Operation::Append => json!({"mode": "Append"}),
         Operation::Overwrite => json!({"mode": "Overwrite"}),
-        Operation::Delete | Operation::Update | Operation::Merge => json!({}),
+        Operation::Delete | Operation::Update | Operation::Merge | Operation::AddColumns => {
+            json!({})
+        }
     };
     let mut info = json!({
         "timestamp": now,
         "operation": operation,
         "operationParameters": parameters,
-        "isBlindAppend": kind == Operation::Append,
+        "isBlindAppend": kind == Operation::Append && proposal.definition.is_none(),
         "engineInfo": concat!("drumline/", env!("CARGO_PKG_VERSION")),
         TABLE_ID: table_id,
         ATTEMPT: proposal.attempt,
@@ -148,7 +152,7 @@ fn commit_info(table_id: Uuid, proposal: &Proposal<'_>, now: i64) -> Value {
             let name = match kind {
                 Operation::Delete => "numDeletedRows",
                 Operation::Update => "numUpdatedRows",
-                Operation::Append | Operation::Overwrite | Operation::Merge => "numChangedRows",
+                _ => "numChangedRows",
             };
             metrics[name] = json!(rows.to_string());
         }
@@ -381,6 +385,7 @@ pub(super) fn step(location: &str, proposal: &Proposal<'_>) -> Step {
         version: proposal.version,
         add: add.collect(),
         remove: remove.collect(),
+        definition: proposal.definition.clone(),
         offsets: Some(proposal.offsets.clone()),
         statement: commit.and_then(|commit| Done::of(commit, proposal.version)),
         ..Step::default()
@@ -449,18 +454,18 @@ fn parse<T: for<'a> Deserialize<'a>>(log: &RecordLog, version: u64, value: Value
     })
 }
 
-/// The statement that record 0 tells of, with what it added.
-pub(super) fn first_statement(
+/// The statement that a record tells of, with what it added, also where it changes the table's definition.
+pub(super) fn statement(
     log: &RecordLog,
     state: &super::state::State,
+    version: u64,
     bytes: &[u8],
 ) -> Result<Option<(String, Done)>> {
-    // Protocol and metadata are what a first record is for.
     let rest: Vec<&[u8]> = bytes
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.starts_with(b"{\"protocol\"") && !line.starts_with(b"{\"metaData\""))
         .collect();
-    match decode_record(log, &state.definition, 0, &rest.join(&b'\n'))? {
+    match decode_record(log, &state.definition, version, &rest.join(&b'\n'))? {
         Decoded::Step(step) => Ok(step.statement),
         Decoded::Reload => Ok(None),
     }

@@ -214,11 +214,10 @@ impl TableLog {
                     let (_, first) = plain::decode_first(&self.records, &self.path, &bytes)?;
                     first.statements.into_iter().next()
                 }
-                (0, Format::Delta) => delta::first_statement(&self.records, state, &bytes)?,
-                _ => match self.decode(state, version, &bytes)? {
-                    Decoded::Step(step) => step.statement,
-                    Decoded::Reload => None,
-                },
+                (_, Format::Delta) => delta::statement(&self.records, state, version, &bytes)?,
+                (_, Format::Parquet) => {
+                    plain::decode_record(&self.records, &self.path, version, &bytes)?.statement
+                }
             };
             if let Some((application, done)) = statement
                 && application == id.application

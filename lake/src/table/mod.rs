@@ -17,6 +17,8 @@ mod state;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use datafusion::arrow::datatypes::{FieldRef, Schema};
+
 pub use commit::{Commit, Committed, MadeBy, OffsetRange, Operation, TableChange};
 pub use create::{NewTable, PreparedTable};
 use uuid::Uuid;
@@ -142,6 +144,7 @@ impl Table {
                 attempt,
                 commit: Some(&commit),
                 remove: state.removed_by(&commit).unwrap_or_default(),
+                definition: state.definition.changed_by(&commit)?,
                 offsets,
                 published_below: state.published_below(),
             };
@@ -156,6 +159,51 @@ impl Table {
             known = self.refresh().await?;
         }
         Err(self.log.contended())
+    }
+
+    /// Adds columns, which are null in all rows that are there. Repeating it is safe; with `if_not_exists`
+    /// those that are there stay as they are.
+    pub async fn add_columns(
+        &self,
+        more: &Schema,
+        if_not_exists: bool,
+        statement: StatementId,
+    ) -> Result<Committed> {
+        let mut race = 0;
+        loop {
+            let snapshot = self.snapshot().await?;
+            let is_new = |field: &&FieldRef| snapshot.schema.index_of(field.name()).is_err();
+            let more: Vec<FieldRef> = match if_not_exists {
+                false => more.fields().iter().cloned().collect(),
+                true => more.fields().iter().filter(is_new).cloned().collect(),
+            };
+            let columns = match more.is_empty() {
+                true => None,
+                false => Some(snapshot.extended(&Schema::new(more))?.1),
+            };
+            let change = TableChange {
+                operation: Operation::AddColumns,
+                base: snapshot.version,
+                remove: Vec::new(),
+                rows: Some(0),
+                columns,
+            };
+            let commit = Commit {
+                change: Some(change),
+                ..Commit::append(MadeBy::Statement(statement.clone()), Vec::new())
+            };
+            // The statement that added them finds its commit before anything is asked of the columns.
+            if let Some(done) = self.find_statement(&statement).await? {
+                return Ok(done);
+            }
+            match self.commit(commit).await {
+                Err(Error::Conflict { .. }) if race < MAX_RACES => {
+                    race += 1;
+                    back_off(race.min(4)).await;
+                }
+                committed => return committed,
+            }
+        }
     }
 
     /// Whether a statement has been committed here: lets a restarted master skip it without running it.

@@ -20,7 +20,8 @@ use crate::record_log::{RecordLog, decode, encode};
 use crate::writer::{child, folders};
 use crate::{DataFile, Error, Result, StagedFile, columns};
 
-/// The newest format that is read. Records that take files away are of format 2, all others of format 1.
+/// The newest format that is read. Records that take files away or change columns are of format 2, all others
+/// of format 1.
 const RECORD_FORMAT: u32 = 2;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -95,7 +96,10 @@ pub(super) fn encode_record(
         .iter()
         .map(|file| added(location, file))
         .collect::<Result<Vec<_>>>()?;
-    let first = proposal.version == 0;
+    let defines = match proposal.version {
+        0 => Some(definition),
+        _ => proposal.definition.as_deref(),
+    };
     let remove: Vec<String> = proposal
         .remove
         .iter()
@@ -103,13 +107,16 @@ pub(super) fn encode_record(
         .collect();
     let change = proposal.commit.and_then(|commit| commit.change.as_ref());
     encode(&Record {
-        format: if remove.is_empty() { 1 } else { 2 },
+        format: match proposal.definition.is_none() && remove.is_empty() {
+            true => 1,
+            false => 2,
+        },
         table_id,
         version: proposal.version,
         attempt: proposal.attempt,
         at: Utc::now(),
         made_by: proposal.commit.map(|commit| commit.made_by.clone()),
-        definition: first.then(|| definition_record(definition)).transpose()?,
+        definition: defines.map(definition_record).transpose()?,
         rows: proposal.commit.map_or(0, Commit::rows),
         add,
         remove,
@@ -140,7 +147,12 @@ pub(super) fn decode_record(
     version: u64,
     bytes: &[u8],
 ) -> Result<Step> {
-    Ok(step(location, read_record(log, version, bytes)?))
+    let mut record = read_record(log, version, bytes)?;
+    let definition = record.definition.take().map(definition_of).transpose()?;
+    Ok(Step {
+        definition: definition.map(Arc::new),
+        ..step(location, record)
+    })
 }
 
 /// What a record means to a commit that was worked out before it.

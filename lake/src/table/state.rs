@@ -7,7 +7,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use super::{Commit, MadeBy, OffsetRange};
-use crate::{DataFile, Error, Result, StatementId};
+use crate::{DataFile, Error, Result, StatementId, columns};
 
 /// Next position to read, by topic and partition.
 pub(crate) type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
@@ -24,6 +24,21 @@ pub(crate) struct Definition {
 pub(super) const CHECK: &str = "delta.constraints.";
 
 impl Definition {
+    /// What a commit makes of it; none where it stays.
+    pub(crate) fn changed_by(&self, commit: &Commit) -> Result<Option<Arc<Self>>> {
+        let columns = commit
+            .change
+            .as_ref()
+            .and_then(|change| change.columns.as_ref());
+        let Some(columns) = columns else {
+            return Ok(None);
+        };
+        Ok(Some(Arc::new(Self {
+            schema: columns::from_json(columns)?,
+            ..self.clone()
+        })))
+    }
+
     pub(crate) fn has_checks(&self) -> bool {
         self.properties.keys().any(|key| key.starts_with(CHECK))
     }
@@ -67,6 +82,8 @@ pub(crate) struct Step {
     pub version: u64,
     pub add: Vec<DataFile>,
     pub remove: HashSet<String>,
+    /// The table's columns and layout after it, where it changes them.
+    pub definition: Option<Arc<Definition>>,
     /// All offsets after it; none if the record does not tell.
     pub offsets: Option<Offsets>,
     pub statement: Option<(String, Done)>,
@@ -83,6 +100,8 @@ pub(crate) struct Proposal<'a> {
     pub commit: Option<&'a Commit>,
     /// The files that it takes away.
     pub remove: Vec<Arc<DataFile>>,
+    /// The table's columns and layout after it, where it changes them.
+    pub definition: Option<Arc<Definition>>,
     /// Offsets after it.
     pub offsets: Offsets,
     /// Records below this version are published.
@@ -115,6 +134,9 @@ impl State {
                 .into_iter()
                 .chain(step.add.into_iter().map(Arc::new))
                 .collect();
+        }
+        if let Some(definition) = step.definition {
+            next.definition = definition;
         }
         if let Some(offsets) = step.offsets {
             next.offsets = offsets;

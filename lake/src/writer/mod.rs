@@ -171,6 +171,23 @@ impl Writer {
         self.open.values().map(OpenFile::buffered).sum()
     }
 
+    /// Closes the files that hold the most until no more than so many bytes are in memory. Further rows of
+    /// their partitions begin new files.
+    pub async fn shrink(&mut self, bytes: u64) -> Result<()> {
+        let mut held = self.buffered_bytes();
+        while held > bytes {
+            let largest = self.open.iter().max_by_key(|(_, file)| file.buffered());
+            let Some(values) = largest.map(|(values, _)| values.clone()) else {
+                break;
+            };
+            if let Some(file) = self.open.remove(&values) {
+                held = held.saturating_sub(file.buffered());
+                self.closed.push(file.close().await?);
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes of all files so far; those still open as far as they are encoded.
     pub fn written_bytes(&self) -> u64 {
         let closed: u64 = self.closed.iter().map(|file| file.size).sum();

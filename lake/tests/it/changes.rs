@@ -1,5 +1,6 @@
 //! Commits that rest on what the table held: which may stand beside which, and what a repeated one does.
 
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use drumline_lake::conformance::{new_table, number, stage, statement};
 use drumline_lake::{
     Catalog, Commit, Error, Format, Lake, MadeBy, Operation, StatementId, Table, TableChange,
@@ -38,6 +39,7 @@ async fn taking(table: &Table, part: &str, id: StatementId, operation: Operation
             operation,
             base: snapshot.version,
             rows: Some(remove.len() as u64),
+            columns: None,
             remove,
         }),
         ..Commit::append(MadeBy::Statement(id), Vec::new())
@@ -121,6 +123,45 @@ async fn a_change_that_is_repeated_does_nothing_twice() {
         let again = table.commit(nothing).await.unwrap();
         assert_eq!((again.already, again.version, again.rows), (true, 3, 0));
         assert_eq!(ids(&lake, &table).await, 2);
+    }
+}
+
+#[tokio::test]
+async fn columns_that_are_added_are_null_in_old_rows() {
+    for format in [Format::Delta, Format::Parquet] {
+        let (lake, table, _) = table_of_three(format).await;
+        let more = Schema::new(vec![
+            Field::new("price", DataType::Float64, true),
+            Field::new("note", DataType::Utf8, true),
+        ]);
+        let late = taking(&table, "1", statement("late", 1, 1), Operation::Delete).await;
+        let id = statement("a", 1, 1);
+        let committed = table.add_columns(&more, false, id.clone()).await.unwrap();
+        assert_eq!((committed.version, committed.already), (2, false));
+        let other = Table::open(&reopened(&lake).await, table.name(), table.object())
+            .await
+            .unwrap();
+        // Repeated, it finds itself; by another statement, they are there.
+        assert!(other.add_columns(&more, false, id).await.unwrap().already);
+        let again = statement("b", 1, 1);
+        let error = other
+            .add_columns(&more, false, again.clone())
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::Column { .. }), "{error}");
+        other.add_columns(&more, true, again).await.unwrap();
+        append(&lake, &other, 7, 3..6).await;
+        for table in [&table, &other] {
+            let snapshot = table.snapshot().await.unwrap();
+            assert_eq!(snapshot.schema.fields().len(), 5);
+            let sql = "select count(*) from t where price is null and id is not null";
+            assert_eq!(number(&lake, &snapshot, sql).await, 6);
+        }
+        let error = table.commit(late).await.unwrap_err();
+        assert!(
+            matches!(error, Error::Conflict { version: 2, .. }),
+            "{error}"
+        );
     }
 }
 

@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use futures::StreamExt;
+
 use drumline_lake::conformance::{new_table, number, offer, stage, statement};
 use drumline_lake::{Catalog, Commit, Format, Lake, MadeBy, Operation, Stores, Table, TableChange};
 use futures::StreamExt;
@@ -78,6 +80,7 @@ async fn another_reader_of_delta_sees_which_files_went() {
         base: snapshot.version,
         remove: vec![gone.path.clone()],
         rows: Some(gone.rows),
+        columns: None,
     };
     let made_by = MadeBy::Statement(statement("app", 1, 1));
     let commit = Commit {

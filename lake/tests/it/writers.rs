@@ -158,3 +158,86 @@ async fn timestamps_are_written_as_microseconds_utc() {
         "{logical}"
     );
 }
+
+#[tokio::test]
+async fn a_writer_that_shrinks_loses_no_row() {
+    let (_folder, lake, table, target) = local(Format::Delta).await;
+    let mut writer = Writer::new(lake.stores(), &target).unwrap();
+    for n in 0..4 {
+        writer.write(&rows(n * 9..n * 9 + 9)).await.unwrap();
+        assert_eq!(writer.open_files(), 3);
+        writer.shrink(writer.buffered_bytes()).await.unwrap();
+        assert_eq!(writer.open_files(), 3, "nothing was to be given up");
+        writer.shrink(0).await.unwrap();
+        assert_eq!((writer.open_files(), writer.buffered_bytes()), (0, 0));
+    }
+    let files = writer.finish().await.unwrap();
+    assert_eq!(files.len(), 12);
+    table.commit(offer(0, 36, files)).await.unwrap();
+    let snapshot = table.snapshot().await.unwrap();
+    let sql = "select sum(id) from t";
+    let sum = drumline_lake::conformance::number(&lake, &snapshot, sql).await;
+    assert_eq!(sum, 35 * 36 / 2);
+}
+
+#[tokio::test]
+async fn a_tables_properties_say_how_its_files_are() {
+    let (folder, lake, _, _) = local(Format::Delta).await;
+    let catalog = Catalog::open(lake.clone()).await.unwrap();
+    let mut new = new_table("u", Format::Delta, None);
+    new.properties
+        .insert("compression".to_owned(), "snappy".to_owned());
+    let table = Table::create(&catalog, new.clone(), false).await.unwrap();
+    let target = table.write_target("w").await.unwrap();
+    let file = stage(&lake, &target, 0..3).await.remove(0);
+    let file = std::fs::File::open(format!("/{}", file.path)).unwrap();
+    let reader = SerializedFileReader::new(file).unwrap();
+    let codec = reader.metadata().row_group(0).column(0).compression();
+    assert_eq!(codec, parquet::basic::Compression::SNAPPY);
+    for (property, value) in [("compression", "zip"), ("sort_by", "nothing")] {
+        new.name = drumline_lake::TableName::bare("v");
+        new.properties = [(property.to_owned(), value.to_owned())].into();
+        let error = Table::create(&catalog, new.clone(), false)
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::Property { .. }), "{error}");
+    }
+    drop(folder);
+}
+
+#[tokio::test]
+async fn a_column_that_is_not_null_stays_so() {
+    let (_folder, lake, _, _) = local(Format::Delta).await;
+    let catalog = Catalog::open(lake.clone()).await.unwrap();
+    for format in [Format::Delta, Format::Parquet] {
+        let mut new = new_table(&format!("n_{format:?}").to_lowercase(), format, None);
+        let marked = |field: &Field| match field.name().as_str() {
+            "name" => field
+                .clone()
+                .with_metadata([(drumline_lake::NOT_NULL.to_owned(), "true".to_owned())].into()),
+            _ => field.clone(),
+        };
+        let fields = new.schema.fields().iter().map(|field| marked(field));
+        new.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let table = Table::create(&catalog, new, false).await.unwrap();
+        let nullable: Vec<bool> = {
+            let snapshot = table.snapshot().await.unwrap();
+            let fields = snapshot.schema.fields().iter();
+            fields.map(|field| field.is_nullable()).collect()
+        };
+        assert_eq!(
+            nullable,
+            [true, true, false],
+            "what was declared, and nothing else"
+        );
+        let target = table.write_target("w").await.unwrap();
+        stage(&lake, &target, 0..3).await;
+        let nameless = rows(0..3).project(&[0, 1]).unwrap();
+        let mut writer = Writer::new(lake.stores(), &target).unwrap();
+        let error = writer.write(&nameless).await.unwrap_err();
+        assert!(
+            error.to_string().contains("column 'name' is NOT NULL"),
+            "{error}"
+        );
+    }
+}

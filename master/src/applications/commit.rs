@@ -126,7 +126,7 @@ fn done(operation: Operation, counts: Counts, table: &str, rows: u64) -> String 
             )
         }
         Operation::Overwrite => format!("wrote {rows} rows over those of {table}"),
-        Operation::Append => format!("wrote {rows} rows to {table}"),
+        Operation::Append | Operation::AddColumns => format!("wrote {rows} rows to {table}"),
     }
 }
 

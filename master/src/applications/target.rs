@@ -24,9 +24,10 @@ pub(super) async fn prepare(
 ) -> Result<Prepared> {
     check_schema(&write.table.schema)?;
     match &write.mode {
-        WriteMode::Append | WriteMode::Overwrite(_) | WriteMode::Rewrite(_) => {
-            existing(&write.table, names, tables, statement, attempt).await
-        }
+        WriteMode::Append
+        | WriteMode::Extend(_)
+        | WriteMode::Overwrite(_)
+        | WriteMode::Rewrite(_) => existing(&write.table, names, tables, statement, attempt).await,
         WriteMode::Create(_) => create(write, names, tables, statement, attempt).await,
     }
 }
@@ -86,7 +87,7 @@ async fn create(
         location: create.location.clone(),
         schema: write.input.schema(),
         partition_columns: create.partition_by.clone(),
-        properties: Default::default(),
+        properties: create.properties.clone(),
         created_by: Some(statement.clone()),
     };
     let prepared = Table::prepare(names.catalog(), new).await?;

@@ -55,7 +55,7 @@ pub(crate) async fn define(
                 location: create.location,
                 schema: Arc::clone(&schema),
                 partition_columns: create.partition_by,
-                properties: Default::default(),
+                properties: create.properties,
                 created_by: Some(statement),
             };
             Table::create(catalog, new, create.if_not_exists).await?;
