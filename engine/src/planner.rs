@@ -12,6 +12,7 @@ mod constraints;
 mod copy;
 mod draft;
 mod external;
+mod membership;
 mod merge;
 mod names;
 mod rewrite;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use url::Url;
 
 pub use copy::Copy;
+pub(crate) use membership::with_nulls;
 pub(crate) use names::{Scope, session};
 pub use rewrite::{Doubled, Rewrite};
 pub use write::{Extend, Overwrite, Replaced};
@@ -330,11 +332,8 @@ impl Planner<'_> {
     /// A query's plan, over the tables of now.
     async fn logical(&self, parsed: &Parsed) -> Result<LogicalPlan> {
         let session = session(&self.base, Scope::new(Arc::clone(&self.tables)));
-        session
-            .state()
-            .statement_to_plan(parsed.clone())
-            .await
-            .map_err(|error| self.explain(error))
+        let planned = session.state().statement_to_plan(parsed.clone()).await;
+        with_nulls(planned.map_err(|error| self.explain(error))?)
     }
 
     /// Words a planner's error, with its place and candidates.

@@ -15,6 +15,8 @@ use datafusion::datasource::physical_plan::{
 };
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::Result;
+use datafusion::physical_expr::utils::collect_columns;
+use datafusion::physical_expr::{PhysicalExpr, conjunction, split_conjunction};
 use datafusion::physical_plan::ExecutionPlan;
 use drumline_lake::ROW_COLUMN;
 use parquet::arrow::RowNumber;
@@ -26,6 +28,18 @@ pub(crate) fn with_row_numbers(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn E
         None => Ok(Transformed::no(node)),
     })
     .data()
+}
+
+/// A scan's filter without what it asks of row numbers, which its reader does not know yet. Only joins ask, to
+/// spare themselves rows that they would throw away: no statement can name the column.
+fn without_rows(filter: &Arc<dyn PhysicalExpr>) -> Option<Arc<dyn PhysicalExpr>> {
+    let asks = |part: &Arc<dyn PhysicalExpr>| {
+        let columns = collect_columns(part);
+        columns.iter().any(|column| column.name() == ROW_COLUMN)
+    };
+    let parts = split_conjunction(filter).into_iter();
+    let kept: Vec<_> = parts.filter(|part| !asks(part)).cloned().collect();
+    (!kept.is_empty()).then(|| conjunction(kept))
 }
 
 fn numbered(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
@@ -52,7 +66,7 @@ fn numbered(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPla
         .build();
     let mut numbering = ParquetSource::new(schema)
         .with_table_parquet_options(source.table_parquet_options().clone());
-    if let Some(predicate) = source.filter() {
+    if let Some(predicate) = source.filter().and_then(|filter| without_rows(&filter)) {
         numbering = numbering.with_predicate(predicate);
     }
     if let Some(readers) = source.parquet_file_reader_factory() {

@@ -20,11 +20,18 @@ pub(super) fn summary(statement: &StatementFinished) -> String {
             )
         }
         (table, false) => {
-            let files = statement.files;
-            format!(
-                "{rows} written to {table}, version {}, files {files}, in {elapsed}",
-                statement.version
-            )
+            let (files, version) = (statement.files, statement.version);
+            // Rows that were added are told in our words, changes of rows in the master's.
+            let done = match statement.message.as_str() {
+                "" => format!("{rows} written to {table}"),
+                added
+                    if added.starts_with("wrote ") && added.ends_with(&format!(" to {table}")) =>
+                {
+                    format!("{rows} written to {table}")
+                }
+                changed => changed.to_owned(),
+            };
+            format!("{done}, version {version}, files {files}, in {elapsed}")
         }
     }
 }
@@ -110,6 +117,17 @@ mod tests {
         assert_eq!(
             summary(&again),
             "dim_users: had been committed before as version 1, nothing done twice"
+        );
+        let delete = StatementFinished {
+            rows: 3,
+            table: "dim_users".to_owned(),
+            version: 2,
+            message: "deleted 3 rows from dim_users".to_owned(),
+            ..Default::default()
+        };
+        assert_eq!(
+            summary(&delete),
+            "deleted 3 rows from dim_users, version 2, files 0, in 0 ms"
         );
         let view = StatementFinished {
             message: "created view v".to_owned(),

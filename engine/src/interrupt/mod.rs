@@ -34,12 +34,24 @@ struct Inner {
     steps: AtomicU64,
     /// What was exhausted, where that is why.
     exhausted: OnceLock<String>,
+    /// What stops this one too.
+    parent: Option<Interrupt>,
 }
 
 impl Interrupt {
     /// Stops what computes under it. There is no way back.
     pub fn raise(&self) {
         self.inner.raised.store(true, Ordering::Release);
+    }
+
+    /// Stops with this one, and can be raised by itself: for one of several jobs after each other.
+    pub fn child(&self) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                parent: Some(self.clone()),
+                ..Inner::default()
+            }),
+        }
     }
 
     /// Grows for as long as something computes.
@@ -60,6 +72,9 @@ impl Interrupt {
 
     /// Fails once it was raised.
     pub(crate) fn check(&self) -> Result<()> {
+        if let Some(parent) = &self.inner.parent {
+            parent.check()?;
+        }
         if !self.inner.raised.load(Ordering::Acquire) {
             return Ok(());
         }

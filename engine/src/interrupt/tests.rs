@@ -122,3 +122,14 @@ async fn a_plan_with_checks_looks_and_answers_as_without() {
     let (checked, plain) = (answer(checked).await.unwrap(), answer(plain).await.unwrap());
     assert_eq!(checked, plain);
 }
+
+#[test]
+fn a_child_stops_with_its_parent_and_not_the_other_way_round() {
+    let parent = Interrupt::default();
+    let (first, second) = (parent.child(), parent.child());
+    first.raise();
+    assert!(first.check().is_err());
+    assert!(second.check().is_ok() && parent.check().is_ok());
+    parent.raise();
+    assert!(second.check().is_err());
+}

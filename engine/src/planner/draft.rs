@@ -1,7 +1,7 @@
 //! Queries over the table that a statement changes, built from parts of the statement as it was parsed: what
 //! the user wrote keeps its place in the text, and is planned by the same rules as any query.
 
-use super::{Planner, Resolved, Scope, TableRef, Tables, names, session};
+use super::{Planner, Resolved, Scope, TableRef, Tables, names, session, with_nulls};
 use crate::{Error, Result, sql};
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
@@ -135,7 +135,7 @@ impl Planner<'_> {
         let session = session(&self.base, Scope::new(Arc::new(tables)));
         let statement = Parsed::Statement(Box::new(ast::Statement::Query(draft.0)));
         let planned = session.state().statement_to_plan(statement).await;
-        planned.map_err(|error| self.explain(error))
+        with_nulls(planned.map_err(|error| self.explain(error))?)
     }
 }
 

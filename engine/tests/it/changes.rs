@@ -110,6 +110,32 @@ async fn delete_takes_the_rows_for_which_its_condition_is_true() {
                 2,
                 "2 3 4 5 6 7 8 null",
             ),
+            // Nobody can tell of null, whatever stands beside it.
+            (
+                "kind = 'c' OR id NOT IN (SELECT id FROM t WHERE id < 5)",
+                5,
+                "1 2 3 4 null",
+            ),
+            (
+                "kind = 'c' OR id NOT IN (SELECT id FROM t WHERE id < 5 OR id IS NULL)",
+                2,
+                "1 2 3 4 5 7 8 null",
+            ),
+            (
+                "kind = 'c' OR id NOT IN (SELECT id FROM t WHERE false)",
+                10,
+                "",
+            ),
+            (
+                "NOT (kind = 'c' OR id IN (SELECT id FROM t WHERE id < 5))",
+                3,
+                "1 2 3 4 6 9 null",
+            ),
+            (
+                "(id NOT IN (SELECT id FROM t WHERE id < 5)) IS NULL",
+                1,
+                "1 2 3 4 5 6 7 8 9",
+            ),
             ("price > (SELECT avg(price) FROM t)", 4, "1 2 3 4 5 null"),
             (
                 "price < (SELECT avg(price) FROM t AS o WHERE o.kind = t.kind)",
@@ -331,6 +357,10 @@ async fn merge_by_source_and_with_stars() {
                 "12|twelve|12.5", "null|null|null"
             ]
         );
+        let sql = "MERGE INTO t USING s ON t.id = s.id WHEN MATCHED THEN UPDATE SET price = t.price + s.price
+                   WHEN NOT MATCHED BY SOURCE THEN UPDATE SET kind = upper(kind)";
+        assert_eq!(home.wrote(sql).await.rows, 8);
+        assert_eq!(home.rows("SELECT sum(price), max(kind) FROM t").await, ["70.5|twelve"]);
         let sql = "MERGE INTO t USING s ON t.id = s.id AND t.id > 100 WHEN NOT MATCHED BY SOURCE THEN DELETE";
         assert_eq!(home.wrote(sql).await.rows, 8);
         assert_eq!(home.ids().await, "");
@@ -511,9 +541,9 @@ async fn columns_are_added_when_that_was_asked_for() {
             );
             assert_eq!(home.rows("SELECT id FROM t WHERE price > 0.1").await, ["2"]);
             let refused = home
-                .refused("INSERT INTO t SELECT 4 AS id, [1] AS name")
+                .refused("INSERT INTO t SELECT 4 AS id, [1] AS price")
                 .await;
-            assert!(refused.contains("column `name`"), "{refused}");
+            assert!(refused.contains("column `price`"), "{refused}");
         })
         .await;
     }
@@ -558,7 +588,7 @@ async fn constraints_are_kept_by_every_statement_that_writes() {
                 assert_eq!(home.wrote("DELETE FROM t WHERE id = 2").await.rows, 1);
                 assert_eq!(home.wrote("UPDATE t SET price = 2 WHERE id = 1").await.rows, 1);
             }
-            let sql = "CREATE TABLE u (a BIGINT NOT NULL, b BIGINT CHECK (b > a)) AS SELECT 1, 1";
+            let sql = "CREATE TABLE u (a BIGINT NOT NULL, b BIGINT CHECK (b > a)) AS SELECT 1 AS x, 1 AS y";
             let refused = home.refused(sql).await;
             assert!(refused.contains("constraint 'b_check' is not kept"), "{refused}");
             let refused = home.refused("CREATE TABLE u (a BIGINT CHECK (nothing > 1))").await;

@@ -242,6 +242,7 @@ fn step(location: &Path, record: Record) -> Step {
         statement,
         publish,
         published_below: record.published_below,
+        ..Step::default()
     }
 }
 

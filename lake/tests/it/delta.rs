@@ -1,7 +1,5 @@
 use std::sync::Arc;
 
-use futures::StreamExt;
-
 use drumline_lake::conformance::{new_table, number, offer, stage, statement};
 use drumline_lake::{Catalog, Commit, Format, Lake, MadeBy, Operation, Stores, Table, TableChange};
 use futures::StreamExt;

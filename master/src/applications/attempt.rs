@@ -425,13 +425,15 @@ impl Attempt {
         if let Some(turn) = turn {
             turn.comes().await;
         }
+        // The end of a search must not stop the write that follows it.
+        let interrupt = self.interrupt.child();
         let mut job = std::pin::pin!(job::start(
             &self.services,
             &self.application.id,
             self.told_id(),
             &query,
             &self.avoid,
-            &self.interrupt,
+            &interrupt,
         ));
         // What it does first is to join the line.
         let polled = futures::poll!(job.as_mut());

@@ -111,9 +111,13 @@ pub(super) async fn commit(staged: Staged) -> Result<Summary, NotCommitted> {
 
 /// What a statement did to rows that were there, in words.
 fn done(operation: Operation, counts: Counts, table: &str, rows: u64) -> String {
+    let changed = match rows {
+        1 => "1 row".to_owned(),
+        rows => format!("{rows} rows"),
+    };
     match operation {
-        Operation::Delete => format!("deleted {rows} rows from {table}"),
-        Operation::Update => format!("updated {rows} rows of {table}"),
+        Operation::Delete => format!("deleted {changed} from {table}"),
+        Operation::Update => format!("updated {changed} of {table}"),
         Operation::Merge => {
             let Counts {
                 inserted,
@@ -122,10 +126,10 @@ fn done(operation: Operation, counts: Counts, table: &str, rows: u64) -> String 
                 ..
             } = counts;
             format!(
-                "merged into {table}: {inserted} rows inserted, {updated} updated, {deleted} deleted"
+                "merged into {table}: {inserted} inserted, {updated} updated, {deleted} deleted"
             )
         }
-        Operation::Overwrite => format!("wrote {rows} rows over those of {table}"),
+        Operation::Overwrite => format!("wrote {changed} over those of {table}"),
         Operation::Append | Operation::AddColumns => format!("wrote {rows} rows to {table}"),
     }
 }

@@ -66,9 +66,9 @@ async fn rows_are_deleted_changed_and_merged() {
     assert_eq!(
         told[..4],
         [
-            "deleted 1 rows from t",
+            "deleted 1 row from t",
             "updated 2 rows of t",
-            "merged into t: 1 rows inserted, 1 updated, 0 deleted",
+            "merged into t: 1 inserted, 1 updated, 0 deleted",
             "deleted 0 rows from t",
         ]
     );
