@@ -318,7 +318,7 @@ where
                 let Some(ended) = lease.ended() else {
                     return Either::Left(Either::Left(self.inner.call(request)));
                 };
-                let request = request.map(|body| lease::incoming(body, &lease));
+                let request = request.map(|body| lease::incoming(body, ended.clone()));
                 let answered = self.inner.call(request);
                 Either::Left(Either::Right(Box::pin(leased(answered, ended))))
             }

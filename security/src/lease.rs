@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures::future::BoxFuture;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
@@ -42,8 +43,9 @@ struct Terms {
     expires: Option<DateTime<Utc>>,
 }
 
-/// Ends when the lease does.
-pub(crate) type Ended = BoxFuture<'static, Refusal>;
+/// Ends when the lease does, for both sides of a call at the same moment: else what one side's end brings about could
+/// come before the other hears why.
+pub(crate) type Ended = Shared<BoxFuture<'static, Refusal>>;
 
 impl Lease {
     /// Good until `look` says why not; it is asked after each of the `changes`, and at `expires`.
@@ -64,7 +66,7 @@ impl Lease {
     /// Why it is over, once it is; `None`: it never is.
     pub(crate) fn ended(&self) -> Option<Ended> {
         let terms = self.terms.clone()?;
-        Some(Box::pin(terms.ended()))
+        Some(terms.ended().boxed().shared())
     }
 }
 
@@ -104,16 +106,13 @@ impl fmt::Debug for Lease {
 }
 
 /// What a caller sends, for as long as it may.
-pub(crate) fn incoming(body: Body, lease: &Lease) -> Body {
-    match lease.ended() {
-        Some(ended) => Body::new(Leased {
-            body,
-            ended,
-            end: End::Status,
-            is_over: false,
-        }),
-        None => body,
-    }
+pub(crate) fn incoming(body: Body, ended: Ended) -> Body {
+    Body::new(Leased {
+        body,
+        ended,
+        end: End::Status,
+        is_over: false,
+    })
 }
 
 /// What a caller reads, for as long as it may.
@@ -175,7 +174,7 @@ impl HttpBody for Leased {
         if self.is_over {
             return Poll::Ready(None);
         }
-        let Poll::Ready(refusal) = self.ended.as_mut().poll(context) else {
+        let Poll::Ready(refusal) = self.ended.poll_unpin(context) else {
             let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
             self.is_over = frame.is_none();
             return Poll::Ready(frame);

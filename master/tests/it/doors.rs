@@ -8,10 +8,12 @@ use arrow_flight::Ticket;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use drumline_master::{Authentication, Handle, Options};
 use drumline_proto::v1::access_client::AccessClient;
+use drumline_proto::v1::applications_client::ApplicationsClient;
 use drumline_proto::v1::cluster_client::ClusterClient;
 use drumline_proto::v1::{
     ClusterStatusRequest, CreateTokenRequest, Heartbeat, Hello, ListTokensRequest, ResultTicket,
-    RevokeTokenRequest, WorkerMessage, worker_message,
+    RevokeTokenRequest, SubmitRequest, WatchRequest, WorkerMessage, application_event,
+    submit_request, worker_message,
 };
 use drumline_security::{Access, Door, Role};
 use prost::Message;
@@ -582,5 +584,59 @@ async fn signing_out_ends_the_session_on_the_server() {
         let response = request.header("cookie", cookie).send().await.unwrap();
         assert_eq!(response.status(), status);
     }
+    house.master.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_and_a_long_result_end_with_the_token_too() {
+    let house = House::open().await;
+    let channel = Channel::from_shared(house.master.url()).unwrap();
+    let channel = channel.connect().await.unwrap();
+    let mut applications = ApplicationsClient::new(channel.clone());
+    let submission = SubmitRequest {
+        body: Some(submit_request::Body::Sql(
+            "SELECT value FROM generate_series(1, 100000000000)".to_owned(),
+        )),
+        ..SubmitRequest::default()
+    };
+    let submitted = authorized(submission, house.token("submit"));
+    let id = applications.submit(submitted).await.unwrap().into_inner();
+    let watch = WatchRequest {
+        application_id: id.application_id,
+    };
+    let watch = authorized(watch, house.token("submit"));
+    let mut events = applications.watch(watch).await.unwrap().into_inner();
+    let ticket = loop {
+        let event = events.message().await.unwrap().unwrap().event;
+        if let Some(application_event::Event::ResultReady(ready)) = event {
+            break ready.ticket;
+        }
+    };
+    let ticket = Ticket {
+        ticket: ticket.into(),
+    };
+    let mut rows = FlightServiceClient::new(channel)
+        .max_decoding_message_size(64 << 20)
+        .do_get(authorized(ticket, house.token("submit")))
+        .await
+        .unwrap()
+        .into_inner();
+    rows.message().await.unwrap().unwrap();
+
+    house.revoke("submit").await;
+    let rows_end = async { while let Ok(Some(_)) = rows.message().await {} };
+    let ended = tokio::time::timeout(Duration::from_secs(5), rows_end).await;
+    ended.expect("rows go on");
+    let told = async {
+        loop {
+            match events.message().await {
+                Ok(Some(_)) => {}
+                other => break other,
+            }
+        }
+    };
+    let told = tokio::time::timeout(Duration::from_secs(5), told).await;
+    let status = told.expect("the watch goes on").unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unauthenticated, "{status}");
     house.master.stop().await;
 }
