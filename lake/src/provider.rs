@@ -269,7 +269,10 @@ impl SnapshotProvider {
     }
 
     fn statistics_of(&self, file: &DataFile) -> PlanResult<Arc<Statistics>> {
-        if let Some(known) = file.for_scan.get() {
+        // Of another number of columns where the table has got more since.
+        let width = self.scan_schema.fields().len();
+        let known = file.for_scan.get();
+        if let Some(known) = known.filter(|known| known.column_statistics.len() == width) {
             return Ok(known.clone());
         }
         let values = (0..self.partition_fields.len())
@@ -282,7 +285,10 @@ impl SnapshotProvider {
             &self.file_schema,
             &values,
         ));
-        Ok(file.for_scan.get_or_init(|| found).clone())
+        match known {
+            Some(_) => Ok(found),
+            None => Ok(file.for_scan.get_or_init(|| found).clone()),
+        }
     }
 
     fn to_scan(&self, file: &DataFile) -> PlanResult<PartitionedFile> {

@@ -521,22 +521,22 @@ async fn columns_are_added_when_that_was_asked_for() {
     for format in ["DELTA", "PARQUET"] {
         both(|mut home| async move {
             home.run(&format!(
-                "CREATE TABLE t STORED AS {format} AS SELECT 1 AS id, 'a' AS name"
+                "CREATE TABLE t STORED AS {format} PARTITIONED BY (part) AS SELECT 1 AS id, 'a' AS name, 7 AS part"
             ))
             .await
             .unwrap();
             let refused = home
-                .refused("INSERT INTO t SELECT 2 AS id, 'b' AS name, 0.5 AS price")
+                .refused("INSERT INTO t SELECT 2 AS id, 'b' AS name, 8 AS part, 0.5 AS price")
                 .await;
-            assert!(refused.contains("takes 2 columns"), "{refused}");
+            assert!(refused.contains("takes 3 columns"), "{refused}");
             home.settings
                 .insert("drumline.add_columns".to_owned(), "true".to_owned());
-            home.wrote("INSERT INTO t SELECT 0.5 AS price, 'b' AS name, 2 AS id")
+            home.wrote("INSERT INTO t SELECT 0.5 AS price, 8 AS part, 'b' AS name, 2 AS id")
                 .await;
             home.wrote("INSERT INTO t SELECT 3 AS id").await;
-            assert_eq!(home.all("t").await, ["1|a|null", "2|b|0.5", "3|null|null"]);
+            assert_eq!(home.all("t").await, ["1|a|7|null", "2|b|8|0.5", "3|null|null|null"]);
             assert_eq!(
-                home.rows("DESCRIBE t").await[2].split('|').next(),
+                home.rows("DESCRIBE t").await[3].split('|').next(),
                 Some("price")
             );
             assert_eq!(home.rows("SELECT id FROM t WHERE price > 0.1").await, ["2"]);
