@@ -171,6 +171,10 @@ impl Table {
     ) -> Result<Committed> {
         let mut race = 0;
         loop {
+            // The statement that added them finds its commit before anything is asked of the columns.
+            if let Some(done) = self.find_statement(&statement).await? {
+                return Ok(done);
+            }
             let snapshot = self.snapshot().await?;
             let is_new = |field: &&FieldRef| snapshot.schema.index_of(field.name()).is_err();
             let more: Vec<FieldRef> = match if_not_exists {
@@ -192,10 +196,6 @@ impl Table {
                 change: Some(change),
                 ..Commit::append(MadeBy::Statement(statement.clone()), Vec::new())
             };
-            // The statement that added them finds its commit before anything is asked of the columns.
-            if let Some(done) = self.find_statement(&statement).await? {
-                return Ok(done);
-            }
             match self.commit(commit).await {
                 Err(Error::Conflict { .. }) if race < MAX_RACES => {
                     race += 1;
