@@ -50,8 +50,8 @@ pub use logs::{LogLine, LogTail};
 pub use memory::Exhausted;
 pub use options::{Keepalive, Options, WorkerTarget};
 pub use planner::{
-    Copy, CreateTable, Definition, Doubled, Extend, Overwrite, Planned, Replaced, Resolved,
-    Rewrite, SYSTEM_SCHEMA, TableRef, Tables, Write, WriteMode,
+    Copy, CreateTable, Definition, Doubled, Extend, Foreign, NameChange, Overwrite, Planned,
+    Replaced, Resolved, Rewrite, SYSTEM_SCHEMA, TableRef, Tables, Write, WriteMode, names_in,
 };
 pub use process::Process;
 pub use session::{local_session, runtime};

@@ -6,12 +6,17 @@
 //! host carries out.
 //!
 //! Read next: [`Planned`], `planner/names.rs` (names to providers and views), `planner/write.rs`,
-//! `planner/rewrite.rs` (`DELETE`, `UPDATE`), `planner/merge.rs`, `planner/show.rs`.
+//! `planner/rewrite.rs` (`DELETE`, `UPDATE`), `planner/merge.rs`, `planner/definition.rs` (what changes the
+//! catalog), `planner/show.rs`, `planner/information.rs`.
 
 mod constraints;
 mod copy;
+mod create;
+mod ddl_text;
+mod definition;
 mod draft;
 mod external;
+mod information;
 mod membership;
 mod merge;
 mod names;
@@ -19,10 +24,9 @@ mod rewrite;
 mod show;
 mod write;
 
-use crate::sql::{self, Body, DropObject, Names, Statement};
+use crate::sql::{self, Body, Names, Statement};
 use crate::{Engine, Query, Result, local_session};
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::common::DataFusionError;
 use datafusion::execution::FunctionRegistry;
@@ -30,12 +34,13 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, Statement as Pla
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::{ObjectName, Query as Ast, Statement as AstStatement};
-use drumline_lake::{Format, TableName};
+use drumline_lake::{AsOf, Format, Object, TableName, TableSnapshot, Version};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use url::Url;
 
 pub use copy::Copy;
+pub use definition::{Definition, NameChange};
+pub use external::names_in;
 pub(crate) use membership::with_nulls;
 pub(crate) use names::{Scope, session};
 pub use rewrite::{Doubled, Rewrite};
@@ -48,10 +53,18 @@ pub type TableRef = TableName;
 pub enum Resolved {
     /// Rows that can be scanned, as of the snapshot that the host pinned.
     Table(Arc<dyn TableProvider>),
-    /// A folder of Parquet files that others fill: listed anew for each statement, never written.
-    External(Url),
+    /// What others fill, never written.
+    External(Box<Foreign>),
     /// A view's SQL.
     View(String),
+}
+
+/// An external table.
+pub struct Foreign {
+    /// What the catalog says of it.
+    pub object: Object,
+    /// Its rows, where a log tells them. None: a folder, listed anew for each statement.
+    pub provider: Option<Arc<dyn TableProvider>>,
 }
 
 /// The schema of what the host knows of itself. `SHOW TABLES` lists it where it is asked for by name.
@@ -62,6 +75,22 @@ pub const SYSTEM_SCHEMA: &str = "system";
 pub trait Tables: Send + Sync {
     /// What a name stands for; `None` if nothing has it.
     async fn table(&self, table: &TableRef) -> Result<Option<Resolved>>;
+
+    /// The same as of an earlier version. `None` if nothing has the name; an error if what has it is no table
+    /// or has no such version.
+    async fn table_at(&self, table: &TableRef, at: AsOf) -> Result<Option<Resolved>>;
+
+    /// What the catalog says of a name.
+    fn object(&self, table: &TableRef) -> Option<Object>;
+
+    /// What people say of a schema.
+    fn schema_comment(&self, schema: &str) -> Option<String>;
+
+    /// The pinned snapshot of a table, or of an external table with a log; `None` for all else.
+    async fn snapshot(&self, table: &TableRef) -> Result<Option<TableSnapshot>>;
+
+    /// The newest versions of a table, the newest first; `None` if it keeps none.
+    async fn history(&self, table: &TableRef, limit: usize) -> Result<Option<Vec<Version>>>;
 
     /// Every name, with the kind of what it stands for in one word.
     fn objects(&self) -> Vec<(TableName, &'static str)>;
@@ -154,70 +183,14 @@ pub struct CreateTable {
     pub location: Option<String>,
     /// `IF NOT EXISTS`.
     pub if_not_exists: bool,
-    /// Free properties, and those that keep CHECK constraints.
+    /// `OR REPLACE`.
+    pub or_replace: bool,
+    /// `COMMENT`.
+    pub comment: Option<String>,
+    /// `COMMENT` of columns.
+    pub column_comments: BTreeMap<String, String>,
+    /// `TBLPROPERTIES`, and those that keep CHECK constraints.
     pub properties: BTreeMap<String, String>,
-}
-
-/// A change to the catalog.
-#[derive(Debug, Clone)]
-pub enum Definition {
-    /// `CREATE SCHEMA`.
-    CreateSchema {
-        /// Its name.
-        schema: String,
-        /// `IF NOT EXISTS`.
-        if_not_exists: bool,
-    },
-    /// `DROP SCHEMA`.
-    DropSchema {
-        /// Its name.
-        schema: String,
-        /// `IF EXISTS`.
-        if_exists: bool,
-    },
-    /// `CREATE TABLE` with columns and no rows.
-    CreateTable {
-        /// Its name.
-        table: TableRef,
-        /// Its columns, partition columns included.
-        schema: SchemaRef,
-        /// The rest.
-        create: CreateTable,
-    },
-    /// `CREATE VIEW`. Its query has been planned once, so it fits the tables of now.
-    CreateView {
-        /// Its name.
-        view: TableRef,
-        /// The query.
-        sql: String,
-        /// `OR REPLACE`.
-        or_replace: bool,
-        /// `IF NOT EXISTS`.
-        if_not_exists: bool,
-    },
-    /// `CREATE EXTERNAL TABLE`: a folder of Parquet files that others fill.
-    CreateExternal {
-        /// Its name.
-        table: TableRef,
-        /// The folder.
-        location: Url,
-        /// `IF NOT EXISTS`.
-        if_not_exists: bool,
-    },
-    /// `DROP TABLE`.
-    DropTable {
-        /// Its name.
-        table: TableRef,
-        /// `IF EXISTS`.
-        if_exists: bool,
-    },
-    /// `DROP VIEW`.
-    DropView {
-        /// Its name.
-        view: TableRef,
-        /// `IF EXISTS`.
-        if_exists: bool,
-    },
 }
 
 impl Engine {
@@ -289,29 +262,12 @@ impl Planner<'_> {
             Body::Merge(merge) => self.merge(merge).await,
             Body::Copy(copy) => self.copy(copy).await,
             Body::CreateTable(create) => self.create_table(create).await,
-            Body::CreateExternal(create) => self.create_external(create),
-            Body::CreateSchema {
-                name,
-                if_not_exists,
-            } => Ok(Planned::Definition(Definition::CreateSchema {
-                schema: self.schema_name(name)?,
-                if_not_exists: *if_not_exists,
-            })),
-            Body::CreateView(create) => {
-                let view = self.name(&create.name)?;
-                self.logical(&query_statement(&create.query)).await?;
-                Ok(Planned::Definition(Definition::CreateView {
-                    view,
-                    sql: create.sql.clone(),
-                    or_replace: create.or_replace,
-                    if_not_exists: create.if_not_exists,
-                }))
-            }
-            Body::Drop {
-                object,
-                name,
-                if_exists,
-            } => self.drop_object(*object, name, *if_exists),
+            Body::CreateExternal(create) => self.create_external(create).await,
+            Body::CreateView(create) => self.create_view(create).await,
+            Body::CreateSchema { .. }
+            | Body::Drop { .. }
+            | Body::Alter(_)
+            | Body::Comment { .. } => Ok(Planned::Definition(self.definition().await?)),
             Body::Set(parsed) => self.set(parsed).await,
             Body::Reset(name) => {
                 let key = name.to_string().to_lowercase();
@@ -374,28 +330,6 @@ impl Planner<'_> {
             hint: hint.map(str::to_owned),
         }
         .into()
-    }
-
-    fn drop_object(
-        &self,
-        object: DropObject,
-        name: &ObjectName,
-        if_exists: bool,
-    ) -> Result<Planned> {
-        Ok(Planned::Definition(match object {
-            DropObject::Table => Definition::DropTable {
-                table: self.name(name)?,
-                if_exists,
-            },
-            DropObject::View => Definition::DropView {
-                view: self.name(name)?,
-                if_exists,
-            },
-            DropObject::Schema => Definition::DropSchema {
-                schema: self.schema_name(name)?,
-                if_exists,
-            },
-        }))
     }
 
     async fn set(&self, parsed: &Parsed) -> Result<Planned> {

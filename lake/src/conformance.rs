@@ -57,6 +57,9 @@ pub fn new_table(name: &str, format: Format, created_by: Option<StatementId>) ->
         schema: rows(0..1).schema(),
         partition_columns: vec!["part".to_owned()],
         properties: BTreeMap::new(),
+        comment: None,
+        column_comments: Default::default(),
+        or_replace: false,
         created_by,
     }
 }

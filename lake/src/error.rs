@@ -78,6 +78,24 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// A name that stands for something else than was meant.
+    #[error("'{name}' is no {wanted}: it is a {found}")]
+    WrongKind {
+        /// The name.
+        name: String,
+        /// What was meant.
+        wanted: &'static str,
+        /// What it is.
+        found: &'static str,
+    },
+    /// A property that an object does not have.
+    #[error("'{name}' has no property '{property}'")]
+    NoProperty {
+        /// The object.
+        name: String,
+        /// The property.
+        property: String,
+    },
     /// A schema that still holds objects.
     #[error(
         "schema '{schema}' is not empty: it holds {objects} object(s), for example '{example}'"
@@ -192,6 +210,24 @@ pub enum Error {
         /// The store's last error.
         source: StoreError,
     },
+    /// A version of a table that never was, or that is not kept any more.
+    #[error("table '{table}' has no {asked}: {there_is}")]
+    NoVersion {
+        /// The table.
+        table: String,
+        /// What was asked for.
+        asked: String,
+        /// The versions there are.
+        there_is: String,
+    },
+    /// A table that another writer made with something that this build does not read.
+    #[error("table '{table}' uses the Delta feature '{feature}', which Drumline does not read")]
+    Feature {
+        /// The table.
+        table: String,
+        /// As Delta calls it.
+        feature: String,
+    },
     /// A table can only be read.
     #[error("table '{table}' cannot be written: {reason}")]
     ReadOnly {
@@ -255,6 +291,10 @@ impl Error {
             | Self::Property { .. }
             | Self::StatementChanged { .. }
             | Self::ReadOnly { .. }
+            | Self::NoVersion { .. }
+            | Self::WrongKind { .. }
+            | Self::NoProperty { .. }
+            | Self::Feature { .. }
             | Self::NotYet { .. }
             | Self::NotWritable { .. } => ErrorKind::User,
             Self::Store { source, .. } => store_kind(source),
@@ -284,10 +324,24 @@ impl Error {
             }
             Self::NotWritable { .. } => "check the rights on the folder or bucket, and credentials",
             Self::AlreadyExists { .. } => "use IF NOT EXISTS, or drop it first",
-            Self::SchemaNotEmpty { .. } => "drop what it holds first",
+            Self::SchemaNotEmpty { .. } => {
+                "drop what it holds first, or all at once with DROP SCHEMA … CASCADE"
+            }
+            Self::WrongKind { wanted, found, .. } => {
+                return Some(format!(
+                    "write {} instead of {}",
+                    keyword(found),
+                    keyword(wanted)
+                ));
+            }
+            Self::NoProperty { .. } => "UNSET TBLPROPERTIES IF EXISTS passes over it",
             Self::LocationTaken { .. } => "choose another LOCATION",
             Self::StatementChanged { .. } => "submit the changed script as a new application",
             Self::OffsetsMoved { .. } => "resume the stream from the table's offsets",
+            Self::NoVersion { .. } => "DESCRIBE HISTORY lists the versions of a table",
+            Self::Feature { .. } => {
+                "write the table anew without it, or read it with the program that wrote it"
+            }
             Self::OutcomeUnknown { .. } => "repeat the same commit: it is safe",
             Self::Conflict { .. } => {
                 "run the statement again, when nobody else changes the same rows"
@@ -309,6 +363,14 @@ impl Error {
         Self::Bug {
             context: context.into(),
         }
+    }
+}
+
+/// The word that SQL has for a kind of object.
+fn keyword(noun: &str) -> &'static str {
+    match noun {
+        "view" => "VIEW",
+        _ => "TABLE",
     }
 }
 

@@ -31,7 +31,8 @@ mod table;
 mod writer;
 
 pub use catalog::{
-    Catalog, CatalogSnapshot, Change, Format, Object, ObjectKind, StatementId, StreamObject,
+    Catalog, CatalogSnapshot, Change, Changed, External, FileFormat, Format, Object, ObjectKind,
+    StatementId, StreamObject,
 };
 pub use columns::NOT_NULL;
 pub use copy::{Copying, Existing, NewCopy, PreparedCopy};
@@ -40,7 +41,7 @@ pub use locations::Locations;
 pub use name::{DEFAULT_SCHEMA, TableName};
 pub use probe::{Finding, Health, probe};
 pub use root::Lake;
-pub use snapshot::{DataFile, FILE_COLUMN, ROW_COLUMN, TableSnapshot};
+pub use snapshot::{AsOf, DataFile, FILE_COLUMN, ROW_COLUMN, TableSnapshot, Version};
 pub use stores::{BucketSettings, Stores};
 pub use table::{
     Commit, Committed, MadeBy, NewTable, OffsetRange, Operation, PreparedTable, Table, TableChange,

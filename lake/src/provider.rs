@@ -5,7 +5,7 @@
 //! scan, where the optimizer may push them into it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
@@ -269,10 +269,12 @@ impl SnapshotProvider {
     }
 
     fn statistics_of(&self, file: &DataFile) -> PlanResult<Arc<Statistics>> {
-        // Of another number of columns where the table has got more since.
-        let width = self.scan_schema.fields().len();
-        let known = file.for_scan.get();
-        if let Some(known) = known.filter(|known| known.column_statistics.len() == width) {
+        let slot = || file.for_scan.lock().unwrap_or_else(PoisonError::into_inner);
+        // A table that has got columns since knows nothing of them in older files.
+        let is_of_now = |known: &&Arc<Statistics>| {
+            known.column_statistics.len() == self.scan_schema.fields().len()
+        };
+        if let Some(known) = slot().as_ref().filter(is_of_now) {
             return Ok(known.clone());
         }
         let values = (0..self.partition_fields.len())
@@ -285,10 +287,8 @@ impl SnapshotProvider {
             &self.file_schema,
             &values,
         ));
-        match known {
-            Some(_) => Ok(found),
-            None => Ok(file.for_scan.get_or_init(|| found).clone()),
-        }
+        *slot() = Some(found.clone());
+        Ok(found)
     }
 
     fn to_scan(&self, file: &DataFile) -> PlanResult<PartitionedFile> {

@@ -4,10 +4,12 @@
 //! resolved by looking: each record carries the id of the attempt that wrote it. Checkpoints only make
 //! opening quick; records are never deleted here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::path::Path;
@@ -43,6 +45,13 @@ pub(crate) struct RecordLog {
     folder: Path,
     /// What the log is of, for messages.
     object: String,
+}
+
+/// What a log's folder holds.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers {
+    pub(crate) records: BTreeSet<u64>,
+    pub(crate) checkpoints: BTreeSet<u64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -101,6 +110,63 @@ impl RecordLog {
             next += batch;
             batch = (batch * 4).min(32);
         }
+    }
+
+    /// A record and when it was put there.
+    pub(crate) async fn read_dated(&self, version: u64) -> Result<Option<(Bytes, DateTime<Utc>)>> {
+        let path = self.path(version);
+        let failed = |source| Error::store("read", &path, source);
+        match self.store.get(&path).await {
+            Ok(found) => {
+                let at = found.meta.last_modified;
+                Ok(Some((found.bytes().await.map_err(failed)?, at)))
+            }
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(source) => Err(failed(source)),
+        }
+    }
+
+    /// The records from `first` to `last`, without those that are not there.
+    pub(crate) async fn read_between(&self, first: u64, last: u64) -> Result<Vec<Bytes>> {
+        let reads: Vec<_> = (first..=last)
+            .map(|version| self.read(version).boxed())
+            .collect();
+        let found: Vec<Option<Bytes>> = stream::iter(reads).buffered(32).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The newest checkpoint that is not newer than a version.
+    pub(crate) async fn read_checkpoint_before(&self, version: u64) -> Result<Option<Bytes>> {
+        let mut at = version / CHECKPOINT_INTERVAL * CHECKPOINT_INTERVAL;
+        while at > 0 {
+            if let Some(found) = self.get(&self.checkpoint_path(at)).await? {
+                return Ok(Some(found));
+            }
+            at -= CHECKPOINT_INTERVAL;
+        }
+        Ok(None)
+    }
+
+    /// The numbers of all records and checkpoints that are there, whoever wrote them.
+    pub(crate) async fn numbers(&self) -> Result<Numbers> {
+        let mut numbers = Numbers::default();
+        let mut listed = self.store.list(Some(&self.folder));
+        while let Some(found) = listed.next().await {
+            let found = found.map_err(|source| Error::store("list", &self.folder, source))?;
+            let name = found.location.filename().unwrap_or_default();
+            let Some((number, rest)) = name.split_once('.') else {
+                continue;
+            };
+            let Ok(number) = number.parse::<u64>() else {
+                continue;
+            };
+            if rest == "json" {
+                numbers.records.insert(number);
+            } else if rest.starts_with("checkpoint") {
+                numbers.checkpoints.insert(number);
+            }
+        }
+        Ok(numbers)
     }
 
     /// Creates a record. `attempt` must stand in the payload.

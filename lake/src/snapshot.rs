@@ -1,7 +1,10 @@
 //! One version of a table.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, OnceLock};
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use chrono::{DateTime, Utc};
 
 use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
@@ -9,7 +12,7 @@ use datafusion::common::Statistics;
 use url::Url;
 
 use crate::provider::SnapshotProvider;
-use crate::{Error, Format, Result, TableName, columns};
+use crate::{Error, Format, MadeBy, Result, TableName, columns};
 
 /// Column of a tracked scan: the file's place in [`TableSnapshot::files`].
 pub const FILE_COLUMN: &str = "_drumline_file";
@@ -31,8 +34,9 @@ pub struct DataFile {
     pub partition_values: Vec<Option<String>>,
     /// Statistics as Delta writes them (`numRecords`, `minValues`, `maxValues`, `nullCount`).
     pub statistics: Option<serde_json::Value>,
-    /// The same as DataFusion wants them: files outlive snapshots, so this is worked out once.
-    pub(crate) for_scan: OnceLock<Arc<Statistics>>,
+    /// The same as DataFusion wants them, for the columns that the table had when they were worked out: files
+    /// outlive snapshots, so this is done once.
+    pub(crate) for_scan: Mutex<Option<Arc<Statistics>>>,
 }
 
 impl DataFile {
@@ -49,9 +53,65 @@ impl DataFile {
             rows,
             partition_values,
             statistics,
-            for_scan: OnceLock::new(),
+            for_scan: Mutex::default(),
         }
     }
+}
+
+/// Which version of a table is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AsOf {
+    /// The version of this number.
+    Version(u64),
+    /// The newest version that was there at this time.
+    Time(DateTime<Utc>),
+}
+
+impl AsOf {
+    /// A time in microseconds since 1970; times that no calendar has are taken for the nearest one.
+    pub fn at_micros(micros: i64) -> Self {
+        let nearest = match micros < 0 {
+            true => DateTime::<Utc>::MIN_UTC,
+            false => DateTime::<Utc>::MAX_UTC,
+        };
+        Self::Time(DateTime::from_timestamp_micros(micros).unwrap_or(nearest))
+    }
+}
+
+impl fmt::Display for AsOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(version) => write!(f, "version {version}"),
+            Self::Time(at) => write!(
+                f,
+                "version as old as {}",
+                at.format("%Y-%m-%d %H:%M:%S%.f UTC")
+            ),
+        }
+    }
+}
+
+/// What is told of one version of a table, by the commit that made it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Version {
+    /// Its number.
+    pub version: u64,
+    /// When it was made.
+    pub at: Option<DateTime<Utc>>,
+    /// What was done, as the writer calls it.
+    pub operation: Option<String>,
+    /// What made it, if Drumline did.
+    pub made_by: Option<MadeBy>,
+    /// The program that wrote it.
+    pub engine: Option<String>,
+    /// Rows in files it added; none where the commit does not tell.
+    pub rows_added: Option<u64>,
+    /// Files it added.
+    pub files_added: u64,
+    /// Files it removed.
+    pub files_removed: u64,
+    /// Bytes of files it added.
+    pub bytes_added: u64,
 }
 
 /// One version of a table. Cheap to clone.

@@ -146,6 +146,8 @@ pub(crate) fn for_scan(
 fn column_for_scan(statistics: Option<&Value>, name: &str, kind: &DataType) -> ColumnStatistics {
     let get = |group: &str| statistics.and_then(|s| s.get(group)?.get(name));
     let exact = kind.is_integer() || matches!(kind, DataType::Date32);
+    // Bounds of floats pass over NaN, which is larger than any of them (or smaller, with a sign).
+    let get = |group: &str| get(group).filter(|_| group == "nullCount" || !kind.is_floating());
     let bound = |value: Option<ScalarValue>| match value {
         Some(value) if exact => Precision::Exact(value),
         Some(value) => Precision::Inexact(value),

@@ -11,7 +11,9 @@ use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     self, CaseWhen, Expr, Ident, ObjectName, Query, Select, SelectItem, SetExpr, Visit, Visitor,
 };
-use drumline_lake::{FILE_COLUMN, Format, ROW_COLUMN, TableName, TableSnapshot};
+use drumline_lake::{
+    AsOf, FILE_COLUMN, Format, Object, ROW_COLUMN, TableName, TableSnapshot, Version,
+};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -60,6 +62,26 @@ impl Tables for WithTarget {
             _ => return self.tables.table(table).await,
         };
         Ok(Some(Resolved::Table(Arc::clone(provider))))
+    }
+
+    async fn table_at(&self, table: &TableRef, at: AsOf) -> Result<Option<Resolved>> {
+        self.tables.table_at(table, at).await
+    }
+
+    fn object(&self, table: &TableRef) -> Option<Object> {
+        self.tables.object(table)
+    }
+
+    fn schema_comment(&self, schema: &str) -> Option<String> {
+        self.tables.schema_comment(schema)
+    }
+
+    async fn snapshot(&self, table: &TableRef) -> Result<Option<TableSnapshot>> {
+        self.tables.snapshot(table).await
+    }
+
+    async fn history(&self, table: &TableRef, limit: usize) -> Result<Option<Vec<Version>>> {
+        self.tables.history(table, limit).await
     }
 
     fn objects(&self) -> Vec<(TableName, &'static str)> {

@@ -1,7 +1,7 @@
-//! Names to providers: a catalog of DataFusion's over [`Tables`], so that its planner, and
-//! `information_schema`, see exactly what the host pinned.
+//! Names to providers: a catalog of DataFusion's over [`Tables`], so that its planner sees exactly what the
+//! host pinned.
 
-use super::{Resolved, Tables, external};
+use super::{Resolved, Tables, external, information};
 use crate::sql;
 use async_trait::async_trait;
 use datafusion::catalog::{
@@ -70,7 +70,9 @@ pub(crate) fn session(base: &SessionContext, scope: Scope) -> SessionContext {
     catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
     let mut config = base
         .copied_config()
-        .with_create_default_catalog_and_schema(false);
+        .with_create_default_catalog_and_schema(false)
+        // Ours, which does not open every table, one after the other.
+        .with_information_schema(false);
     // Errors say where.
     config.options_mut().sql_parser.collect_spans = true;
     let state = SessionStateBuilder::new_from_existing(base.state())
@@ -86,10 +88,25 @@ pub(crate) async fn provider(
     scope: &Scope,
     name: &TableName,
 ) -> crate::Result<Option<Arc<dyn TableProvider>>> {
-    match scope.tables.table(name).await? {
+    if name.schema == information::SCHEMA {
+        return information::table(base, scope, &name.name).await;
+    }
+    let resolved = match sql::split_as_of(&name.name) {
+        Some((own, at)) => {
+            let name = TableName::new(&name.schema, own);
+            scope.tables.table_at(&name, at).await?
+        }
+        None => scope.tables.table(name).await?,
+    };
+    match resolved {
         None => Ok(None),
         Some(Resolved::Table(provider)) => Ok(Some(provider)),
-        Some(Resolved::External(folder)) => external::provider(base, name, &folder).await.map(Some),
+        Some(Resolved::External(foreign)) => match foreign.provider {
+            Some(provider) => Ok(Some(provider)),
+            None => external::provider(base, name, &foreign.object)
+                .await
+                .map(Some),
+        },
         Some(Resolved::View(sql)) => Ok(Some(Arc::new(view(base, scope, name, sql).await?))),
     }
 }
@@ -162,12 +179,14 @@ impl CatalogProvider for LakeCatalog {
             scope: self.scope.clone(),
             name: name.to_owned(),
         };
-        self.scope
-            .tables
-            .schemas()
-            .iter()
-            .any(|known| known == name)
-            .then(|| Arc::new(schema) as _)
+        let is_there = name == information::SCHEMA
+            || self
+                .scope
+                .tables
+                .schemas()
+                .iter()
+                .any(|known| known == name);
+        is_there.then(|| Arc::new(schema) as _)
     }
 }
 
@@ -202,6 +221,7 @@ impl SchemaProvider for LakeSchema {
     }
 
     fn table_exist(&self, name: &str) -> bool {
+        let name = sql::without_as_of(name);
         self.scope
             .tables
             .names()

@@ -1,10 +1,10 @@
-//! `INSERT`, `CREATE TABLE` and `CREATE EXTERNAL TABLE`.
+//! `INSERT` and `CREATE TABLE`.
 
 use super::constraints::Demands;
 use super::{CreateTable, Definition, Planned, Planner, Write, WriteMode, names, query_statement};
 use crate::functions::store_as;
 use crate::lake_write::Counts;
-use crate::sql::{self, CreateExternal, Position};
+use crate::sql::{self, Position};
 use crate::{Error, Result, settings};
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::compute::can_cast_types;
@@ -15,11 +15,10 @@ use datafusion::logical_expr::{
     DdlStatement, EmptyRelation, Expr, LogicalPlan, LogicalPlanBuilder, cast, lit,
 };
 use datafusion::sql::parser::DFParser;
-use datafusion::sql::sqlparser::ast::{ColumnDef, Ident};
+use datafusion::sql::sqlparser::ast::{ColumnDef, ColumnOption, Ident};
 use drumline_lake::{DataFile, Format, Operation, StagedFile, TableChange, TableSnapshot};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use url::Url;
 
 /// What `INSERT INTO` makes of a table's columns.
 #[derive(Debug, Clone)]
@@ -407,10 +406,11 @@ impl Planner<'_> {
         let table = self.name(&create.name)?;
         let demands = Demands::of(&create.columns, &create.constraints)?;
         let declared = self
-            .declared(create)
+            .declared(&create.columns)
             .await?
             .map(|schema| demands.mark(&schema));
-        let properties: BTreeMap<String, String> = demands.properties().collect();
+        let mut properties: BTreeMap<String, String> = create.properties.iter().cloned().collect();
+        properties.extend(demands.properties());
         let label = table.to_string();
         let input = match &create.source {
             Some(source) => {
@@ -452,6 +452,9 @@ impl Planner<'_> {
                 .as_ref()
                 .map(|(location, _)| location.clone()),
             if_not_exists: create.if_not_exists,
+            or_replace: create.or_replace,
+            comment: create.comment.clone(),
+            column_comments: column_comments(&create.columns),
             properties,
         };
         Ok(match input {
@@ -482,12 +485,12 @@ impl Planner<'_> {
     }
 
     /// The columns that the statement itself names, with the types SQL gives them.
-    async fn declared(&self, create: &sql::CreateTable) -> Result<Option<SchemaRef>> {
-        if create.columns.is_empty() {
+    pub(super) async fn declared(&self, columns: &[ColumnDef]) -> Result<Option<SchemaRef>> {
+        if columns.is_empty() {
             return Ok(None);
         }
         let column = |column: &ColumnDef| format!("{} {}", column.name, column.data_type);
-        let columns: Vec<String> = create.columns.iter().map(column).collect();
+        let columns: Vec<String> = columns.iter().map(column).collect();
         let text = format!("CREATE TABLE declared ({})", columns.join(", "));
         let parsed = DFParser::parse_sql(&text)
             .map_err(|error| self.explain(error))?
@@ -545,32 +548,18 @@ impl Planner<'_> {
         }
         Ok(())
     }
+}
 
-    pub(super) fn create_external(&self, create: &CreateExternal) -> Result<Planned> {
-        let table = self.name(&create.name)?;
-        let (text, position) = &create.location;
-        let folder = format!("{}/", text.trim_end_matches('/'));
-        let location = if folder.starts_with('/') {
-            Url::from_directory_path(&folder).ok()
-        } else {
-            Url::parse(&folder).ok()
-        };
-        let Some(location) = location else {
-            return Err(sql::Error::Invalid {
-                reason: format!("'{text}' is no location"),
-                position: *position,
-                hint: Some(
-                    "use an absolute path, file:///path, gs://bucket/prefix or s3://bucket/prefix"
-                        .to_owned(),
-                ),
-            }
-            .into());
-        };
-        let if_not_exists = create.if_not_exists;
-        Ok(Planned::Definition(Definition::CreateExternal {
-            table,
-            location,
-            if_not_exists,
-        }))
-    }
+/// What the declaration says of its columns.
+pub(super) fn column_comments(columns: &[ColumnDef]) -> BTreeMap<String, String> {
+    let comment = |column: &ColumnDef| {
+        column
+            .options
+            .iter()
+            .find_map(|option| match &option.option {
+                ColumnOption::Comment(text) => Some((names::folded(&column.name), text.clone())),
+                _ => None,
+            })
+    };
+    columns.iter().filter_map(comment).collect()
 }

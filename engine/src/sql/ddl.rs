@@ -3,7 +3,7 @@
 use super::parse::{end, from_parser, parser, reads_only, syntax};
 use super::statement::{Body, CreateExternal, CreateTable, CreateView};
 use super::tokens::{Offsets, is_word, lower_first};
-use super::{Error, Position, not_yet, tokens};
+use super::{Error, clauses::Clauses, not_yet, time_travel, tokens};
 use datafusion::sql::sqlparser::ast::{ColumnDef, Ident};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -19,26 +19,11 @@ pub(super) fn create(
     let or_replace = parser.parse_keywords(&[Keyword::OR, Keyword::REPLACE]);
     let kind = parser.next_token();
     let is = |name: &str| is_word(&kind, name);
-    if is("TABLE") && or_replace {
-        let instead = "DROP TABLE IF EXISTS, then CREATE TABLE";
-        return Err(not_yet::error(
-            "CREATE OR REPLACE TABLE",
-            words.get(1).copied(),
-            Some(instead),
-        ));
-    }
     if is("TABLE") {
-        return table(tokens, &mut parser, &kind);
+        return table(tokens, &mut parser, or_replace, &kind);
     }
     if is("VIEW") {
         return view(text, tokens, &mut parser, or_replace, &kind);
-    }
-    if or_replace {
-        return Err(not_yet::error(
-            "CREATE OR REPLACE of anything but a view",
-            Some(&kind),
-            None,
-        ));
     }
     if is("EXTERNAL") {
         let table = parser.next_token();
@@ -48,17 +33,33 @@ pub(super) fn create(
                 Some(&table),
             ));
         }
-        return external(tokens, &mut parser);
+        return external(tokens, &mut parser, or_replace);
+    }
+    if or_replace {
+        return Err(not_yet::error(
+            "CREATE OR REPLACE of anything but a table or a view",
+            Some(&kind),
+            None,
+        ));
     }
     if is("SCHEMA") || is("DATABASE") {
         let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
         let name = parser
             .parse_object_name(false)
             .map_err(|error| from_parser(error, tokens))?;
+        let comment = match parser.parse_keyword(Keyword::COMMENT) {
+            true => Some(
+                parser
+                    .parse_literal_string()
+                    .map_err(|error| from_parser(error, tokens))?,
+            ),
+            false => None,
+        };
         end(&mut parser)?;
         return Ok(Body::CreateSchema {
             name,
             if_not_exists,
+            comment,
         });
     }
     if is("TEMPORARY") || is("TEMP") {
@@ -98,61 +99,19 @@ pub(super) fn create(
     ))
 }
 
-/// The clauses a table can have, each at most once.
-#[derive(Default)]
-struct Clauses {
-    format: Option<Ident>,
-    partition_by: Option<Vec<Ident>>,
-    location: Option<(String, Option<Position>)>,
-}
-
-impl Clauses {
-    /// Takes one clause; `false` if the next token begins none.
-    fn take(&mut self, tokens: &[TokenWithSpan], parser: &mut Parser<'_>) -> Result<bool, Error> {
-        let at = parser.peek_token();
-        let twice = |name| Err(syntax(&format!("{name} is given twice"), Some(&at)));
-        let broken = |error| from_parser(error, tokens);
-        if parser.parse_keywords(&[Keyword::STORED, Keyword::AS]) {
-            if self
-                .format
-                .replace(parser.parse_identifier().map_err(broken)?)
-                .is_some()
-            {
-                return twice("STORED AS");
-            }
-        } else if parser.parse_keywords(&[Keyword::PARTITIONED, Keyword::BY]) {
-            let columns = parser
-                .parse_parenthesized_column_list(
-                    datafusion::sql::sqlparser::parser::IsOptional::Mandatory,
-                    false,
-                )
-                .map_err(broken)?;
-            if self.partition_by.replace(columns).is_some() {
-                return twice("PARTITIONED BY");
-            }
-        } else if parser.parse_keyword(Keyword::LOCATION) {
-            let place = Position::of(parser.peek_token().span.start);
-            let location = parser.parse_literal_string().map_err(broken)?;
-            if self.location.replace((location, place)).is_some() {
-                return twice("LOCATION");
-            }
-        } else {
-            return Ok(false);
-        }
-        Ok(true)
-    }
-}
-
 fn table(
     tokens: &[TokenWithSpan],
     parser: &mut Parser<'_>,
+    or_replace: bool,
     at: &TokenWithSpan,
 ) -> Result<Body, Error> {
     let broken = |error| from_parser(error, tokens);
     let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
+    if if_not_exists && or_replace {
+        return Err(both(at));
+    }
     let name = parser.parse_object_name(false).map_err(broken)?;
-    let mut columns: Vec<ColumnDef> = Vec::new();
-    let mut constraints = Vec::new();
+    let (mut columns, mut constraints) = (Vec::new(), Vec::new());
     if parser.peek_token().token == Token::LParen {
         (columns, constraints) = parser.parse_columns().map_err(broken)?;
         for column in &columns {
@@ -182,60 +141,108 @@ fn table(
             Some(at),
         ));
     }
+    if clauses.options.is_some() {
+        return Err(syntax(
+            "OPTIONS are for external tables; TBLPROPERTIES for others",
+            Some(at),
+        ));
+    }
+    let partition_by = clauses.partition_by.unwrap_or_default();
+    if let Some((column, _)) = partition_by.iter().find(|(_, kind)| kind.is_some()) {
+        return Err(Error::Invalid {
+            reason: format!("partition column `{column}` is given a type of its own"),
+            position: super::Position::of(column.span.start),
+            hint: Some("name it with its type among the columns".to_owned()),
+        });
+    }
+    let partition_by: Vec<Ident> = partition_by.into_iter().map(|(name, _)| name).collect();
     Ok(Body::CreateTable(Box::new(CreateTable {
         name,
+        or_replace,
         if_not_exists,
         columns,
         constraints,
         format: clauses.format,
-        partition_by: clauses.partition_by.unwrap_or_default(),
+        partition_by,
         location: clauses.location,
+        comment: clauses.comment,
+        properties: clauses.properties.unwrap_or_default(),
         source,
     })))
 }
 
-fn external(tokens: &[TokenWithSpan], parser: &mut Parser<'_>) -> Result<Body, Error> {
+fn both(at: &TokenWithSpan) -> Error {
+    syntax("OR REPLACE and IF NOT EXISTS do not go together", Some(at))
+}
+
+/// Columns in parentheses, if they are there.
+fn columns(tokens: &[TokenWithSpan], parser: &mut Parser<'_>) -> Result<Vec<ColumnDef>, Error> {
+    let open = parser.peek_token();
+    if open.token != Token::LParen {
+        return Ok(Vec::new());
+    }
+    let (columns, constraints) = parser
+        .parse_columns()
+        .map_err(|error| from_parser(error, tokens))?;
+    match constraints.is_empty() {
+        true => Ok(columns),
+        false => Err(not_yet::error("a table constraint", Some(&open), None)),
+    }
+}
+
+fn external(
+    tokens: &[TokenWithSpan],
+    parser: &mut Parser<'_>,
+    or_replace: bool,
+) -> Result<Body, Error> {
     let broken = |error| from_parser(error, tokens);
     let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
     let at = parser.peek_token();
+    if if_not_exists && or_replace {
+        return Err(both(&at));
+    }
     let name = parser.parse_object_name(false).map_err(broken)?;
-    if parser.peek_token().token == Token::LParen {
-        let instead = "leave the columns away: they are read from the files";
-        return Err(not_yet::error(
-            "CREATE EXTERNAL TABLE with columns",
-            Some(&parser.peek_token()),
-            Some(instead),
-        ));
-    }
+    let columns = columns(tokens, parser)?;
     let mut clauses = Clauses::default();
-    while clauses.take(tokens, parser)? {}
-    end(parser)?;
-    match &clauses.format {
-        Some(format) if format.value.eq_ignore_ascii_case("parquet") => {}
-        _ => {
-            let what = "CREATE EXTERNAL TABLE of anything but STORED AS PARQUET";
-            return Err(not_yet::error(what, Some(&at), None));
+    let mut header = false;
+    loop {
+        if clauses.take(tokens, parser)? {
+            continue;
         }
+        if !parser.parse_keywords(&[Keyword::WITH, Keyword::HEADER, Keyword::ROW]) {
+            break;
+        }
+        header = true;
     }
-    if clauses.partition_by.is_some() {
-        let instead = "leave PARTITIONED BY away: folders named column=value are found";
-        return Err(not_yet::error(
-            "CREATE EXTERNAL TABLE … PARTITIONED BY",
+    end(parser)?;
+    let Some(format) = clauses.format else {
+        return Err(syntax(
+            "CREATE EXTERNAL TABLE takes STORED AS PARQUET, CSV, JSON or DELTA",
             Some(&at),
-            Some(instead),
         ));
-    }
+    };
     let Some(location) = clauses.location else {
         return Err(syntax(
             "CREATE EXTERNAL TABLE takes LOCATION '…'",
             Some(&at),
         ));
     };
-    Ok(Body::CreateExternal(CreateExternal {
+    let mut options = clauses.options.unwrap_or_default();
+    if header {
+        options.push(("has_header".to_owned(), "true".to_owned()));
+    }
+    Ok(Body::CreateExternal(Box::new(CreateExternal {
         name,
+        or_replace,
         if_not_exists,
+        columns,
+        format,
+        partition_by: clauses.partition_by.unwrap_or_default(),
         location,
-    }))
+        options,
+        comment: clauses.comment,
+        properties: clauses.properties.unwrap_or_default(),
+    })))
 }
 
 fn view(
@@ -247,6 +254,9 @@ fn view(
 ) -> Result<Body, Error> {
     let broken = |error| from_parser(error, tokens);
     let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
+    if if_not_exists && or_replace {
+        return Err(both(at));
+    }
     let name = parser.parse_object_name(false).map_err(broken)?;
     let columns = parser
         .parse_parenthesized_column_list(
@@ -254,6 +264,17 @@ fn view(
             false,
         )
         .map_err(broken)?;
+    let mut clauses = Clauses::default();
+    while clauses.take(tokens, parser)? {}
+    let misplaced = [
+        (clauses.format.is_some(), "STORED AS"),
+        (clauses.partition_by.is_some(), "PARTITIONED BY"),
+        (clauses.location.is_some(), "LOCATION"),
+        (clauses.options.is_some(), "OPTIONS"),
+    ];
+    if let Some((_, clause)) = misplaced.into_iter().find(|(is_there, _)| *is_there) {
+        return Err(syntax(&format!("a view has no {clause}"), Some(at)));
+    }
     parser.expect_keyword(Keyword::AS).map_err(broken)?;
     let begin = parser.peek_token();
     let query = parser.parse_query().map_err(broken)?;
@@ -270,7 +291,7 @@ fn view(
         )
     };
     // What is kept must be readable again.
-    let again = tokens::tokenize(&sql)?;
+    let again = time_travel::rewrite(&tokens::tokenize(&sql)?)?;
     let mut parser = super::parse::parser(&again);
     parser
         .parse_query()
@@ -281,6 +302,8 @@ fn view(
         if_not_exists,
         sql,
         query,
+        comment: clauses.comment,
+        properties: clauses.properties.unwrap_or_default(),
     }))
 }
 

@@ -10,8 +10,11 @@
 //! would run on the master, in memory, past the lake's commits.
 //!
 //! Read next: `script.rs` (text to statements), `statement.rs` (what a statement can be), `parse.rs`
-//! (one statement), `ddl.rs` (the clauses DataFusion's parser refuses), `error.rs`.
+//! (one statement), `ddl.rs` and `alter.rs` (what DataFusion's parser refuses), `show.rs`, `time_travel.rs`,
+//! `error.rs`.
 
+mod alter;
+mod clauses;
 mod ddl;
 mod dml;
 mod error;
@@ -19,9 +22,11 @@ mod locate;
 mod not_yet;
 mod parse;
 mod script;
+mod show;
 mod statement;
 #[cfg(test)]
 mod tests;
+mod time_travel;
 mod tokens;
 
 pub use error::{Error, Position};
@@ -29,6 +34,7 @@ pub(crate) use locate::{Names, candidates, explain};
 pub use script::{MAX_DEPTH, MAX_SQL_BYTES, parse};
 pub use statement::Statement;
 pub(crate) use statement::{
-    Body, Copy, CreateExternal, CreateTable, Delete, DropObject, Insert, Merge, MergeAction,
-    MergeClause, MergeWhen, Show, Update,
+    Alter, Body, CommentOn, Copy, CreateExternal, CreateTable, CreateView, Delete, Insert, Merge,
+    MergeAction, MergeClause, MergeWhen, ObjectType, Show, Update,
 };
+pub(crate) use time_travel::{split as split_as_of, without as without_as_of};

@@ -1,13 +1,12 @@
 //! Statements and clauses that Drumline will have, and has not yet: refused by name, before anything
 //! of the text runs.
 
-use super::tokens::{is_word, word};
+use super::tokens::is_word;
 use super::{Error, Position};
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 
 /// First word of a statement, what to call it, and what does the same today.
 const STATEMENTS: &[(&str, &str, Option<&str>)] = &[
-    ("ALTER", "ALTER", None),
     (
         "ANALYZE",
         "ANALYZE",
@@ -20,7 +19,6 @@ const STATEMENTS: &[(&str, &str, Option<&str>)] = &[
     ),
     ("CACHE", "CACHE", None),
     ("CALL", "CALL", None),
-    ("COMMENT", "COMMENT", None),
     (
         "COMMIT",
         "COMMIT",
@@ -82,34 +80,4 @@ pub(super) fn statement(first: &TokenWithSpan) -> Result<(), Error> {
         Some((_, what, instead)) => Err(error(what, Some(first), *instead)),
         None => Ok(()),
     }
-}
-
-/// Refuses clauses that may stand anywhere in a query. Time travel among them: some dialects parse
-/// it and then read the newest snapshot all the same.
-///
-/// `words` are the statement's tokens without blanks.
-pub(super) fn clauses(words: &[&TokenWithSpan]) -> Result<(), Error> {
-    for (at, token) in words.iter().enumerate() {
-        let next = |by: usize| words.get(at + by).copied();
-        let follows = |by: usize, text: &str| next(by).is_some_and(|token| is_word(token, text));
-        let as_of = follows(1, "AS") && follows(2, "OF");
-        let value = next(3).is_some_and(|token| match &token.token {
-            Token::Number(..) | Token::SingleQuotedString(_) | Token::LParen => true,
-            _ => word(token).is_some_and(|word| !word.value.eq_ignore_ascii_case("FROM")),
-        });
-        if as_of && value {
-            for (name, what) in [
-                ("VERSION", "VERSION AS OF"),
-                ("TIMESTAMP", "TIMESTAMP AS OF"),
-                ("SYSTEM_TIME", "FOR SYSTEM_TIME AS OF"),
-                ("SYSTEM_VERSION", "FOR SYSTEM_VERSION AS OF"),
-            ] {
-                if is_word(token, name) {
-                    let newest = "without it, a query reads the newest snapshot";
-                    return Err(error(what, Some(token), Some(newest)));
-                }
-            }
-        }
-    }
-    Ok(())
 }

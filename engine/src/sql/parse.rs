@@ -1,15 +1,14 @@
 //! One statement's tokens to a [`Body`].
 
 use super::script::MAX_NESTING;
-use super::statement::{Body, DropObject, Insert, Show};
+use super::statement::{Body, Insert};
 use super::tokens::{DIALECT, is_blank, is_word, lower_first, word};
-use super::{Error, Position, ddl, dml, not_yet};
+use super::{Error, Position, alter, ddl, dml, not_yet, show, time_travel};
 use datafusion::common::DataFusionError;
 use datafusion::sql::parser::{DFParser, DFParserBuilder, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{
     self, Query, SetExpr, Statement as Ast, TableObject, Visit, Visitor,
 };
-use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use std::ops::ControlFlow;
@@ -17,7 +16,7 @@ use std::ops::ControlFlow;
 /// Words a statement can begin with, for suggestions.
 const BEGINNINGS: &[&str] = &[
     "SELECT", "WITH", "VALUES", "INSERT", "DELETE", "UPDATE", "MERGE", "TRUNCATE", "COPY",
-    "CREATE", "DROP", "SET", "RESET", "SHOW", "DESCRIBE", "EXPLAIN",
+    "CREATE", "DROP", "SET", "RESET", "SHOW", "DESCRIBE", "EXPLAIN", "ALTER", "COMMENT",
 ];
 
 /// Words that continue a statement, for suggestions.
@@ -41,6 +40,12 @@ const CLAUSES: &[&str] = &[
     "SCHEMA",
     "BETWEEN",
     "DISTINCT",
+    "RENAME",
+    "COLUMN",
+    "CASCADE",
+    "COMMENT",
+    "TBLPROPERTIES",
+    "OPTIONS",
 ];
 
 /// Parses one statement. `tokens` are those of `text`, with their places in the whole submitted text.
@@ -50,14 +55,20 @@ pub(super) fn statement(text: &str, tokens: &[TokenWithSpan]) -> Result<Body, Er
         return Err(syntax("a statement was expected", None));
     };
     not_yet::statement(first)?;
-    not_yet::clauses(&words)?;
-    let second = words.get(1).copied();
+    let rewritten = time_travel::rewrite(tokens)?;
+    let tokens = rewritten.as_slice();
     let is = |name: &str| is_word(first, name);
     if is("CREATE") {
         return ddl::create(text, tokens, &words);
     }
     if is("DROP") {
-        return drop_object(tokens, second);
+        return alter::drop_object(tokens);
+    }
+    if is("ALTER") {
+        return alter::alter(tokens);
+    }
+    if is("COMMENT") {
+        return alter::comment(tokens);
     }
     if is("INSERT") {
         return insert(tokens, first);
@@ -78,10 +89,10 @@ pub(super) fn statement(text: &str, tokens: &[TokenWithSpan]) -> Result<Body, Er
         return dml::truncate(tokens, first);
     }
     if is("SHOW") {
-        return show(tokens, &words);
+        return show::show(tokens, &words);
     }
     if is("DESCRIBE") || is("DESC") {
-        return describe(tokens);
+        return show::describe(tokens);
     }
     if is("EXPLAIN") {
         return explain(tokens, first);
@@ -170,13 +181,31 @@ pub(super) fn reads_only(part: &impl Visit, at: &TokenWithSpan) -> Result<(), Er
             &mut self,
             factor: &ast::TableFactor,
         ) -> ControlFlow<Self::Break> {
+            // DataFusion's planner passes over all of these.
             match factor {
                 ast::TableFactor::Table {
                     version: Some(_), ..
-                } => ControlFlow::Break("VERSION AS OF"),
+                } => ControlFlow::Break("AS OF in this place"),
                 ast::TableFactor::Table {
                     sample: Some(_), ..
                 } => ControlFlow::Break("TABLESAMPLE"),
+                ast::TableFactor::Table {
+                    json_path: Some(_), ..
+                } => ControlFlow::Break("a path behind a table's name"),
+                ast::TableFactor::Table {
+                    with_ordinality: true,
+                    ..
+                } => ControlFlow::Break("WITH ORDINALITY"),
+                ast::TableFactor::Table { partitions, .. } if !partitions.is_empty() => {
+                    ControlFlow::Break("PARTITION behind a table's name")
+                }
+                ast::TableFactor::Table {
+                    with_hints,
+                    index_hints,
+                    ..
+                } if !with_hints.is_empty() || !index_hints.is_empty() => {
+                    ControlFlow::Break("hints behind a table's name")
+                }
                 _ => ControlFlow::Continue(()),
             }
         }
@@ -288,117 +317,6 @@ fn explain(tokens: &[TokenWithSpan], at: &TokenWithSpan) -> Result<Body, Error> 
         verbose: explain.options.verbose,
         query: explain.statement,
     })
-}
-
-fn drop_object(tokens: &[TokenWithSpan], second: Option<&TokenWithSpan>) -> Result<Body, Error> {
-    let object = match second {
-        Some(token) if is_word(token, "TABLE") => DropObject::Table,
-        Some(token) if is_word(token, "VIEW") => DropObject::View,
-        Some(token) if is_word(token, "SCHEMA") => DropObject::Schema,
-        Some(token) => {
-            return Err(not_yet::error(
-                "DROP of anything but a table, view or schema",
-                Some(token),
-                None,
-            ));
-        }
-        None => return Err(syntax("DROP takes TABLE, VIEW or SCHEMA and a name", None)),
-    };
-    let Parsed::Statement(statement) = parsed(tokens)? else {
-        return Err(syntax("DROP takes a name", second));
-    };
-    let Ast::Drop {
-        if_exists,
-        names,
-        cascade,
-        purge,
-        temporary,
-        ..
-    } = *statement
-    else {
-        return Err(syntax("DROP takes a name", second));
-    };
-    if cascade || purge || temporary {
-        return Err(not_yet::error(
-            "DROP … CASCADE",
-            second,
-            Some("drop what is inside first"),
-        ));
-    }
-    match <[_; 1]>::try_from(names) {
-        Ok([name]) => Ok(Body::Drop {
-            object,
-            name,
-            if_exists,
-        }),
-        Err(_) => Err(not_yet::error(
-            "DROP of several names at once",
-            second,
-            Some("write one DROP for each"),
-        )),
-    }
-}
-
-fn describe(tokens: &[TokenWithSpan]) -> Result<Body, Error> {
-    let mut parser = parser(tokens);
-    parser.next_token();
-    let _ = parser.parse_keyword(Keyword::TABLE);
-    let table = parser
-        .parse_object_name(false)
-        .map_err(|error| from_parser(error, tokens))?;
-    end(&mut parser)?;
-    Ok(Body::Show(Show::Columns { table }))
-}
-
-fn show(tokens: &[TokenWithSpan], words: &[&TokenWithSpan]) -> Result<Body, Error> {
-    let Some(second) = words.get(1).copied() else {
-        return Err(syntax(
-            "SHOW takes TABLES, COLUMNS, SCHEMAS, ALL or a setting",
-            words.first().copied(),
-        ));
-    };
-    let is = |name: &str| is_word(second, name);
-    let mut parser = parser(tokens);
-    parser.next_token();
-    if is("TABLES") || is("COLUMNS") {
-        parser.next_token();
-        let from = parser
-            .parse_one_of_keywords(&[Keyword::FROM, Keyword::IN])
-            .is_some();
-        let name = match from || is("COLUMNS") {
-            true => Some(
-                parser
-                    .parse_object_name(false)
-                    .map_err(|error| from_parser(error, tokens))?,
-            ),
-            false => None,
-        };
-        end(&mut parser)?;
-        return Ok(Body::Show(match name {
-            Some(table) if is("COLUMNS") => Show::Columns { table },
-            schema => Show::Tables { schema },
-        }));
-    }
-    if is("SCHEMAS") || is("DATABASES") {
-        parser.next_token();
-        end(&mut parser)?;
-        return Ok(Body::Show(Show::Schemas));
-    }
-    if is("ALL") {
-        parser.next_token();
-        end(&mut parser)?;
-        return Ok(Body::Show(Show::Settings { prefix: None }));
-    }
-    if is("CREATE") || is("FUNCTIONS") || is("VIEWS") || is("STREAMS") {
-        return Err(not_yet::error("this kind of SHOW", Some(second), None));
-    }
-    let name = parser
-        .parse_object_name(false)
-        .map_err(|error| from_parser(error, tokens))?;
-    end(&mut parser)?;
-    Ok(Body::Show(Show::Settings {
-        prefix: Some(name.to_string().to_lowercase()),
-    }))
 }
 
 pub(super) fn syntax(reason: &str, at: Option<&TokenWithSpan>) -> Error {

@@ -3,7 +3,8 @@
 use super::{Position, tokens};
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::{
-    ColumnDef, Expr, Ident, ObjectName, Query, TableConstraint, TableFactor, TableWithJoins,
+    ColumnDef, DataType, Expr, Ident, ObjectName, Query, TableConstraint, TableFactor,
+    TableWithJoins,
 };
 
 /// One statement of a submitted text.
@@ -48,15 +49,25 @@ pub(crate) enum Body {
     Merge(Box<Merge>),
     Copy(Box<Copy>),
     CreateTable(Box<CreateTable>),
-    CreateExternal(CreateExternal),
+    CreateExternal(Box<CreateExternal>),
     CreateSchema {
         name: ObjectName,
         if_not_exists: bool,
+        comment: Option<String>,
     },
     CreateView(CreateView),
     Drop {
-        object: DropObject,
+        object: ObjectType,
+        names: Vec<ObjectName>,
+        if_exists: bool,
+        cascade: bool,
+    },
+    Alter(Alter),
+    Comment {
+        on: CommentOn,
         name: ObjectName,
+        /// None takes it away.
+        text: Option<String>,
         if_exists: bool,
     },
     /// `SET name = value` in any of its spellings.
@@ -158,6 +169,7 @@ pub(crate) struct Copy {
 #[derive(Debug, Clone)]
 pub(crate) struct CreateTable {
     pub name: ObjectName,
+    pub or_replace: bool,
     pub if_not_exists: bool,
     pub columns: Vec<ColumnDef>,
     /// Those that stand between the columns.
@@ -165,15 +177,26 @@ pub(crate) struct CreateTable {
     pub format: Option<Ident>,
     pub partition_by: Vec<Ident>,
     pub location: Option<(String, Option<Position>)>,
+    pub comment: Option<String>,
+    pub properties: Vec<(String, String)>,
     pub source: Option<Box<Query>>,
 }
 
-/// `CREATE EXTERNAL TABLE … STORED AS PARQUET LOCATION …`: a folder that others fill.
+/// `CREATE EXTERNAL TABLE … STORED AS … LOCATION …`: a folder that others fill.
 #[derive(Debug, Clone)]
 pub(crate) struct CreateExternal {
     pub name: ObjectName,
+    pub or_replace: bool,
     pub if_not_exists: bool,
+    /// Columns in files, and partition columns too if they are among them.
+    pub columns: Vec<ColumnDef>,
+    pub format: Ident,
+    /// Each with its type, where one is written.
+    pub partition_by: Vec<(Ident, Option<DataType>)>,
     pub location: (String, Option<Position>),
+    pub options: Vec<(String, String)>,
+    pub comment: Option<String>,
+    pub properties: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone)]
@@ -184,19 +207,92 @@ pub(crate) struct CreateView {
     /// The query's text as it was written, or wrapped where the view names its columns.
     pub sql: String,
     pub query: Box<Query>,
+    pub comment: Option<String>,
+    pub properties: Vec<(String, String)>,
 }
 
+/// The word behind `DROP`, `ALTER` and `COMMENT ON`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DropObject {
+pub(crate) enum ObjectType {
     Table,
     View,
     Schema,
 }
 
 #[derive(Debug, Clone)]
+pub(crate) enum Alter {
+    /// Names that change, one after the other, in one step.
+    Names {
+        object: ObjectType,
+        changes: Vec<NameChange>,
+        if_exists: bool,
+    },
+    AddColumns {
+        table: ObjectName,
+        columns: Vec<ColumnDef>,
+        if_exists: bool,
+        if_not_exists: bool,
+    },
+    Properties {
+        object: ObjectType,
+        name: ObjectName,
+        if_exists: bool,
+        set: Vec<(String, String)>,
+        unset: Vec<String>,
+        unset_if_exists: bool,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct NameChange {
+    pub from: ObjectName,
+    pub to: ObjectName,
+    /// The two change places; else the first gets the second's name.
+    pub swap: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CommentOn {
+    Object(ObjectType),
+    Column,
+}
+
+#[derive(Debug, Clone)]
 pub(crate) enum Show {
-    Tables { schema: Option<ObjectName> },
-    Columns { table: ObjectName },
-    Schemas,
-    Settings { prefix: Option<String> },
+    Tables {
+        schema: Option<ObjectName>,
+        like: Option<String>,
+        views_only: bool,
+    },
+    Columns {
+        table: ObjectName,
+        like: Option<String>,
+    },
+    /// Columns and everything else that is known.
+    Details {
+        table: ObjectName,
+    },
+    /// The statement that would make it again.
+    Create {
+        table: ObjectName,
+    },
+    Properties {
+        table: ObjectName,
+        /// None: all.
+        only: Vec<String>,
+    },
+    /// Its versions, the newest first.
+    History {
+        table: ObjectName,
+        limit: Option<u64>,
+    },
+    Schemas {
+        like: Option<String>,
+    },
+    Schema {
+        schema: ObjectName,
+    },
+    Settings {
+        prefix: Option<String>,
+    },
 }

@@ -78,16 +78,10 @@ fn what_comes_later_is_refused_by_name() {
         "DELETE FROM t LIMIT 3",
         "INSERT INTO t VALUES (1) RETURNING a",
         "INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING",
-        "CREATE OR REPLACE TABLE t AS SELECT 1",
         "CREATE TEMPORARY TABLE t AS SELECT 1",
         "CREATE MATERIALIZED VIEW v AS SELECT 1",
         "CREATE FUNCTION f() RETURNS INT RETURN 1",
-        "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/x'",
         "CREATE INDEX i ON t (a)",
-        "ALTER TABLE t ADD COLUMN a INT",
-        "SELECT * FROM t VERSION AS OF 3",
-        "SELECT * FROM t TIMESTAMP AS OF '2024-01-01'",
-        "SELECT * FROM t FOR SYSTEM_TIME AS OF TIMESTAMP '2024-01-01'",
         "SELECT * INTO t FROM s",
         "WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x",
         "SELECT * FROM t FOR UPDATE",
@@ -97,8 +91,6 @@ fn what_comes_later_is_refused_by_name() {
         "EXPLAIN CREATE TABLE t AS SELECT 1",
         "EXPLAIN COPY t TO 'x'",
         "DROP FUNCTION f",
-        "DROP TABLE a, b",
-        "DROP SCHEMA s CASCADE",
         "BEGIN",
         "GRANT SELECT ON t TO u",
         "PREPARE p AS SELECT 1",
@@ -119,16 +111,10 @@ fn what_comes_later_is_refused_by_name() {
     line 1, column 1: DELETE … LIMIT is not supported yet
     line 1, column 1: INSERT … RETURNING is not supported yet
     line 1, column 1: INSERT … ON CONFLICT is not supported yet
-    line 1, column 8: CREATE OR REPLACE TABLE is not supported yet (DROP TABLE IF EXISTS, then CREATE TABLE)
     line 1, column 8: CREATE TEMPORARY is not supported yet (a view or WITH names a query)
     line 1, column 8: CREATE MATERIALIZED VIEW is not supported yet (CREATE TABLE … AS SELECT …)
     line 1, column 8: CREATE FUNCTION is not supported yet
-    line 1, column 23: CREATE EXTERNAL TABLE of anything but STORED AS PARQUET is not supported yet
     line 1, column 8: CREATE of anything but a table, view or schema is not supported yet
-    line 1, column 1: ALTER is not supported yet
-    line 1, column 17: VERSION AS OF is not supported yet (without it, a query reads the newest snapshot)
-    line 1, column 17: TIMESTAMP AS OF is not supported yet (without it, a query reads the newest snapshot)
-    line 1, column 21: FOR SYSTEM_TIME AS OF is not supported yet (without it, a query reads the newest snapshot)
     line 1, column 1: SELECT INTO is not supported yet
     line 1, column 1: INSERT inside of a query is not supported yet
     line 1, column 1: FOR UPDATE is not supported yet
@@ -138,8 +124,6 @@ fn what_comes_later_is_refused_by_name() {
     line 1, column 1: EXPLAIN of anything but a query is not supported yet
     line 1, column 1: EXPLAIN of anything but a query is not supported yet
     line 1, column 6: DROP of anything but a table, view or schema is not supported yet
-    line 1, column 6: DROP of several names at once is not supported yet (write one DROP for each)
-    line 1, column 6: DROP … CASCADE is not supported yet (drop what is inside first)
     line 1, column 1: BEGIN is not supported yet (every statement is committed by itself)
     line 1, column 1: GRANT is not supported yet
     line 1, column 1: PREPARE is not supported yet
@@ -153,9 +137,211 @@ fn time_travel_is_not_taken_for_an_alias() {
         "SELECT version AS of FROM t",
         "SELECT a AS version, b AS of FROM t",
         "SELECT timestamp AS of, a FROM t",
+        "SELECT system_time AS of\nFROM t",
     ] {
-        assert!(parse(sql).is_ok(), "{}", told(sql));
+        let query = query_of(sql);
+        assert!(!query.contains('#'), "{query}");
     }
+}
+
+fn query_of(sql: &str) -> String {
+    match parse(sql) {
+        Ok(statements) => match &statements[0].body {
+            Body::Query(parsed) => parsed.to_string(),
+            other => panic!("{sql}: {other:?}"),
+        },
+        Err(error) => panic!("{sql}: {error}"),
+    }
+}
+
+#[test]
+fn the_version_that_is_asked_for_becomes_part_of_the_name() {
+    let table: Vec<String> = [
+        "SELECT * FROM t VERSION AS OF 3",
+        "SELECT t.a FROM s.T FOR VERSION AS OF 3 WHERE t.a = 1",
+        "SELECT x.a FROM lake.s.\"T\" VERSION AS OF '3' x JOIN u FOR SYSTEM_VERSION AS OF 0 AS v ON true",
+        "SELECT * FROM a, b TIMESTAMP AS OF '2018-11-01'",
+        "SELECT * FROM (SELECT * FROM b FOR SYSTEM_TIME AS OF TIMESTAMP '1969-12-31 23:59:59.5') AS c",
+        "SELECT * FROM t FOR TIMESTAMP AS OF '2018-11-01T01:00:00+01:00' ORDER BY 1",
+        "WITH c AS (SELECT * FROM t VERSION AS OF 1) SELECT * FROM c",
+    ]
+    .into_iter()
+    .map(query_of)
+    .collect();
+    insta::assert_snapshot!(table.join("\n"), @r#"
+    SELECT * FROM "t#version=3" AS "t"
+    SELECT t.a FROM s."t#version=3" AS "t" WHERE t.a = 1
+    SELECT x.a FROM lake.s."T#version=3" x JOIN "u#version=0" AS v ON true
+    SELECT * FROM a, "b#time=1541030400000000" AS "b"
+    SELECT * FROM (SELECT * FROM "b#time=-500000" AS "b") AS c
+    SELECT * FROM "t#time=1541030400000000" AS "t" ORDER BY 1
+    WITH c AS (SELECT * FROM "t#version=1" AS "t") SELECT * FROM c
+    "#);
+}
+
+#[test]
+fn time_travel_is_done_or_refused_and_never_passed_over() {
+    for sql in [
+        "SELECT * FROM t VERSION AS OF -1",
+        "SELECT * FROM t VERSION AS OF 'yesterday'",
+        "SELECT * FROM t VERSION AS OF (SELECT 1)",
+        "SELECT * FROM t TIMESTAMP AS OF 'yesterday'",
+        "SELECT * FROM t TIMESTAMP AS OF now()",
+        "SELECT * FROM t FOR SYSTEM_TIME AS OF CURRENT_TIMESTAMP - INTERVAL '1' DAY",
+        "SELECT * FROM t FOR SYSTEM_TIME BETWEEN '2018-01-01' AND '2019-01-01'",
+        "SELECT * FROM t AS x VERSION AS OF 1",
+        "SELECT * FROM t x VERSION AS OF 1",
+        "SELECT * FROM (SELECT 1) VERSION AS OF 1",
+        "SELECT * FROM f(1) VERSION AS OF 1",
+        "SELECT * FROM t AT (VERSION => 1)",
+        "SELECT * FROM t CHANGES (INFORMATION => DEFAULT) AT (VERSION => 1)",
+        "SELECT * FROM \"t#version=1\"",
+        "SELECT * FROM t VERSION AS OF",
+        "INSERT INTO t VERSION AS OF 1 VALUES (1)",
+        "CREATE TABLE t VERSION AS OF 1 AS SELECT 1",
+        "DROP TABLE t VERSION AS OF 1",
+        "SELECT * FROM t PARTITION (p)",
+        "SELECT * FROM t TABLESAMPLE (10)",
+        "SELECT * FROM t WITH (NOLOCK)",
+    ] {
+        assert!(parse(sql).is_err(), "{sql}");
+    }
+    let place = "AS OF stands directly behind a table's name, before its alias";
+    for sql in [
+        "SELECT * FROM t AS x VERSION AS OF 1",
+        "SELECT * FROM (SELECT 1) VERSION AS OF 1",
+        "INSERT INTO t VERSION AS OF 1 VALUES (1)",
+    ] {
+        assert!(told(sql).contains(place), "{}", told(sql));
+    }
+}
+
+#[test]
+fn definitions_are_read_as_they_are_written() {
+    let body = |sql: &str| match parse(sql) {
+        Ok(mut statements) => format!("{:?}", statements.remove(0).body),
+        Err(_) => panic!("{sql}: {}", told(sql)),
+    };
+    for sql in [
+        "DROP TABLE IF EXISTS a, s.b CASCADE",
+        "DROP VIEW v RESTRICT",
+        "DROP SCHEMA IF EXISTS s CASCADE",
+        "DROP DATABASE s",
+        "ALTER TABLE a RENAME TO b",
+        "ALTER TABLE IF EXISTS s.a RENAME TO s.b, s.c RENAME TO a",
+        "ALTER TABLE a SWAP WITH b, c SWAP WITH d",
+        "ALTER VIEW v RENAME TO w",
+        "ALTER SCHEMA a SWAP WITH b",
+        "ALTER SCHEMA a RENAME TO b",
+        "ALTER TABLE t ADD COLUMN a INT",
+        "ALTER TABLE t ADD COLUMN IF NOT EXISTS a INT COMMENT 'x', ADD b VARCHAR",
+        "ALTER TABLE t ADD COLUMNS (a INT, b DECIMAL(3, 1))",
+        "ALTER TABLE t SET TBLPROPERTIES ('a.b' = 'c', d = 1, e.f = true, 'g' = -2)",
+        "ALTER TABLE t UNSET TBLPROPERTIES IF EXISTS ('a.b', d)",
+        "COMMENT ON TABLE s.t IS 'it''s'",
+        "COMMENT ON COLUMN s.t.c IS NULL",
+        "COMMENT IF EXISTS ON VIEW v IS 'x'",
+        "COMMENT ON SCHEMA s IS 'x'",
+        "CREATE OR REPLACE TABLE t COMMENT 'x' TBLPROPERTIES ('a' = 'b') AS SELECT 1 AS a",
+        "CREATE VIEW v COMMENT 'x' TBLPROPERTIES (a = 'b') AS SELECT 1 AS a",
+        "CREATE SCHEMA IF NOT EXISTS s COMMENT 'x'",
+        "CREATE EXTERNAL TABLE t STORED AS CSV WITH HEADER ROW LOCATION '/x'",
+        "CREATE OR REPLACE EXTERNAL TABLE t (a INT) STORED AS JSON PARTITIONED BY (d INT) LOCATION '/x' OPTIONS ('compression' 'gzip')",
+        "DESCRIBE HISTORY t LIMIT 3",
+        "DESCRIBE EXTENDED s.t",
+        "DESCRIBE SCHEMA s",
+        "SHOW TABLES FROM s LIKE 'a%'",
+        "SHOW TABLES LIKE 'a%'",
+        "SHOW VIEWS",
+        "SHOW SCHEMAS LIKE 'a%'",
+        "SHOW CREATE TABLE t",
+        "SHOW TBLPROPERTIES t ('a.b')",
+    ] {
+        let body = body(sql);
+        assert!(!body.starts_with("Query"), "{sql}: {body}");
+    }
+    // A word is a name where nothing follows it.
+    for name in ["history", "extended", "schema"] {
+        let body = body(&format!("DESCRIBE {name}"));
+        assert!(body.contains(&format!("value: \"{name}\"")), "{body}");
+    }
+}
+
+#[test]
+fn definitions_that_cannot_be_are_refused() {
+    let table: Vec<String> = [
+        "ALTER",
+        "ALTER TABLE t",
+        "ALTER TABLE t RENAME b",
+        "ALTER TABLE t RENAME COLUMN a TO b",
+        "ALTER TABLE t DROP COLUMN a",
+        "ALTER TABLE t ADD CONSTRAINT c CHECK (a > 0)",
+        "ALTER TABLE t SWAP b",
+        "ALTER TABLE t SET LOCATION 'x'",
+        "ALTER TABLE t SET TBLPROPERTIES ('a' = 'b', 'a' = 'c')",
+        "ALTER TABLE t SET TBLPROPERTIES 'a'",
+        "ALTER SCHEMA s SET TBLPROPERTIES ('a' = 'b')",
+        "ALTER INDEX i RENAME TO j",
+        "COMMENT ON t IS 'x'",
+        "COMMENT ON TABLE t 'x'",
+        "CREATE OR REPLACE TABLE IF NOT EXISTS t AS SELECT 1",
+        "CREATE TABLE t (a INT) OPTIONS ('a' 'b')",
+        "CREATE TABLE t (a INT) PARTITIONED BY (b INT)",
+        "CREATE VIEW v LOCATION 'x' AS SELECT 1",
+        "CREATE EXTERNAL TABLE t LOCATION '/x'",
+        "CREATE EXTERNAL TABLE t STORED AS CSV",
+        "CREATE OR REPLACE SCHEMA s",
+    ]
+    .into_iter()
+    .map(|sql| {
+        assert!(parse(sql).is_err(), "{sql}");
+        format!("{sql}\n    {}", told(sql))
+    })
+    .collect();
+    insta::assert_snapshot!(table.join("\n"), @r#"
+    ALTER
+        line 1, column 1: ALTER takes TABLE, VIEW or SCHEMA and a name
+    ALTER TABLE t
+        nowhere: expected what to do, such as RENAME TO
+    ALTER TABLE t RENAME b
+        line 1, column 22: expected TO behind RENAME
+    ALTER TABLE t RENAME COLUMN a TO b
+        line 1, column 22: ALTER TABLE … RENAME COLUMN is not supported yet
+    ALTER TABLE t DROP COLUMN a
+        line 1, column 15: ALTER TABLE … DROP is not supported yet
+    ALTER TABLE t ADD CONSTRAINT c CHECK (a > 0)
+        line 1, column 19: ALTER TABLE … ADD CONSTRAINT is not supported yet
+    ALTER TABLE t SWAP b
+        line 1, column 20: expected WITH behind SWAP
+    ALTER TABLE t SET LOCATION 'x'
+        line 1, column 19: ALTER … SET of anything but TBLPROPERTIES is not supported yet
+    ALTER TABLE t SET TBLPROPERTIES ('a' = 'b', 'a' = 'c')
+        line 1, column 45: 'a' is given twice
+    ALTER TABLE t SET TBLPROPERTIES 'a'
+        line 1, column 33: expected a list in parentheses
+    ALTER SCHEMA s SET TBLPROPERTIES ('a' = 'b')
+        line 1, column 16: expected RENAME TO or SWAP WITH
+    ALTER INDEX i RENAME TO j
+        line 1, column 7: ALTER of anything but a table, view or schema is not supported yet
+    COMMENT ON t IS 'x'
+        line 1, column 12: COMMENT ON takes TABLE, VIEW, COLUMN or SCHEMA
+    COMMENT ON TABLE t 'x'
+        line 1, column 20: expected IS and the text
+    CREATE OR REPLACE TABLE IF NOT EXISTS t AS SELECT 1
+        line 1, column 19: OR REPLACE and IF NOT EXISTS do not go together
+    CREATE TABLE t (a INT) OPTIONS ('a' 'b')
+        line 1, column 8: OPTIONS are for external tables; TBLPROPERTIES for others
+    CREATE TABLE t (a INT) PARTITIONED BY (b INT)
+        line 1, column 40: partition column `b` is given a type of its own (name it with its type among the columns)
+    CREATE VIEW v LOCATION 'x' AS SELECT 1
+        line 1, column 8: a view has no LOCATION
+    CREATE EXTERNAL TABLE t LOCATION '/x'
+        line 1, column 23: CREATE EXTERNAL TABLE takes STORED AS PARQUET, CSV, JSON or DELTA
+    CREATE EXTERNAL TABLE t STORED AS CSV
+        line 1, column 23: CREATE EXTERNAL TABLE takes LOCATION '…'
+    CREATE OR REPLACE SCHEMA s
+        line 1, column 19: CREATE OR REPLACE of anything but a table or a view is not supported yet
+    "#);
 }
 
 #[test]
@@ -259,7 +445,7 @@ fn describe_and_show_name_their_table() {
         "SHOW COLUMNS IN s.t",
     ] {
         match parse(sql).unwrap().remove(0).body {
-            Body::Show(Show::Columns { table }) => assert_eq!(table.to_string(), "s.t"),
+            Body::Show(Show::Columns { table, .. }) => assert_eq!(table.to_string(), "s.t"),
             other => panic!("{sql}: {other:?}"),
         }
     }

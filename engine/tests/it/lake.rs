@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use datafusion::arrow::array::RecordBatch;
 use drumline_engine::{
-    Copy, Definition, Engine, Error, Options, Planned, Query, Resolved, Result, TableRef, Tables,
-    WorkerTarget, Write, WriteMode, route, staged_counts, staged_files,
+    Copy, Definition, Engine, Error, Foreign, Options, Planned, Query, Resolved, Result, TableRef,
+    Tables, WorkerTarget, Write, WriteMode, route, staged_counts, staged_files,
 };
 use drumline_lake::{
-    Catalog, CatalogSnapshot, Change, Commit, Committed, Copying, Lake, Locations, MadeBy, NewCopy,
-    NewTable, Object, ObjectKind, PreparedCopy, StagedFile, StatementId, Stores, Table,
-    TableChange, TableName, WriteTarget,
+    AsOf, Catalog, CatalogSnapshot, Change, Commit, Committed, Copying, Lake, Locations, MadeBy,
+    NewCopy, NewTable, Object, ObjectKind, PreparedCopy, StagedFile, StatementId, Stores, Table,
+    TableChange, TableName, TableSnapshot, Version, WriteTarget,
 };
 use futures::TryStreamExt;
 
@@ -46,11 +46,56 @@ impl Tables for Pinned {
         };
         match object.kind {
             ObjectKind::View => return Ok(object.view_sql.clone().map(Resolved::View)),
-            ObjectKind::External => return Ok(Some(Resolved::External(object.location.clone()))),
+            ObjectKind::External => {
+                let provider = match self.snapshot(name).await? {
+                    Some(snapshot) => Some(snapshot.provider()?),
+                    None => None,
+                };
+                let object = object.clone();
+                return Ok(Some(Resolved::External(Box::new(Foreign {
+                    object,
+                    provider,
+                }))));
+            }
             ObjectKind::Table => {}
         }
         let table = Table::open(&self.lake, name, object).await?;
         Ok(Some(Resolved::Table(table.snapshot().await?.provider()?)))
+    }
+
+    async fn table_at(&self, name: &TableRef, at: AsOf) -> Result<Option<Resolved>> {
+        let Some(object) = self.catalog.get(name) else {
+            return Ok(None);
+        };
+        let table = Table::open(&self.lake, name, object).await?;
+        let snapshot = table.snapshot_at(at).await?;
+        Ok(Some(Resolved::Table(snapshot.provider()?)))
+    }
+
+    fn object(&self, name: &TableRef) -> Option<Object> {
+        self.catalog.get(name).cloned()
+    }
+
+    fn schema_comment(&self, schema: &str) -> Option<String> {
+        self.catalog.schema_comment(schema).map(str::to_owned)
+    }
+
+    async fn snapshot(&self, name: &TableRef) -> Result<Option<TableSnapshot>> {
+        match self.catalog.get(name) {
+            Some(object) if object.kind == ObjectKind::Table || object.is_foreign_delta() => {
+                let table = Table::open(&self.lake, name, object).await?;
+                Ok(Some(table.snapshot().await?))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn history(&self, name: &TableRef, limit: usize) -> Result<Option<Vec<Version>>> {
+        let Some(object) = self.catalog.get(name) else {
+            return Ok(None);
+        };
+        let table = Table::open(&self.lake, name, object).await?;
+        Ok(Some(table.history(limit).await?))
     }
 
     fn objects(&self) -> Vec<(TableName, &'static str)> {
@@ -191,6 +236,9 @@ impl Home {
                     schema: write.input.schema(),
                     partition_columns: create.partition_by.clone(),
                     properties: create.properties.clone(),
+                    comment: None,
+                    column_comments: Default::default(),
+                    or_replace: create.or_replace,
                     created_by: Some(id.clone()),
                 };
                 let prepared = Table::prepare(&self.catalog, new).await?;
@@ -281,6 +329,9 @@ impl Home {
                     schema,
                     partition_columns: create.partition_by,
                     properties: create.properties.clone(),
+                    comment: None,
+                    column_comments: Default::default(),
+                    or_replace: create.or_replace,
                     created_by: Some(id),
                 };
                 Table::create(&self.catalog, new, create.if_not_exists).await?;
@@ -289,14 +340,21 @@ impl Home {
                 put(view, Object::view(self.catalog.lake(), sql, Some(id))).await?;
             }
             Definition::CreateExternal {
-                table, location, ..
+                table,
+                location,
+                external,
+                ..
             } => {
-                put(table, Object::external(location, Some(id))).await?;
+                put(table, Object::external(location, external, Some(id))).await?;
             }
-            Definition::DropTable { table, if_exists } => {
-                Table::drop(&self.catalog, &table, if_exists).await?;
+            Definition::Drop {
+                names, if_exists, ..
+            } => {
+                for table in names {
+                    Table::drop(&self.catalog, &table, if_exists).await?;
+                }
             }
-            Definition::DropSchema { .. } | Definition::DropView { .. } => {}
+            other => panic!("a master carries this out: {other:?}"),
         }
         Ok(())
     }

@@ -82,7 +82,7 @@ async fn views_read_views_and_follow_their_tables() {
         .unwrap();
     home.wrote("INSERT INTO t VALUES (10)").await;
     assert_eq!(home.rows("SELECT y FROM w ORDER BY y").await, ["3", "21"]);
-    assert_eq!(home.rows("DESCRIBE w").await, ["y|Int64|YES"]);
+    assert_eq!(home.rows("DESCRIBE w").await, ["y|Int64|YES|null"]);
 }
 
 #[tokio::test]
@@ -281,7 +281,7 @@ async fn an_external_folder_is_read_as_others_fill_it_and_never_written() {
         .unwrap();
     let refused = home.refused("SELECT * FROM y").await;
     assert!(
-        refused.contains("`y` has no Parquet files under file:///nothing/here/"),
+        refused.contains("`y` has no .parquet files under file:///nothing/here/"),
         "{refused}"
     );
 }

@@ -167,6 +167,9 @@ impl Bed {
                 schema: schema(ipc),
                 partition_columns,
                 properties: BTreeMap::new(),
+                comment: None,
+                column_comments: Default::default(),
+                or_replace: false,
                 created_by: None,
             };
             tables.insert(

@@ -10,7 +10,7 @@ mod snapshot;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-pub use object::{Format, Object, ObjectKind, StatementId, StreamObject};
+pub use object::{External, FileFormat, Format, Object, ObjectKind, StatementId, StreamObject};
 use serde::{Deserialize, Serialize};
 pub use snapshot::{CatalogSnapshot, Change};
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ use crate::record_log::{decode, encode};
 use crate::{Error, Lake, Result};
 
 /// What this build writes; a record of a newer one is refused rather than misread.
-const RECORD_FORMAT: u32 = 1;
+const RECORD_FORMAT: u32 = 2;
 
 /// The catalog of a lake. Cheap to clone; all clones see the same current snapshot.
 #[derive(Debug, Clone)]
@@ -37,7 +37,28 @@ struct Record {
     version: u64,
     attempt: Uuid,
     at: DateTime<Utc>,
+    /// The statement that made it, if it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made_by: Option<StatementId>,
     changes: Vec<Change>,
+}
+
+/// A record's frame, which every format has: what can be told of a record that cannot be read.
+#[derive(Debug, Deserialize)]
+struct Frame {
+    format: u32,
+    version: u64,
+}
+
+/// What became of a change that a statement makes.
+#[derive(Debug, Clone)]
+pub struct Changed {
+    /// The newest version.
+    pub snapshot: Arc<CatalogSnapshot>,
+    /// The statement had made its change before, and nothing was done now.
+    pub already: bool,
+    /// The catalog was changed now.
+    pub changed: bool,
 }
 
 impl Catalog {
@@ -76,20 +97,25 @@ impl Catalog {
     /// Reads what others have changed.
     pub async fn refresh(&self) -> Result<Arc<CatalogSnapshot>> {
         let known = self.current();
+        let records = self.log.read_from(known.version + 1).await?;
+        if records.is_empty() {
+            return Ok(known);
+        }
         let mut snapshot = known.as_ref().clone();
-        for bytes in self.log.read_from(known.version + 1).await? {
+        for bytes in records {
             let path = self.log.path(snapshot.version + 1);
-            let record: Record = decode(&path, &bytes)?;
-            if record.format > RECORD_FORMAT || record.version != snapshot.version + 1 {
+            let frame: Frame = decode(&path, &bytes)?;
+            if frame.format > RECORD_FORMAT || frame.version != snapshot.version + 1 {
                 return Err(Error::Corrupt {
                     path: path.to_string(),
                     reason: format!(
-                        "it is version {} in format {}, and this build reads format {RECORD_FORMAT}",
-                        record.version, record.format
+                        "it is version {} in format {}, and this build reads formats up to {RECORD_FORMAT}",
+                        frame.version, frame.format
                     ),
                 });
             }
-            snapshot = snapshot.apply(&record.changes)?;
+            let record: Record = decode(&path, &bytes)?;
+            snapshot = snapshot.apply_made_by(&record.changes, record.made_by.as_ref())?;
         }
         Ok(self.show(snapshot))
     }
@@ -100,19 +126,47 @@ impl Catalog {
         &self,
         decide: impl Fn(&CatalogSnapshot) -> Result<Vec<Change>> + Send + Sync,
     ) -> Result<Arc<CatalogSnapshot>> {
+        Ok(self.step(None, decide).await?.snapshot)
+    }
+
+    /// The same for a statement, whose identity goes into the very record: repeated, it changes nothing.
+    pub async fn change_by(
+        &self,
+        statement: &StatementId,
+        decide: impl Fn(&CatalogSnapshot) -> Result<Vec<Change>> + Send + Sync,
+    ) -> Result<Changed> {
+        self.step(Some(statement), decide).await
+    }
+
+    async fn step(
+        &self,
+        statement: Option<&StatementId>,
+        decide: impl Fn(&CatalogSnapshot) -> Result<Vec<Change>> + Send + Sync,
+    ) -> Result<Changed> {
+        let unchanged = |snapshot, already| Changed {
+            snapshot,
+            already,
+            changed: false,
+        };
         for race in 1..=MAX_RACES {
             let snapshot = self.refresh().await?;
+            if let Some(statement) = statement
+                && snapshot.has_done(statement)?
+            {
+                return Ok(unchanged(snapshot, true));
+            }
             let changes = decide(&snapshot)?;
             if changes.is_empty() {
-                return Ok(snapshot);
+                return Ok(unchanged(snapshot, false));
             }
-            let next = snapshot.apply(&changes)?;
+            let next = snapshot.apply_made_by(&changes, statement)?;
             let attempt = Uuid::new_v4();
             let record = Record {
                 format: RECORD_FORMAT,
                 version: next.version,
                 attempt,
                 at: Utc::now(),
+                made_by: statement.cloned(),
                 changes,
             };
             let created = self
@@ -121,9 +175,13 @@ impl Catalog {
                 .await?;
             match created {
                 Created::Landed => {
-                    let next = self.show(next);
-                    self.checkpoint(&next).await;
-                    return Ok(next);
+                    let snapshot = self.show(next);
+                    self.checkpoint(&snapshot).await;
+                    return Ok(Changed {
+                        snapshot,
+                        already: false,
+                        changed: true,
+                    });
                 }
                 Created::Taken => back_off(race.min(4)).await,
             }

@@ -38,6 +38,69 @@ impl ObjectKind {
             Self::External => "external",
         }
     }
+
+    /// In a sentence.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::View => "view",
+            Self::External => "external table",
+        }
+    }
+}
+
+/// What the files of an external table are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileFormat {
+    /// Parquet files.
+    Parquet,
+    /// Text with a separator between columns.
+    Csv,
+    /// A JSON object on each line.
+    Json,
+    /// A Delta table that others write.
+    Delta,
+}
+
+impl FileFormat {
+    /// As `STORED AS` has it, in small letters.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Csv => "csv",
+            Self::Json => "json",
+            Self::Delta => "delta",
+        }
+    }
+}
+
+/// How an external table's files are to be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct External {
+    /// What they are.
+    pub format: FileFormat,
+    /// Declared columns: name, and type as SQL writes it. None: they are read from the files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<(String, String)>,
+    /// Columns whose values are folders, as declared. None: they are read from the folders' names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partition_columns: Vec<String>,
+    /// Options of the format, such as `has_header`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+}
+
+impl External {
+    /// Files of a format, their columns and folders read from themselves.
+    pub fn of(format: FileFormat) -> Self {
+        Self {
+            format,
+            columns: Vec::new(),
+            partition_columns: Vec::new(),
+            options: BTreeMap::new(),
+        }
+    }
 }
 
 /// How a table keeps its files.
@@ -74,6 +137,15 @@ pub struct Object {
     /// Text of a view's query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub view_sql: Option<String>,
+    /// What people say of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// What people say of its columns.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub column_comments: BTreeMap<String, String>,
+    /// How an external table's files are read. None: as Parquet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<External>,
 }
 
 impl Object {
@@ -92,21 +164,45 @@ impl Object {
             properties: BTreeMap::new(),
             created_by,
             view_sql: Some(sql.into()),
+            comment: None,
+            column_comments: BTreeMap::new(),
+            external: None,
         }
     }
 
-    /// A folder of Parquet files that others write.
-    pub fn external(location: Url, created_by: Option<StatementId>) -> Self {
+    /// A folder of files that others write.
+    pub fn external(location: Url, external: External, created_by: Option<StatementId>) -> Self {
         Self {
             id: Uuid::new_v4(),
             kind: ObjectKind::External,
             location,
-            format: Format::Parquet,
+            format: match external.format {
+                FileFormat::Delta => Format::Delta,
+                _ => Format::Parquet,
+            },
             log: None,
             properties: BTreeMap::new(),
             created_by,
             view_sql: None,
+            comment: None,
+            column_comments: BTreeMap::new(),
+            external: Some(external),
         }
+    }
+
+    /// What its files are, in one word; nothing for a view.
+    pub fn files_word(&self) -> &'static str {
+        match (self.kind, &self.external, self.format) {
+            (ObjectKind::View, ..) => "",
+            (_, Some(external), _) => external.format.word(),
+            (_, None, Format::Delta) => "delta",
+            (_, None, Format::Parquet) => "parquet",
+        }
+    }
+
+    /// Whether its rows come from a Delta log that others write.
+    pub fn is_foreign_delta(&self) -> bool {
+        self.kind == ObjectKind::External && self.format == Format::Delta
     }
 }
 

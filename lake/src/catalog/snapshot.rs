@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::object::{Object, ObjectKind, StreamObject};
+use super::object::{Object, ObjectKind, StatementId, StreamObject};
 use crate::name::check_part;
 use crate::{DEFAULT_SCHEMA, Error, Result, TableName};
 
@@ -16,7 +16,25 @@ pub struct CatalogSnapshot {
     schemas: BTreeSet<String>,
     objects: BTreeMap<String, BTreeMap<String, Object>>,
     streams: BTreeMap<String, StreamObject>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    schema_comments: BTreeMap<String, String>,
+    /// The last statement of each application that changed names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    statements: BTreeMap<String, Definer>,
 }
+
+/// A statement that changed names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Definer {
+    ordinal: u32,
+    text_hash: u64,
+    /// The version it made.
+    version: u64,
+}
+
+/// Statements of more applications than this are forgotten, those that are longest ago first. A statement is
+/// only repeated while its application runs.
+const REMEMBERED_APPLICATIONS: usize = 1000;
 
 /// One change of the catalog. Several together are one atomic step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +69,34 @@ pub enum Change {
         /// New name.
         to: TableName,
     },
+    /// Two objects change places.
+    Swap {
+        /// One of them.
+        one: TableName,
+        /// The other.
+        other: TableName,
+    },
+    /// Renames a schema with all that is in it; the new name must be free.
+    RenameSchema {
+        /// Old name.
+        from: String,
+        /// New name.
+        to: String,
+    },
+    /// All that is in one schema changes places with all that is in another.
+    SwapSchemas {
+        /// One of them.
+        one: String,
+        /// The other.
+        other: String,
+    },
+    /// Says something of a schema; none: nothing any more.
+    SetSchemaComment {
+        /// Name.
+        schema: String,
+        /// The text.
+        comment: Option<String>,
+    },
     /// Puts a stream in place, also over another of that name.
     PutStream {
         /// Name.
@@ -79,6 +125,8 @@ impl Default for CatalogSnapshot {
             schemas: BTreeSet::from([DEFAULT_SCHEMA.to_owned()]),
             objects: BTreeMap::new(),
             streams: BTreeMap::new(),
+            schema_comments: BTreeMap::new(),
+            statements: BTreeMap::new(),
         }
     }
 }
@@ -115,9 +163,58 @@ impl CatalogSnapshot {
         self.schemas.contains(schema)
     }
 
+    /// What people say of a schema.
+    pub fn schema_comment(&self, schema: &str) -> Option<&str> {
+        self.schema_comments.get(schema).map(String::as_str)
+    }
+
+    /// Whether a statement has made its change of names. The same place with another text is an error.
+    pub(crate) fn has_done(&self, statement: &StatementId) -> Result<bool> {
+        match self.statements.get(&statement.application) {
+            Some(last) if last.ordinal == statement.ordinal => {
+                if last.text_hash == statement.text_hash {
+                    return Ok(true);
+                }
+                Err(Error::StatementChanged {
+                    table: "the catalog".to_owned(),
+                    application: statement.application.clone(),
+                    ordinal: statement.ordinal,
+                })
+            }
+            // Statements of an application are done in their order.
+            Some(last) => Ok(last.ordinal > statement.ordinal),
+            None => Ok(false),
+        }
+    }
+
     /// The stream of a name.
     pub fn stream(&self, name: &str) -> Option<&StreamObject> {
         self.streams.get(name)
+    }
+
+    /// The next version, made by a statement.
+    pub(crate) fn apply_made_by(
+        &self,
+        changes: &[Change],
+        statement: Option<&StatementId>,
+    ) -> Result<Self> {
+        let mut next = self.apply(changes)?;
+        if let Some(statement) = statement {
+            let definer = Definer {
+                ordinal: statement.ordinal,
+                text_hash: statement.text_hash,
+                version: next.version,
+            };
+            next.statements
+                .insert(statement.application.clone(), definer);
+            if next.statements.len() > REMEMBERED_APPLICATIONS {
+                let oldest = next.statements.iter().min_by_key(|(_, last)| last.version);
+                if let Some(oldest) = oldest.map(|(application, _)| application.clone()) {
+                    next.statements.remove(&oldest);
+                }
+            }
+        }
+        Ok(next)
     }
 
     /// The next version: all changes, in order, or none.
@@ -143,10 +240,24 @@ impl CatalogSnapshot {
             }
             Change::Rename { from, to } => {
                 let object = self.take(from)?;
-                if self.get(to).is_some() {
-                    return Err(already_exists("table", to));
+                if let Some(other) = self.get(to) {
+                    return Err(already_exists(other.kind.noun(), to));
                 }
                 self.put(to, &object)?;
+            }
+            Change::Swap { one, other } => {
+                let (first, second) = (self.take(one)?, self.take(other)?);
+                self.put(one, &second)?;
+                self.put(other, &first)?;
+            }
+            Change::RenameSchema { from, to } => self.rename_schema(from, to)?,
+            Change::SwapSchemas { one, other } => self.swap_schemas(one, other)?,
+            Change::SetSchemaComment { schema, comment } => {
+                self.must_have_schema(schema)?;
+                match comment {
+                    Some(comment) => self.schema_comments.insert(schema.clone(), comment.clone()),
+                    None => self.schema_comments.remove(schema),
+                };
             }
             Change::PutStream { name, stream } => {
                 check_part(name)?;
@@ -173,10 +284,56 @@ impl CatalogSnapshot {
                 example: name.clone(),
             });
         }
-        if schema == DEFAULT_SCHEMA || !self.schemas.remove(schema) {
-            return Err(not_found("schema", schema));
+        self.must_have_schema(schema)?;
+        if schema == DEFAULT_SCHEMA {
+            return Err(default_stays());
+        }
+        self.schemas.remove(schema);
+        self.schema_comments.remove(schema);
+        Ok(())
+    }
+
+    fn rename_schema(&mut self, from: &str, to: &str) -> Result<()> {
+        check_part(to)?;
+        self.must_have_schema(from)?;
+        if from == DEFAULT_SCHEMA {
+            return Err(default_stays());
+        }
+        if self.schemas.contains(to) {
+            return Err(Error::AlreadyExists {
+                kind: "schema",
+                name: to.to_owned(),
+            });
+        }
+        self.schemas.remove(from);
+        self.schemas.insert(to.to_owned());
+        if let Some(objects) = self.objects.remove(from) {
+            self.objects.insert(to.to_owned(), objects);
+        }
+        if let Some(comment) = self.schema_comments.remove(from) {
+            self.schema_comments.insert(to.to_owned(), comment);
         }
         Ok(())
+    }
+
+    fn swap_schemas(&mut self, one: &str, other: &str) -> Result<()> {
+        self.must_have_schema(one)?;
+        self.must_have_schema(other)?;
+        let (first, second) = (self.objects.remove(one), self.objects.remove(other));
+        if let Some(objects) = second {
+            self.objects.insert(one.to_owned(), objects);
+        }
+        if let Some(objects) = first {
+            self.objects.insert(other.to_owned(), objects);
+        }
+        Ok(())
+    }
+
+    fn must_have_schema(&self, schema: &str) -> Result<()> {
+        match self.schemas.contains(schema) {
+            true => Ok(()),
+            false => Err(not_found("schema", schema)),
+        }
     }
 
     fn put(&mut self, name: &TableName, object: &Object) -> Result<()> {
@@ -198,18 +355,19 @@ impl CatalogSnapshot {
             return Ok(());
         }
         let ours = object.location.as_str();
-        for (other_name, other) in self.objects() {
-            let theirs = other.location.as_str();
-            if other.kind == ObjectKind::Table
-                && other_name != *name
-                && other.id != object.id
-                && (ours.starts_with(theirs) || theirs.starts_with(ours))
-            {
-                return Err(Error::LocationTaken {
-                    table: name.to_string(),
-                    location: ours.to_owned(),
-                    reason: format!("table '{other_name}' keeps its files in {theirs}"),
-                });
+        for (schema, objects) in &self.objects {
+            for (other_name, other) in objects {
+                let theirs = other.location.as_str();
+                let meets = ours.starts_with(theirs) || theirs.starts_with(ours);
+                let is_itself = *schema == name.schema && *other_name == name.name;
+                if meets && other.kind == ObjectKind::Table && !is_itself && other.id != object.id {
+                    let other_name = TableName::new(schema, other_name);
+                    return Err(Error::LocationTaken {
+                        table: name.to_string(),
+                        location: ours.to_owned(),
+                        reason: format!("table '{other_name}' keeps its files in {theirs}"),
+                    });
+                }
             }
         }
         Ok(())
@@ -223,6 +381,13 @@ impl CatalogSnapshot {
             self.objects.remove(&name.schema);
         }
         Ok(object)
+    }
+}
+
+fn default_stays() -> Error {
+    Error::Name {
+        name: DEFAULT_SCHEMA.to_owned(),
+        reason: "the default schema is always there, under this name",
     }
 }
 

@@ -5,7 +5,7 @@
 //! statement, and only adds the name.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::StreamExt;
@@ -37,6 +37,12 @@ pub struct NewTable {
     pub partition_columns: Vec<String>,
     /// Free properties.
     pub properties: BTreeMap<String, String>,
+    /// What people say of it.
+    pub comment: Option<String>,
+    /// What people say of its columns.
+    pub column_comments: BTreeMap<String, String>,
+    /// Whether it takes the place of what has its name. It gets a folder of its own.
+    pub or_replace: bool,
     /// The statement that makes it.
     pub created_by: Option<StatementId>,
 }
@@ -49,6 +55,7 @@ pub struct PreparedTable {
     name: TableName,
     object: Object,
     definition: Arc<Definition>,
+    or_replace: bool,
     /// The table, if this very statement made it before.
     existing: Option<(Table, Committed)>,
 }
@@ -94,9 +101,13 @@ impl Table {
             name: new.name.clone(),
             object,
             definition: definition.clone(),
+            or_replace: new.or_replace,
             existing,
         };
-        if let Some(object) = snapshot.get(&new.name) {
+        let is_ours =
+            |object: &&Object| object.created_by.is_some() && object.created_by == new.created_by;
+        let found = snapshot.get(&new.name);
+        if let Some(object) = found.filter(|object| !new.or_replace || is_ours(object)) {
             let made = made_before(catalog, &new, object).await?;
             return Ok(prepared(object.clone(), Some(made)));
         }
@@ -193,20 +204,39 @@ impl PreparedTable {
         })
     }
 
+    /// Needs no statement in the catalog's record: the object's id follows from its statement.
     async fn name_it(&self) -> Result<()> {
+        let replaced = Mutex::new(None);
+        let remember = |object: Option<&Object>| {
+            let mut replaced = replaced.lock().unwrap_or_else(PoisonError::into_inner);
+            *replaced = object.cloned();
+        };
         self.catalog
-            .change(|snapshot| match snapshot.get(&self.name) {
-                Some(object) if object.id == self.object.id => Ok(Vec::new()),
-                Some(_) => Err(Error::AlreadyExists {
-                    kind: "table",
-                    name: self.name.to_string(),
-                }),
-                None => Ok(vec![Change::Put {
+            .change(|snapshot| {
+                let found = snapshot.get(&self.name);
+                remember(None);
+                match found {
+                    Some(object) if object.id == self.object.id => return Ok(Vec::new()),
+                    Some(other) if !self.or_replace => {
+                        return Err(Error::AlreadyExists {
+                            kind: other.kind.noun(),
+                            name: self.name.to_string(),
+                        });
+                    }
+                    found => remember(found),
+                }
+                Ok(vec![Change::Put {
                     name: self.name.clone(),
                     object: self.object.clone(),
-                }]),
+                }])
             })
             .await?;
+        let replaced = replaced
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(object) = replaced {
+            Table::erase(self.catalog.lake(), &self.name, &object).await;
+        }
         Ok(())
     }
 }
@@ -255,10 +285,7 @@ async fn made_before(
             Ok((table, committed))
         }
         _ => Err(Error::AlreadyExists {
-            kind: match object.kind {
-                ObjectKind::View => "view",
-                ObjectKind::Table | ObjectKind::External => "table",
-            },
+            kind: object.kind.noun(),
             name: new.name.to_string(),
         }),
     }
@@ -284,6 +311,9 @@ async fn place(catalog: &Catalog, snapshot: &CatalogSnapshot, new: &NewTable) ->
             properties: new.properties.clone(),
             created_by: new.created_by.clone(),
             view_sql: None,
+            comment: new.comment.clone(),
+            column_comments: new.column_comments.clone(),
+            external: None,
         })
     };
     if let Some(location) = &new.location {

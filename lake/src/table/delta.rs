@@ -19,7 +19,7 @@ use super::log::Effect;
 use super::state::{Definition, Done, Offsets, Proposal, Step};
 use super::{MadeBy, Operation};
 use crate::record_log::{RecordLog, decode};
-use crate::{DataFile, Error, Result, StagedFile, StatementId, columns, hive};
+use crate::{DataFile, Error, Result, StagedFile, StatementId, Version, columns, hive};
 
 const OFFSETS: &str = "drumline.offsets";
 const ATTEMPT: &str = "drumline.attempt";
@@ -275,6 +275,7 @@ pub(super) fn decode_record(
                 .deletion_vector
                 .as_ref()
                 .is_some_and(|vector| !vector.is_null())
+                || rows_of(add.stats.as_deref()).1.is_none()
             {
                 return Ok(Decoded::Reload);
             }
@@ -343,6 +344,61 @@ fn author(log: &RecordLog, version: u64, info: &Map<String, Value>) -> Result<St
     })
 }
 
+/// What a record tells of the version it made, whoever wrote it.
+pub(super) fn describe(log: &RecordLog, version: u64, bytes: &[u8]) -> Result<Version> {
+    let mut told = Version {
+        version,
+        at: None,
+        operation: None,
+        made_by: None,
+        engine: None,
+        rows_added: Some(0),
+        files_added: 0,
+        files_removed: 0,
+        bytes_added: 0,
+    };
+    for line in lines(log, version, bytes) {
+        let line = line?;
+        if let Some(info) = line.commit_info {
+            let millis = |key: &str| info.get(key).and_then(Value::as_i64);
+            let at = millis("inCommitTimestamp").or_else(|| millis("timestamp"));
+            told.at = at.and_then(chrono::DateTime::from_timestamp_millis);
+            let text = |key: &str| info.get(key).and_then(Value::as_str).map(str::to_owned);
+            told.operation = text("operation");
+            told.engine = text("engineInfo").or_else(|| text("clientVersion"));
+            told.made_by = made_by(&info);
+        }
+        if let Some(add) = line.add {
+            told.files_added += 1;
+            told.bytes_added += add.size;
+            let rows = add
+                .stats
+                .as_deref()
+                .and_then(|stats| serde_json::from_str::<Value>(stats).ok())
+                .and_then(|stats| stats.get("numRecords").and_then(Value::as_u64));
+            told.rows_added = told.rows_added.zip(rows).map(|(sum, rows)| sum + rows);
+        }
+        if line.remove.is_some() {
+            told.files_removed += 1;
+        }
+    }
+    Ok(told)
+}
+
+/// What made a record of ours.
+fn made_by(info: &Map<String, Value>) -> Option<MadeBy> {
+    if let Some(id) = info.get(STATEMENT) {
+        return serde_json::from_value(id.clone())
+            .ok()
+            .map(MadeBy::Statement);
+    }
+    Some(MadeBy::Stream {
+        stream: info.get("drumline.stream")?.as_str()?.to_owned(),
+        epoch: info.get("drumline.epoch")?.as_u64()?,
+        ranges: Vec::new(),
+    })
+}
+
 /// What record 0 says of itself: the table it made, and the statement that made it.
 pub(super) fn table_id(log: &RecordLog, bytes: &[u8]) -> Result<Option<Uuid>> {
     for line in lines(log, 0, bytes) {
@@ -400,31 +456,25 @@ fn data_file(definition: &Definition, mut add: Add) -> Result<DataFile> {
         .iter()
         .map(|column| add.partition_values.remove(column).flatten())
         .map(|value| value.filter(|value| !value.is_empty()));
-    file_with_statistics(path, add.size, values.collect(), add.stats.as_deref())
+    let (statistics, rows) = rows_of(add.stats.as_deref());
+    let rows = rows.ok_or_else(|| Error::bug(format!("'{path}' has no row count")))?;
+    Ok(DataFile::new(
+        path,
+        add.size,
+        rows,
+        values.collect(),
+        statistics,
+    ))
 }
 
-/// A file without statistics could not be counted; ours always have some.
-pub(super) fn file_with_statistics(
-    path: String,
-    size: u64,
-    partition_values: Vec<Option<String>>,
-    statistics: Option<&str>,
-) -> Result<DataFile> {
+/// Statistics, and the row count in them.
+pub(super) fn rows_of(statistics: Option<&str>) -> (Option<Value>, Option<u64>) {
     let statistics: Option<Value> = statistics.and_then(|json| serde_json::from_str(json).ok());
     let rows = statistics
         .as_ref()
         .and_then(|statistics| statistics.get("numRecords"))
-        .and_then(Value::as_u64)
-        .ok_or_else(|| Error::NotYet {
-            what: format!("a Delta file without a row count in its statistics ('{path}')"),
-        })?;
-    Ok(DataFile::new(
-        path,
-        size,
-        rows,
-        partition_values,
-        statistics,
-    ))
+        .and_then(Value::as_u64);
+    (statistics, rows)
 }
 
 pub(super) fn check_path(path: &str) -> Result<()> {

@@ -12,7 +12,7 @@ use super::state::{Definition, Done, Proposal, State, Step};
 use super::{Commit, MadeBy, plain};
 use crate::record_log::{CHECKPOINT_INTERVAL, Created, RecordLog};
 use crate::root::path_of;
-use crate::{Error, Format, Lake, Object, Result, StatementId};
+use crate::{Error, Format, Lake, Object, ObjectKind, Result, StatementId, Version};
 
 /// A state, and what the Delta library knows besides (none: the state knows all from the first record on).
 #[derive(Debug, Clone)]
@@ -65,14 +65,18 @@ impl TableLog {
             }
         };
         let label = format!("table '{table}'");
+        let store = match object.kind {
+            ObjectKind::External => lake.stores().get(&object.location)?,
+            ObjectKind::Table | ObjectKind::View => lake.store().clone(),
+        };
         Ok(Self {
             table: table.to_owned(),
             id: object.id,
             format: object.format,
             location: object.location.clone(),
             path,
-            store: lake.store().clone(),
-            records: RecordLog::new(lake.store().clone(), folder, label),
+            records: RecordLog::new(store.clone(), folder, label),
+            store,
         })
     }
 
@@ -100,20 +104,56 @@ impl TableLog {
                 loaded: None,
             }),
             Format::Delta => {
-                let (state, loaded) = library::load(
-                    &self.table,
-                    &self.store,
-                    &self.location,
-                    &self.path,
-                    &self.records,
-                )
-                .await?;
+                let (state, loaded) = self.load_delta(None).await?;
                 Ok(Known {
                     state: Arc::new(state),
                     loaded: Some(loaded),
                 })
             }
         }
+    }
+
+    async fn load_delta(&self, version: Option<u64>) -> Result<(State, library::Loaded)> {
+        library::load(
+            &self.table,
+            &self.store,
+            &self.location,
+            &self.path,
+            &self.records,
+            version,
+        )
+        .await
+    }
+
+    /// The state at an earlier version.
+    pub(super) async fn load_at(&self, version: u64) -> Result<State> {
+        match self.format {
+            Format::Parquet => plain::load_at(&self.records, &self.path, version).await,
+            Format::Delta => Ok(self.load_delta(Some(version)).await?.0),
+        }
+    }
+
+    /// What a record tells of the version it made; none if it is gone.
+    pub(super) async fn describe(&self, version: u64) -> Result<Option<Version>> {
+        let Some((bytes, written_at)) = self.records.read_dated(version).await? else {
+            return Ok(None);
+        };
+        let mut told = match self.format {
+            Format::Parquet => plain::describe(&self.records, version, &bytes)?,
+            Format::Delta => delta::describe(&self.records, version, &bytes)?,
+        };
+        told.at.get_or_insert(written_at);
+        Ok(Some(told))
+    }
+
+    /// The oldest version that its records still tell of.
+    pub(super) async fn oldest(&self) -> Result<u64> {
+        if self.records.read(0).await?.is_some() {
+            return Ok(0);
+        }
+        let numbers = self.records.numbers().await?;
+        let oldest = numbers.checkpoints.first().or(numbers.records.first());
+        Ok(oldest.copied().unwrap_or_default())
     }
 
     /// The newest state, from an older one.

@@ -10,11 +10,13 @@ mod commit;
 mod create;
 mod delta;
 mod log;
+mod past;
 mod plain;
 mod publish;
 mod remove;
 mod state;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::datatypes::{FieldRef, Schema};
@@ -51,6 +53,8 @@ pub(crate) struct Shared {
     /// Commits of one process take turns: they would only race each other.
     turn: tokio::sync::Mutex<()>,
     known: Mutex<Option<Known>>,
+    /// Earlier versions, those last asked for first.
+    past: Mutex<past::Past>,
 }
 
 impl Table {
@@ -68,9 +72,12 @@ impl Table {
                     name: name.to_string(),
                 });
             }
+            // A log of others is read as ours are.
+            ObjectKind::External if object.is_foreign_delta() => {}
             ObjectKind::External => {
-                return Err(Error::NotYet {
-                    what: format!("'{name}' is an external table: writing those"),
+                return Err(Error::ReadOnly {
+                    table: name.to_string(),
+                    reason: "it is an external table: others write it".to_owned(),
                 });
             }
         }
@@ -97,23 +104,26 @@ impl Table {
     pub async fn snapshot(&self) -> Result<TableSnapshot> {
         let known = self.refresh().await?;
         let known = self.complete(known).await?;
-        let state = &known.state;
+        Ok(self.snapshot_of(&known.state))
+    }
+
+    fn snapshot_of(&self, state: &state::State) -> TableSnapshot {
         let offsets = state.offsets.iter().flat_map(|(topic, partitions)| {
             partitions
                 .iter()
                 .map(|(partition, next)| ((topic.clone(), *partition), *next))
         });
-        Ok(TableSnapshot {
+        TableSnapshot {
             name: self.name.clone(),
             location: self.object.location.clone(),
             format: self.object.format,
-            properties: state.definition.properties.clone(),
+            properties: properties(&self.object, &state.definition),
             version: state.version,
             schema: state.definition.schema.clone(),
             partition_columns: state.definition.partition_columns.clone(),
             files: state.files.clone(),
             offsets: offsets.collect(),
-        })
+        }
     }
 
     /// Makes staged files visible, with what made them: whole or not at all. Repeating a commit is safe:
@@ -230,6 +240,12 @@ impl Table {
     }
 
     async fn decide(&self, known: &Known, commit: &Commit) -> Result<Decision> {
+        if self.object.kind == ObjectKind::External {
+            return Err(Error::ReadOnly {
+                table: self.name.to_string(),
+                reason: "it is an external table: others write it".to_owned(),
+            });
+        }
         let state = &known.state;
         if let MadeBy::Statement(id) = &commit.made_by
             && let Some(done) = self.log.find(known, id).await?
@@ -334,6 +350,19 @@ impl Done {
     }
 }
 
+/// Delta's own properties are in its log; all others in the catalog, where they are changed.
+fn properties(object: &Object, definition: &Definition) -> BTreeMap<String, String> {
+    let own = definition.properties.iter();
+    let mut all: BTreeMap<String, String> = own
+        .filter(|(name, _)| name.starts_with("delta."))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    let others = object.properties.iter();
+    let others = others.filter(|(name, _)| !name.starts_with("delta."));
+    all.extend(others.map(|(name, value)| (name.clone(), value.clone())));
+    all
+}
+
 fn write_target(
     lake: &Lake,
     name: &TableName,
@@ -356,7 +385,7 @@ fn write_target(
         Format::Delta => object.location.clone(),
         Format::Parquet => lake.url_of(&lake.staging(attempt))?,
     };
-    let options = WriteOptions::of(&name.to_string(), &definition.properties)?;
+    let options = WriteOptions::of(&name.to_string(), &properties(object, definition))?;
     // Fails here rather than on the workers.
     path_of(&folder)?;
     Ok(WriteTarget {

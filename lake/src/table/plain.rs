@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,7 +18,7 @@ use super::state::{Definition, Done, Offsets, Proposal, State, Step, Unpublished
 use super::{Commit, MadeBy, Operation};
 use crate::record_log::{RecordLog, decode, encode};
 use crate::writer::{child, folders};
-use crate::{DataFile, Error, Result, StagedFile, columns};
+use crate::{DataFile, Error, Result, StagedFile, Version, columns};
 
 /// The newest format that is read. Records that take files away or change columns are of format 2, all others
 /// of format 1.
@@ -147,12 +147,7 @@ pub(super) fn decode_record(
     version: u64,
     bytes: &[u8],
 ) -> Result<Step> {
-    let mut record = read_record(log, version, bytes)?;
-    let definition = record.definition.take().map(definition_of).transpose()?;
-    Ok(Step {
-        definition: definition.map(Arc::new),
-        ..step(location, record)
-    })
+    step(location, read_record(log, version, bytes)?)
 }
 
 /// What a record means to a commit that was worked out before it.
@@ -163,7 +158,9 @@ pub(super) fn effect(log: &RecordLog, version: u64, bytes: &[u8]) -> Result<Effe
         None => "somebody".to_owned(),
     };
     Ok(Effect {
-        appends_only: record.operation.is_none() && record.remove.is_empty(),
+        appends_only: record.operation.is_none()
+            && record.remove.is_empty()
+            && record.definition.is_none(),
         rearranges_only: false,
         made_by,
     })
@@ -182,7 +179,7 @@ pub(super) fn decode_first(
     })?;
     let state = State::new(Arc::new(definition_of(definition)?));
     let id = record.table_id;
-    Ok((id, state.apply(step(location, record))))
+    Ok((id, state.apply(step(location, record)?)))
 }
 
 fn read_record(log: &RecordLog, version: u64, bytes: &[u8]) -> Result<Record> {
@@ -200,7 +197,8 @@ fn read_record(log: &RecordLog, version: u64, bytes: &[u8]) -> Result<Record> {
     Ok(record)
 }
 
-fn step(location: &Path, record: Record) -> Step {
+fn step(location: &Path, record: Record) -> Result<Step> {
+    let definition = record.definition.map(definition_of).transpose()?;
     let statement = match &record.made_by {
         Some(MadeBy::Statement(id)) => Some((
             id.application.clone(),
@@ -234,16 +232,16 @@ fn step(location: &Path, record: Record) -> Step {
             file.statistics,
         )
     });
-    Step {
+    Ok(Step {
         version: record.version,
         add: add.collect(),
         remove: record.remove.into_iter().collect(),
         offsets: Some(record.offsets),
         statement,
+        definition: definition.map(Arc::new),
         publish,
         published_below: record.published_below,
-        ..Step::default()
-    }
+    })
 }
 
 /// The newest state that the log tells of.
@@ -262,6 +260,56 @@ pub(super) async fn load(log: &RecordLog, location: &Path) -> Result<State> {
         state = state.apply(decode_record(log, location, state.version + 1, &bytes)?);
     }
     Ok(state)
+}
+
+/// The state at an earlier version.
+pub(super) async fn load_at(log: &RecordLog, location: &Path, version: u64) -> Result<State> {
+    let mut state = match log.read_checkpoint_before(version).await? {
+        Some(bytes) => decode_checkpoint(log, &bytes)?,
+        None => match log.read(0).await? {
+            Some(first) => decode_first(log, location, &first)?.1,
+            None => return Err(missing(log, 0)),
+        },
+    };
+    if version > state.version {
+        for bytes in log.read_between(state.version + 1, version).await? {
+            state = state.apply(decode_record(log, location, state.version + 1, &bytes)?);
+        }
+    }
+    match state.version == version {
+        true => Ok(state),
+        false => Err(missing(log, state.version + 1)),
+    }
+}
+
+fn missing(log: &RecordLog, version: u64) -> Error {
+    Error::Corrupt {
+        path: log.path(version).to_string(),
+        reason: "the record is missing".to_owned(),
+    }
+}
+
+/// What a record tells of the version it made.
+pub(super) fn describe(log: &RecordLog, version: u64, bytes: &[u8]) -> Result<Version> {
+    let record = read_record(log, version, bytes)?;
+    let operation = match (version, &record.made_by) {
+        (0, Some(_)) => "CREATE TABLE AS SELECT",
+        (0, None) => "CREATE TABLE",
+        (_, Some(MadeBy::Stream { .. })) => "STREAMING UPDATE",
+        _ => record.operation.unwrap_or(Operation::Append).delta_name(),
+    };
+    Ok(Version {
+        version,
+        // As exact as it is shown, so that what is shown can be asked for.
+        at: Some(record.at.trunc_subsecs(3)),
+        operation: Some(operation.to_owned()),
+        made_by: record.made_by,
+        engine: Some("drumline".to_owned()),
+        rows_added: Some(record.rows),
+        files_added: record.add.len() as u64,
+        files_removed: record.remove.len() as u64,
+        bytes_added: record.add.iter().map(|file| file.size).sum(),
+    })
 }
 
 pub(super) fn encode_checkpoint(state: &State) -> Result<Bytes> {

@@ -9,7 +9,7 @@ use object_store::path::Path;
 
 use super::Table;
 use crate::catalog::Change;
-use crate::{Catalog, Error, ObjectKind, Result, TableName};
+use crate::{Catalog, Error, Lake, Object, ObjectKind, Result, TableName};
 
 impl Table {
     /// Removes a table's name, then its files. `Ok(false)`: there was none, and `if_exists` was given.
@@ -33,14 +33,24 @@ impl Table {
                 _ => Ok(Vec::new()),
             })
             .await?;
-        catalog.lake().forget_table(id);
-        if object.kind == ObjectKind::Table {
-            let table = Self::handle(catalog.lake(), name, &object)?;
-            if let Err(error) = table.delete_files().await {
-                tracing::warn!(table = %name, %error, "dropped, but not all of its files are deleted");
-            }
-        }
+        Self::erase(catalog.lake(), name, &object).await;
         Ok(true)
+    }
+
+    /// Deletes the files of a table that has no name any more; those of others stay. Files that cannot be
+    /// deleted are left behind: nothing reads them.
+    pub async fn erase(lake: &Lake, name: &TableName, object: &Object) {
+        lake.forget_table(object.id);
+        if object.kind != ObjectKind::Table {
+            return;
+        }
+        let erased = match Self::handle(lake, name, object) {
+            Ok(table) => table.delete_files().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = erased {
+            tracing::warn!(table = %name, %error, "dropped, but not all of its files are deleted");
+        }
     }
 
     async fn delete_files(&self) -> Result<()> {

@@ -135,11 +135,11 @@ impl State {
                 .chain(step.add.into_iter().map(Arc::new))
                 .collect();
         }
-        if let Some(definition) = step.definition {
-            next.definition = definition;
-        }
         if let Some(offsets) = step.offsets {
             next.offsets = offsets;
+        }
+        if let Some(definition) = step.definition {
+            next.definition = definition;
         }
         next.statements.extend(step.statement);
         next.unpublished

@@ -6,6 +6,7 @@ mod changes;
 mod commits;
 mod delta;
 mod faults;
+mod foreign;
 mod scans;
 mod stores;
 mod writers;

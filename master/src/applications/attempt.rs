@@ -24,7 +24,7 @@ use super::resume::change;
 use super::runner::Message;
 use super::target::{Prepared, prepare};
 use super::{Application, Body, Services, job};
-use crate::catalog::{PinnedTables, define, repeated, schema_ipc};
+use crate::catalog::{PinnedTables, define, schema_ipc};
 use crate::cluster::HealthEvent;
 use crate::facts::Event as Fact;
 use crate::failure::Failure;
@@ -68,8 +68,6 @@ pub(super) struct Attempt {
     pub(super) id: AttemptId,
     /// Attempts of this statement under masters that were killed.
     pub(super) attempts_before: u32,
-    /// The statement had begun under a master that was killed: what it does may have been done.
-    pub(super) may_be_done: bool,
     pub(super) avoid: BTreeSet<String>,
     /// Stops its job.
     pub(super) interrupt: Interrupt,
@@ -218,10 +216,6 @@ impl Attempt {
             Planned::Write(write) => self.write(write, &tables).await,
             Planned::Copy(copy) => self.copy(copy).await,
             Planned::Definition(definition) => {
-                let definition = match self.may_be_done {
-                    true => repeated(definition),
-                    false => definition,
-                };
                 self.may_define().await;
                 let message = define(&self.services.names, definition, self.statement_id()).await?;
                 Ok(Ended::done(Summary::message(message)))

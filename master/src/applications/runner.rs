@@ -322,11 +322,6 @@ impl Runner {
         let attempt = Attempt {
             id,
             attempts_before: self.attempts_before(id.ordinal),
-            // An attempt whose answer was lost may have done it too.
-            may_be_done: id.attempt > 1
-                || self
-                    .resumed_at(id.ordinal)
-                    .is_some_and(|place| place.has_begun),
             avoid,
             merge_joins,
             interrupt: self.interrupt.clone(),

@@ -88,6 +88,9 @@ async fn create(
         schema: write.input.schema(),
         partition_columns: create.partition_by.clone(),
         properties: create.properties.clone(),
+        comment: create.comment.clone(),
+        column_comments: create.column_comments.clone(),
+        or_replace: create.or_replace,
         created_by: Some(statement.clone()),
     };
     let prepared = Table::prepare(names.catalog(), new).await?;

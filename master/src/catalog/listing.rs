@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::writer::StreamWriter;
-use drumline_engine::Engine;
-use drumline_engine::Planned;
-use drumline_lake::{Format, Object, ObjectKind, TableName};
+use drumline_engine::{Engine, Planned, Tables};
+use drumline_lake::{Object, ObjectKind, TableName};
 use drumline_proto::v1::TableEntry;
+use futures::{StreamExt, stream};
 
 use super::{Names, PinnedTables};
 use crate::{Result, system};
+
+/// How many tables are opened at the same time.
+const OPENING: usize = 32;
 
 /// A table, view or external table as it is shown.
 pub(crate) struct Entry {
@@ -31,11 +34,15 @@ impl Names {
     /// Every table and view with its schema. One that cannot be read is listed without.
     pub(crate) async fn entries(&self, engine: &Engine) -> Result<Vec<TableEntry>> {
         let pinned = self.pin().await?;
-        let mut entries = vec![];
-        for (name, _) in pinned.catalog().objects() {
-            let entry = self.entry(engine, &pinned, &name).await;
-            entries.extend(entry.map(TableEntry::from));
-        }
+        let names: Vec<TableName> = pinned.catalog().objects().map(|(name, _)| name).collect();
+        // Boxed before they meet the stream, so that the future stays `Send`.
+        let opening: Vec<_> = names
+            .iter()
+            .map(|name| Box::pin(self.entry(engine, &pinned, name)))
+            .collect();
+        let found: Vec<Option<Entry>> = stream::iter(opening).buffered(OPENING).collect().await;
+        let mut entries: Vec<TableEntry> =
+            found.into_iter().flatten().map(TableEntry::from).collect();
         entries.extend(
             system::names()
                 .filter_map(system_entry)
@@ -60,16 +67,14 @@ impl Names {
             tracing::warn!(table = %name, %error, "cannot read the table's schema");
             (None, vec![])
         });
-        let (format, location) = match object.kind {
-            ObjectKind::View => ("", ""),
-            ObjectKind::External | ObjectKind::Table => {
-                (format_name(object.format), object.location.as_str())
-            }
+        let location = match object.kind {
+            ObjectKind::View => "",
+            ObjectKind::External | ObjectKind::Table => object.location.as_str(),
         };
         Some(Entry {
             name: name.clone(),
             kind: object.kind.word(),
-            format,
+            format: object.files_word(),
             location: location.to_owned(),
             columns,
             partition_columns,
@@ -111,8 +116,7 @@ async fn describe(
     name: &TableName,
     object: &Object,
 ) -> Result<Described> {
-    if object.kind != ObjectKind::View {
-        let snapshot = pinned.snapshot(name, object).await?;
+    if let Some(snapshot) = pinned.snapshot(name).await? {
         return Ok((Some(snapshot.schema), snapshot.partition_columns));
     }
     let quoted = |part: &str| format!("\"{}\"", part.replace('"', "\"\""));
@@ -130,14 +134,9 @@ async fn describe(
             schema = Some(query.schema());
         }
     }
-    Ok((schema, vec![]))
-}
-
-fn format_name(format: Format) -> &'static str {
-    match format {
-        Format::Delta => "delta",
-        Format::Parquet => "parquet",
-    }
+    let external = object.external.as_ref();
+    let partition_columns = external.map(|external| external.partition_columns.clone());
+    Ok((schema, partition_columns.unwrap_or_default()))
 }
 
 /// A schema as an Arrow IPC stream without batches.

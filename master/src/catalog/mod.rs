@@ -7,19 +7,21 @@
 mod definitions;
 mod listing;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use drumline_engine::{Resolved, TableRef, Tables};
+use drumline_engine::{Foreign, Resolved, TableRef, Tables};
 use drumline_lake::{
-    Catalog, CatalogSnapshot, Locations, Object, ObjectKind, Table, TableName, TableSnapshot,
+    AsOf, Catalog, CatalogSnapshot, Error, Locations, Object, ObjectKind, Table, TableName,
+    TableSnapshot, Version,
 };
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use crate::facts::{Facts, History};
 use crate::system;
 
-pub(crate) use definitions::{check_schema, define, repeated};
+pub(crate) use definitions::{check_schema, define};
 pub(crate) use listing::{Entry, schema_ipc};
 
 /// The lake's names, and its tables that are open. Cheap to clone.
@@ -38,8 +40,11 @@ pub(crate) struct PinnedTables {
     catalog: Arc<CatalogSnapshot>,
     /// What the schema `system` shows.
     history: History,
-    snapshots: tokio::sync::Mutex<BTreeMap<TableName, TableSnapshot>>,
+    snapshots: Mutex<HashMap<TableName, Pin>>,
 }
+
+/// One table's snapshot, taken by who first asks for it.
+type Pin = Arc<OnceCell<TableSnapshot>>;
 
 impl Names {
     pub(crate) fn new(catalog: Catalog, locations: Locations, facts: Facts) -> Self {
@@ -67,7 +72,7 @@ impl Names {
             names: self.clone(),
             catalog,
             history: self.facts.history(),
-            snapshots: tokio::sync::Mutex::default(),
+            snapshots: Mutex::default(),
         }))
     }
 
@@ -78,7 +83,8 @@ impl Names {
         object: &Object,
     ) -> drumline_lake::Result<Table> {
         let known = self.lock().get(&object.id).cloned();
-        if let Some(table) = known.filter(|table| table.name() == name) {
+        if let Some(table) = known.filter(|table| table.name() == name && table.object() == object)
+        {
             return Ok(table);
         }
         let table = Table::open(self.catalog.lake(), name, object).await?;
@@ -98,23 +104,94 @@ impl Names {
     }
 }
 
+fn no_versions(name: &TableName, asked: AsOf, noun: &str) -> Error {
+    Error::NoVersion {
+        table: name.to_string(),
+        asked: asked.to_string(),
+        there_is: format!(
+            "it is {} {noun}, which keeps no versions",
+            match noun {
+                "external table" => "an",
+                _ => "a",
+            }
+        ),
+    }
+}
+
 impl PinnedTables {
     pub(crate) fn catalog(&self) -> &CatalogSnapshot {
         &self.catalog
     }
 
-    async fn snapshot(
+    async fn snapshot_of(
         &self,
         name: &TableName,
         object: &Object,
     ) -> drumline_lake::Result<TableSnapshot> {
-        let mut snapshots = self.snapshots.lock().await;
-        if let Some(snapshot) = snapshots.get(name) {
-            return Ok(snapshot.clone());
+        // Each table is waited for by itself: others are opened meanwhile.
+        let pin = {
+            let mut snapshots = self
+                .snapshots
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            snapshots.entry(name.clone()).or_default().clone()
+        };
+        let open = || async { self.names.open(name, object).await?.snapshot().await };
+        pin.get_or_try_init(open).await.cloned()
+    }
+
+    /// A table, or an external table with a log, that may be read.
+    fn with_versions(&self, name: &TableName) -> drumline_lake::Result<Option<&Object>> {
+        let object = self.catalog.get(name);
+        let object =
+            object.filter(|object| object.kind == ObjectKind::Table || object.is_foreign_delta());
+        if let Some(object) = object
+            && object.kind == ObjectKind::External
+        {
+            self.names.locations.check(&object.location)?;
         }
-        let snapshot = self.names.open(name, object).await?.snapshot().await?;
-        snapshots.insert(name.clone(), snapshot.clone());
-        Ok(snapshot)
+        Ok(object)
+    }
+
+    /// What a name stands for, as of an earlier version if one is asked for.
+    async fn resolve(
+        &self,
+        name: &TableName,
+        at: Option<AsOf>,
+    ) -> drumline_engine::Result<Option<Resolved>> {
+        let Some(object) = self.catalog.get(name) else {
+            return Ok(None);
+        };
+        if object.kind == ObjectKind::External {
+            // Again: what is allowed may have changed since the name was made.
+            self.names.locations.check(&object.location)?;
+        }
+        let has_versions = object.kind == ObjectKind::Table || object.is_foreign_delta();
+        if let Some(at) = at
+            && !has_versions
+        {
+            return Err(no_versions(name, at, object.kind.noun()).into());
+        }
+        if let (ObjectKind::View, Some(sql)) = (object.kind, &object.view_sql) {
+            return Ok(Some(Resolved::View(sql.clone())));
+        }
+        let provider = match has_versions {
+            true => {
+                let snapshot = match at {
+                    Some(at) => self.names.open(name, object).await?.snapshot_at(at).await?,
+                    None => self.snapshot_of(name, object).await?,
+                };
+                Some(snapshot.provider()?)
+            }
+            false => None,
+        };
+        Ok(match (object.kind, provider) {
+            (ObjectKind::Table, Some(provider)) => Some(Resolved::Table(provider)),
+            (_, provider) => Some(Resolved::External(Box::new(Foreign {
+                object: object.clone(),
+                provider,
+            }))),
+        })
     }
 }
 
@@ -125,21 +202,45 @@ impl Tables for PinnedTables {
             let provider = system::table(&table.name, &self.history)?;
             return Ok(provider.map(Resolved::Table));
         }
-        let name = TableName::new(&table.schema, &table.name);
-        let Some(object) = self.catalog.get(&name) else {
+        self.resolve(table, None).await
+    }
+
+    async fn table_at(
+        &self,
+        table: &TableRef,
+        at: AsOf,
+    ) -> drumline_engine::Result<Option<Resolved>> {
+        if table.schema == system::SCHEMA {
+            return Err(no_versions(table, at, "table of the system").into());
+        }
+        self.resolve(table, Some(at)).await
+    }
+
+    fn object(&self, table: &TableRef) -> Option<Object> {
+        self.catalog.get(table).cloned()
+    }
+
+    fn schema_comment(&self, schema: &str) -> Option<String> {
+        self.catalog.schema_comment(schema).map(str::to_owned)
+    }
+
+    async fn snapshot(&self, table: &TableRef) -> drumline_engine::Result<Option<TableSnapshot>> {
+        let Some(object) = self.with_versions(table)? else {
             return Ok(None);
         };
-        match object.kind {
-            ObjectKind::View => return Ok(object.view_sql.clone().map(Resolved::View)),
-            ObjectKind::External => {
-                // Again: what is allowed may have changed since the name was made.
-                self.names.locations.check(&object.location)?;
-                return Ok(Some(Resolved::External(object.location.clone())));
-            }
-            ObjectKind::Table => {}
-        }
-        let snapshot = self.snapshot(&name, object).await?;
-        Ok(Some(Resolved::Table(snapshot.provider()?)))
+        Ok(Some(self.snapshot_of(table, object).await?))
+    }
+
+    async fn history(
+        &self,
+        table: &TableRef,
+        limit: usize,
+    ) -> drumline_engine::Result<Option<Vec<Version>>> {
+        let Some(object) = self.with_versions(table)? else {
+            return Ok(None);
+        };
+        let table = self.names.open(table, object).await?;
+        Ok(Some(table.history(limit).await?))
     }
 
     fn objects(&self) -> Vec<(TableName, &'static str)> {

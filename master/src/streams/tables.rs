@@ -104,6 +104,9 @@ impl StreamTables {
                 schema: Arc::clone(&target.schema),
                 partition_columns: target.partition_by.clone(),
                 properties: BTreeMap::new(),
+                comment: None,
+                column_comments: Default::default(),
+                or_replace: false,
                 created_by: None,
             };
             let table = Table::create(&self.catalog, new, true)

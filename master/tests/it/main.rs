@@ -1,6 +1,7 @@
 //! A master in this process, with workers that run real task services, called over its port.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod catalog;
 mod cluster;
 mod definitions;
 mod doors;

@@ -14,6 +14,9 @@ fn table(location: &str) -> Object {
         properties: BTreeMap::new(),
         created_by: None,
         view_sql: None,
+        comment: None,
+        column_comments: BTreeMap::new(),
+        external: None,
     }
 }
 
@@ -114,4 +117,116 @@ fn pausing_a_stream_keeps_its_definition() {
         .unwrap();
     let stream = after.stream("listens").unwrap();
     assert!(stream.paused && stream.definition == "text" && stream.revision == 3);
+}
+
+fn names(snapshot: &CatalogSnapshot) -> Vec<String> {
+    let objects = snapshot.objects();
+    objects
+        .map(|(name, object)| format!("{name} in {}", object.location))
+        .collect()
+}
+
+fn schemas(names: &[&str]) -> Vec<Change> {
+    let put = |name: &&str| Change::PutSchema {
+        schema: (*name).to_owned(),
+    };
+    names.iter().map(put).collect()
+}
+
+#[test]
+fn names_and_whole_schemas_change_places() {
+    let mut changes = schemas(&["s", "empty"]);
+    changes.extend([
+        put("s.a", "memory:///a/"),
+        put("s.b", "memory:///b/"),
+        put("c", "memory:///c/"),
+    ]);
+    let before = CatalogSnapshot::default().apply(&changes).unwrap();
+    let swap = |one: &str, other: &str| Change::Swap {
+        one: TableName::parse(one).unwrap(),
+        other: TableName::parse(other).unwrap(),
+    };
+    let after = before.apply(&[swap("s.a", "c"), swap("c", "s.b")]).unwrap();
+    assert_eq!(
+        names(&after),
+        [
+            "c in memory:///b/",
+            "s.a in memory:///c/",
+            "s.b in memory:///a/"
+        ]
+    );
+    let swap = |one: &str, other: &str| Change::SwapSchemas {
+        one: one.to_owned(),
+        other: other.to_owned(),
+    };
+    let after = before
+        .apply(&[swap("s", "default"), swap("s", "empty")])
+        .unwrap();
+    assert_eq!(
+        names(&after),
+        [
+            "a in memory:///a/",
+            "b in memory:///b/",
+            "empty.c in memory:///c/"
+        ]
+    );
+    for (one, other) in [("s", "nowhere"), ("nowhere", "s")] {
+        let error = before.apply(&[swap(one, other)]).unwrap_err();
+        assert!(matches!(error, Error::NotFound { kind: "schema", .. }));
+    }
+}
+
+#[test]
+fn a_schema_keeps_its_tables_and_comment_under_its_new_name() {
+    let mut changes = schemas(&["s", "taken"]);
+    changes.extend([
+        put("s.a", "memory:///a/"),
+        Change::SetSchemaComment {
+            schema: "s".to_owned(),
+            comment: Some("songs".to_owned()),
+        },
+    ]);
+    let before = CatalogSnapshot::default().apply(&changes).unwrap();
+    let rename = |from: &str, to: &str| Change::RenameSchema {
+        from: from.to_owned(),
+        to: to.to_owned(),
+    };
+    let after = before.apply(&[rename("s", "music")]).unwrap();
+    assert_eq!(names(&after), ["music.a in memory:///a/"]);
+    assert_eq!(after.schema_comment("music"), Some("songs"));
+    assert!(!after.has_schema("s") && after.schema_comment("s").is_none());
+    let kind = |from, to| before.apply(&[rename(from, to)]).unwrap_err();
+    assert!(matches!(kind("s", "taken"), Error::AlreadyExists { .. }));
+    assert!(matches!(kind("nowhere", "x"), Error::NotFound { .. }));
+    assert!(matches!(kind("default", "x"), Error::Name { .. }));
+}
+
+#[test]
+fn a_statement_is_known_again_until_a_thousand_others_came() {
+    let statement = |application: &str, ordinal, text_hash| StatementId {
+        application: application.to_owned(),
+        ordinal,
+        text_hash,
+    };
+    let mut snapshot = CatalogSnapshot::default();
+    let mut define = |application: &str, ordinal| {
+        let change = schemas(&["s"]);
+        let id = statement(application, ordinal, 7);
+        snapshot = snapshot.apply_made_by(&change, Some(&id)).unwrap();
+        snapshot.clone()
+    };
+    let after = define("app", 3);
+    assert!(after.has_done(&statement("app", 3, 7)).unwrap());
+    assert!(after.has_done(&statement("app", 2, 9)).unwrap());
+    assert!(!after.has_done(&statement("app", 4, 7)).unwrap());
+    assert!(!after.has_done(&statement("other", 3, 7)).unwrap());
+    let error = after.has_done(&statement("app", 3, 8)).unwrap_err();
+    assert!(matches!(error, Error::StatementChanged { .. }), "{error}");
+    for n in 0..REMEMBERED_APPLICATIONS {
+        define(&format!("other {n}"), 0);
+    }
+    let after = define("other 0", 1);
+    assert!(!after.has_done(&statement("app", 3, 7)).unwrap());
+    assert!(after.has_done(&statement("other 1", 0, 7)).unwrap());
+    assert_eq!(after.statements.len(), REMEMBERED_APPLICATIONS);
 }

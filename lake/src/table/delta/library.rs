@@ -7,19 +7,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::Schema;
+use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use deltalake_core::DeltaTable;
 use deltalake_core::kernel::EagerSnapshot;
-use deltalake_core::kernel::transaction::PROTOCOL;
 use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
-use object_store::ObjectStore;
+use futures::FutureExt;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
+use object_store::{ObjectMeta, ObjectStore};
 use url::Url;
 
 use super::super::state::{Definition, Offsets, State};
-use super::{check_path, file_with_statistics, offsets, statement_app};
+use super::{check_path, offsets, rows_of, statement_app};
 use crate::record_log::RecordLog;
-use crate::{Error, Result, columns};
+use crate::writer::child;
+use crate::{DataFile, Error, Result, columns};
 
 /// A table as the library loaded it: answers what our own state, from that version on, does not know.
 #[derive(Clone)]
@@ -92,47 +95,42 @@ fn log_store(store: &Arc<dyn ObjectStore>, location: &Url, path: &Path) -> LogSt
     )
 }
 
-/// Loads the newest version through the library.
+/// Loads a version through the library; none: the newest.
 pub(in crate::table) async fn load(
     table: &str,
     store: &Arc<dyn ObjectStore>,
     location: &Url,
     path: &Path,
     log: &RecordLog,
+    version: Option<u64>,
 ) -> Result<(State, Loaded)> {
     let log_store = log_store(store, location, path);
     let mut delta = DeltaTable::new(log_store.clone());
-    delta.load().await.map_err(|e| failed(table, e))?;
+    let opened = match version {
+        Some(version) => delta.load_version(version).await,
+        None => delta.load().await,
+    };
+    opened.map_err(|e| failed(table, e))?;
     let snapshot = delta
         .snapshot()
         .map_err(|e| failed(table, e))?
         .snapshot()
         .clone();
-    PROTOCOL
-        .can_read_from_protocol(snapshot.protocol())
-        .map_err(|error| failed(table, error.into()))?;
     let metadata = snapshot.metadata();
-    let mapped = metadata.configuration().get("delta.columnMapping.mode");
-    if mapped.is_some_and(|mode| mode != "none") {
-        return Err(Error::NotYet {
-            what: format!("reading table '{table}' with Delta column mapping"),
-        });
-    }
+    check_readable(table, &snapshot)?;
     let definition = Definition {
         schema: columns::plain(&snapshot.arrow_schema()),
         partition_columns: metadata.partition_columns().to_vec(),
         properties: metadata.configuration().clone().into_iter().collect(),
     };
-    let mut files = Vec::new();
+    let mut found = Vec::new();
     for view in snapshot
         .try_log_data()
         .map_err(|e| failed(table, e))?
         .iter()
     {
         if view.deletion_vector_descriptor().is_some() {
-            return Err(Error::NotYet {
-                what: format!("reading table '{table}' with Delta deletion vectors"),
-            });
+            return Err(feature(table, "deletionVectors"));
         }
         let file = view.path().into_owned();
         check_path(&file)?;
@@ -143,14 +141,26 @@ pub(in crate::table) async fn load(
             .map(|column| values.remove(column).flatten())
             .map(|value| value.filter(|value| !value.is_empty()));
         let size = u64::try_from(view.size()).unwrap_or_default();
-        let statistics = view.stats();
-        files.push(Arc::new(file_with_statistics(
-            file,
-            size,
-            values.collect(),
-            statistics.as_deref(),
-        )?));
+        let (statistics, rows) = rows_of(view.stats().as_deref());
+        found.push((file, size, values.collect::<Vec<_>>(), statistics, rows));
     }
+    // Other writers need not count: the files themselves tell.
+    let counting: Vec<_> = found
+        .into_iter()
+        .map(|(file, size, values, statistics, rows)| {
+            async move {
+                let rows = match rows {
+                    Some(rows) => rows,
+                    None => rows_in(store, &child(path, &file)?, size).await?,
+                };
+                Ok(Arc::new(DataFile::new(
+                    file, size, rows, values, statistics,
+                )))
+            }
+            .boxed()
+        })
+        .collect();
+    let files: Vec<Arc<DataFile>> = stream::iter(counting).buffered(16).try_collect().await?;
     let version = snapshot.version();
     let state = State {
         version,
@@ -165,6 +175,66 @@ pub(in crate::table) async fn load(
         snapshot,
     };
     Ok((state, loaded))
+}
+
+/// What a reader must know, and this one does. Deletion vectors and column mapping may be allowed in a table
+/// that uses neither: files and settings tell.
+const READER_FEATURES: [&str; 4] = [
+    "timestampNtz",
+    "deletionVectors",
+    "columnMapping",
+    "vacuumProtocolCheck",
+];
+
+/// Refuses what would be read wrongly, by name.
+fn check_readable(table: &str, snapshot: &EagerSnapshot) -> Result<()> {
+    let protocol = snapshot.protocol();
+    for name in protocol.reader_features().unwrap_or_default() {
+        let name = name.to_string();
+        if !READER_FEATURES.contains(&name.as_str()) {
+            return Err(feature(table, &name));
+        }
+    }
+    if protocol.min_reader_version() > 3 {
+        let version = protocol.min_reader_version();
+        return Err(feature(table, &format!("reader version {version}")));
+    }
+    let mapped = snapshot
+        .metadata()
+        .configuration()
+        .get("delta.columnMapping.mode");
+    if mapped.is_some_and(|mode| mode != "none") {
+        return Err(feature(table, "columnMapping"));
+    }
+    Ok(())
+}
+
+fn feature(table: &str, feature: &str) -> Error {
+    Error::Feature {
+        table: table.to_owned(),
+        feature: feature.to_owned(),
+    }
+}
+
+/// Rows of a Parquet file, from its footer.
+async fn rows_in(store: &Arc<dyn ObjectStore>, file: &Path, size: u64) -> Result<u64> {
+    let meta = ObjectMeta {
+        location: file.clone(),
+        last_modified: chrono::DateTime::UNIX_EPOCH,
+        size,
+        e_tag: None,
+        version: None,
+    };
+    let wrong = |reason: String| Error::Corrupt {
+        path: file.to_string(),
+        reason,
+    };
+    let footer = DFParquetMetadata::new(store.as_ref(), &meta);
+    let footer = footer
+        .fetch_metadata()
+        .await
+        .map_err(|error| wrong(error.to_string()))?;
+    u64::try_from(footer.file_metadata().num_rows()).map_err(|error| wrong(error.to_string()))
 }
 
 /// Each of our records tells all offsets, so the newest of ours does; others' records are passed over.
