@@ -211,11 +211,15 @@ impl SnapshotProvider {
             return Ok(files);
         }
         let schema = Arc::new(Schema::new(self.partition_fields.clone()));
-        let columns = (0..schema.fields().len())
-            .map(|index| {
-                let values = files.iter().map(|file| self.partition_value(file, index));
-                ScalarValue::iter_to_array(values.collect::<PlanResult<Vec<_>>>()?)
-            })
+        let mut values = vec![Vec::with_capacity(files.len()); schema.fields().len()];
+        for file in &files {
+            for (column, value) in values.iter_mut().zip(self.partition_values(file)?) {
+                column.push(value);
+            }
+        }
+        let columns = values
+            .into_iter()
+            .map(ScalarValue::iter_to_array)
             .collect::<PlanResult<Vec<_>>>()?;
         let rows = RecordBatch::try_new(schema.clone(), columns)?;
         let physical =
@@ -268,6 +272,20 @@ impl SnapshotProvider {
         }
     }
 
+    /// Read from text once: a file's statistics keep them.
+    fn partition_values(&self, file: &DataFile) -> PlanResult<Vec<ScalarValue>> {
+        let known = self.statistics_of(file)?;
+        let statistics = known.column_statistics.iter();
+        let of_partitions = statistics.skip(self.file_schema.fields().len());
+        of_partitions
+            .zip(&self.partition_fields)
+            .map(|(column, field)| match column.min_value.get_value() {
+                Some(value) => Ok(value.clone()),
+                None => ScalarValue::try_from(field.data_type()),
+            })
+            .collect()
+    }
+
     fn statistics_of(&self, file: &DataFile) -> PlanResult<Arc<Statistics>> {
         let slot = || file.for_scan.lock().unwrap_or_else(PoisonError::into_inner);
         // A table that has got columns since knows nothing of them in older files.
@@ -300,9 +318,7 @@ impl SnapshotProvider {
             e_tag: None,
             version: None,
         };
-        let mut values = (0..self.partition_fields.len())
-            .map(|index| self.partition_value(file, index))
-            .collect::<PlanResult<Vec<_>>>()?;
+        let mut values = self.partition_values(file)?;
         if let Some(place) = self.place(file)? {
             values.extend([place_value(place), ScalarValue::Int64(None)]);
         }

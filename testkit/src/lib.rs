@@ -1,8 +1,8 @@
 //! What Drumline is tested with: real parts, started and stopped by tests.
 //!
 //! [`cluster`] starts real `drumline` processes and can kill or freeze each of them, [`kafka`] a real
-//! broker; [`gcs`] stands in for Google Cloud Storage and can be made to fail. [`outside`] reads what
-//! was written with another engine, [`answers`] compares two results, [`conformance`] is what every
+//! broker; [`gcs`] stands in for Google Cloud Storage and can be made to fail. [`outside`] and
+//! [`engines`] read what was written with other engines, [`answers`] compares two results, [`conformance`] is what every
 //! object store of ours must do. For tests only: nothing that ships depends on this crate.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -10,6 +10,7 @@ pub mod answers;
 pub mod chaos;
 pub mod cluster;
 pub mod conformance;
+pub mod engines;
 pub mod gcs;
 pub mod kafka;
 pub mod outside;

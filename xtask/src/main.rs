@@ -29,7 +29,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Bring what tests need beside Rust: C tools, Java, Apache Kafka, pyarrow, Node, Chromium; safe to repeat
+    /// Bring what tests need beside Rust: C tools, Java, Apache Kafka, pyarrow, deltalake, DuckDB, Polars, Node, Chromium; safe to repeat
     Setup,
     /// All that CI checks: setup, format, import rules, lints, tests, the page, docs
     Verify(verify::Arguments),

@@ -17,6 +17,7 @@ const RUST: (u32, u32) = (1, 95);
 const JAVA: u32 = 17;
 const KAFKA: &str = include_str!("../../testkit/kafka.version").trim_ascii();
 const PYARROW: &str = include_str!("../../testkit/pyarrow.version").trim_ascii();
+const ENGINES: &str = include_str!("../../testkit/engines.requirements");
 /// Routes the broker's log to its stdout; goes with the log4j that Kafka brings.
 const LOG4J: &str = "2.25.4";
 const MAVEN_DEPENDENCY_PLUGIN: &str = "3.8.1";
@@ -27,6 +28,7 @@ pub(crate) fn setup() -> Result<()> {
     packages()?;
     kafka()?;
     pyarrow()?;
+    engines()?;
     npm_packages()
 }
 
@@ -207,15 +209,34 @@ fn pom_text() -> String {
 }
 
 fn pyarrow() -> Result<()> {
-    let folder = cache()?.join(format!("pyarrow-{PYARROW}"));
-    let part = format!("pyarrow {PYARROW}");
-    if folder.join("ready").exists() {
-        say(&part, &format!("is in {}", folder.display()));
+    let package = format!("pyarrow=={PYARROW}");
+    let check = "import pyarrow.parquet";
+    python_packages(&format!("pyarrow-{PYARROW}"), &[&package], "", check)
+}
+
+/// Other engines that read and write Delta tables.
+fn engines() -> Result<()> {
+    let packages: Vec<&str> = ENGINES.split_whitespace().collect();
+    python_packages(
+        "engines",
+        &packages,
+        ENGINES,
+        "import deltalake, duckdb, polars",
+    )
+}
+
+/// A virtual environment with some packages; `mark` says which ones they are.
+fn python_packages(name: &str, packages: &[&str], mark: &str, check: &str) -> Result<()> {
+    let folder = cache()?.join(name);
+    let part = packages.join(", ");
+    let ready = folder.join("ready");
+    if std::fs::read_to_string(&ready).is_ok_and(|found| found == mark) {
+        say(&part, &format!("in {}", folder.display()));
         return Ok(());
     }
     say(
         &part,
-        &format!("bringing it from PyPI to {}", folder.display()),
+        &format!("bringing from PyPI to {}", folder.display()),
     );
     // A virtual environment cannot be moved: made in place, and marked when it is whole.
     if folder.exists() {
@@ -224,20 +245,17 @@ fn pyarrow() -> Result<()> {
     let at = folder.display().to_string();
     run("python3", &["-m", "venv", &at])?;
     let python = folder.join("bin/python").display().to_string();
-    let package = format!("pyarrow=={PYARROW}");
-    run(
-        &python,
-        &[
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            &package,
-        ],
-    )?;
-    run(&python, &["-c", "import pyarrow.parquet"])?;
-    std::fs::write(folder.join("ready"), "")?;
+    let mut install = vec![
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ];
+    install.extend(packages);
+    run(&python, &install)?;
+    run(&python, &["-c", check])?;
+    std::fs::write(ready, mark)?;
     Ok(())
 }
 

@@ -1,9 +1,9 @@
 //! `CREATE VIEW` and `CREATE EXTERNAL TABLE`.
 
 use super::write::column_comments;
-use super::{Definition, Planned, Planner, external, names, query_statement};
+use super::{Definition, Planned, Planner, TableRef, external, names, query_statement};
 use crate::Result;
-use crate::sql::{self, CreateExternal, CreateView, Position};
+use crate::sql::{self, CreateExternal, CreateTable, CreateView, Position};
 use drumline_lake::{External, FileFormat};
 use url::Url;
 
@@ -16,6 +16,33 @@ impl Planner<'_> {
             view,
             sql: create.sql.clone(),
             or_replace: create.or_replace,
+            if_not_exists: create.if_not_exists,
+            comment: create.comment.clone(),
+            properties: create.properties.iter().cloned().collect(),
+        }))
+    }
+
+    /// A Delta table that lies there already tells its columns and partitions itself.
+    pub(super) fn adopt(&self, table: TableRef, create: &CreateTable) -> Result<Planned> {
+        let format = create
+            .format
+            .as_ref()
+            .map(|format| format.value.to_lowercase());
+        let is_delta = format.is_none_or(|format| format == "delta");
+        let (Some((location, _)), true, true, false) = (
+            &create.location,
+            is_delta,
+            create.partition_by.is_empty(),
+            create.or_replace,
+        ) else {
+            return Err(self.invalid(
+                "CREATE TABLE takes columns, or AS and a query",
+                Some("with LOCATION alone it takes over the Delta table that lies there"),
+            ));
+        };
+        Ok(Planned::Definition(Definition::AdoptTable {
+            table,
+            location: location.clone(),
             if_not_exists: create.if_not_exists,
             comment: create.comment.clone(),
             properties: create.properties.iter().cloned().collect(),

@@ -31,6 +31,19 @@ pub enum Definition {
         /// The rest.
         create: CreateTable,
     },
+    /// `CREATE TABLE … LOCATION` and nothing else: the Delta table that lies there is written by Drumline too.
+    AdoptTable {
+        /// Its name.
+        table: TableRef,
+        /// `LOCATION`, as written.
+        location: String,
+        /// `IF NOT EXISTS`.
+        if_not_exists: bool,
+        /// `COMMENT`.
+        comment: Option<String>,
+        /// `TBLPROPERTIES`.
+        properties: BTreeMap<String, String>,
+    },
     /// `CREATE VIEW`. Its query has been planned once, so it fits the tables of now.
     CreateView {
         /// Its name.
@@ -182,6 +195,7 @@ impl Definition {
                 vec![schema]
             }
             Self::CreateTable { table, .. }
+            | Self::AdoptTable { table, .. }
             | Self::CreateExternal { table, .. }
             | Self::AddColumns { table, .. } => vec![&table.schema],
             Self::CreateView { view, .. } => vec![&view.schema],

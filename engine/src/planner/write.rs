@@ -432,9 +432,7 @@ impl Planner<'_> {
         let schema = match (&input, declared) {
             (Some(plan), _) => Arc::clone(plan.schema().inner()),
             (None, Some(declared)) => declared,
-            (None, None) => {
-                return Err(self.invalid("CREATE TABLE takes columns, or AS and a query", None));
-            }
+            (None, None) => return self.adopt(table, create),
         };
         self.check_columns(&schema)?;
         let mut partition_by = Vec::with_capacity(create.partition_by.len());

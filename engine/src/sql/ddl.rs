@@ -135,7 +135,8 @@ fn table(
     // Clauses may stand behind a parenthesised query too.
     while clauses.take(tokens, parser)? {}
     end(parser)?;
-    if columns.is_empty() && source.is_none() {
+    // With a location alone it is the Delta table that lies there.
+    if columns.is_empty() && source.is_none() && clauses.location.is_none() {
         return Err(syntax(
             "CREATE TABLE takes columns, or AS and a query",
             Some(at),

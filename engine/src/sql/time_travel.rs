@@ -157,9 +157,7 @@ fn mark(
     }
     let can_begin = before.is_some_and(|token| match &token.token {
         Token::Comma | Token::LParen => true,
-        _ => ["FROM", "JOIN", "TABLE"]
-            .iter()
-            .any(|begin| is_word(token, begin)),
+        _ => is_word(token, "FROM") || is_word(token, "JOIN"),
     });
     if !can_begin {
         return Err(misplaced());

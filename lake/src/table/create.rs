@@ -256,6 +256,47 @@ impl Commit {
     }
 }
 
+impl Table {
+    /// Gives a name to a Delta table that others made, under the lake's root: from now on it is written by
+    /// Drumline too. Its log says what it holds; a table that could not be written as it is, is refused.
+    pub async fn adopt(
+        catalog: &Catalog,
+        name: &TableName,
+        location: &str,
+        created_by: &StatementId,
+        describe: impl FnOnce(Object) -> Object,
+    ) -> Result<Object> {
+        name.check()?;
+        let lake = catalog.lake();
+        let object = describe(Object {
+            id: id_of(name, created_by),
+            kind: ObjectKind::Table,
+            location: lake.resolve_location(location)?,
+            format: Format::Delta,
+            log: None,
+            properties: BTreeMap::new(),
+            created_by: Some(created_by.clone()),
+            view_sql: None,
+            comment: None,
+            column_comments: BTreeMap::new(),
+            external: None,
+        });
+        check_properties(&object.properties)?;
+        let table = Self::handle(lake, name, &object)?;
+        if table.log.owner().await?.is_none() {
+            return Err(Error::LocationRefused {
+                location: object.location.to_string(),
+                reason: "no Delta table lies there".to_owned(),
+            });
+        }
+        table.snapshot().await?;
+        if let Some(loaded) = table.known().and_then(|known| known.loaded) {
+            loaded.check_writable()?;
+        }
+        Ok(object)
+    }
+}
+
 /// The name is taken: fine if the same statement took it.
 async fn made_before(
     catalog: &Catalog,

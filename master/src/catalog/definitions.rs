@@ -62,6 +62,29 @@ impl Step<'_> {
                 comment,
             } => self.create_schema(&schema, if_not_exists, comment).await,
             Definition::CreateTable { .. } => self.create_table(definition).await,
+            Definition::AdoptTable {
+                table,
+                location,
+                if_not_exists,
+                comment,
+                properties,
+            } => {
+                let catalog = self.names.catalog();
+                let describe = |object| Object {
+                    comment,
+                    properties,
+                    ..object
+                };
+                let object =
+                    Table::adopt(catalog, &table, &location, self.statement, describe).await?;
+                let told = format!("created table {table} over the Delta table that lies there");
+                self.change(told, |snapshot| match snapshot.get(&table) {
+                    None => Ok(vec![put(&table, object.clone())]),
+                    Some(_) if if_not_exists => Ok(Vec::new()),
+                    Some(other) => Err(already(other.kind.noun(), &table)),
+                })
+                .await
+            }
             Definition::CreateView { .. } | Definition::CreateExternal { .. } => {
                 self.create_named(definition).await
             }

@@ -19,7 +19,7 @@ pub(super) struct Table {
     name: String,
     /// `table`, `view`, `external` or `system`.
     kind: String,
-    /// `delta` or `parquet`; empty for views and `system.*`.
+    /// `delta`, `parquet`, `csv` or `json`; empty for views and `system.*`.
     format: String,
     /// URL of its folder; empty for views and `system.*`.
     location: String,

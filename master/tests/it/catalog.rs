@@ -597,3 +597,51 @@ async fn columns_are_added_behind_those_that_are_there() {
     );
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delta_table_that_lies_there_is_taken_over() {
+    let cluster = Cluster::start(1).await;
+    cluster
+        .run("CREATE TABLE t AS SELECT 1 AS n; INSERT INTO t VALUES (2)")
+        .await
+        .succeeded();
+    let root = cluster.folder.path().join("lake");
+    // As if others had made it: the catalog knows nothing of it.
+    let copied = std::process::Command::new("cp")
+        .arg("-r")
+        .args([root.join("default/t"), root.join("theirs")])
+        .status();
+    assert!(copied.unwrap().success());
+    cluster
+        .run(
+            "CREATE TABLE x LOCATION 'theirs' COMMENT 'taken over'; INSERT INTO x VALUES (30);
+             CREATE TABLE IF NOT EXISTS x LOCATION 'theirs'; DELETE FROM x WHERE n = 1",
+        )
+        .await
+        .succeeded();
+    assert_eq!(rows(&cluster, "SELECT sum(n) FROM x").await, ["32"]);
+    assert_eq!(
+        rows(&cluster, "SELECT sum(n) FROM x VERSION AS OF 1").await,
+        ["3"]
+    );
+    assert_eq!(rows(&cluster, "SELECT sum(n) FROM t").await, ["3"]);
+    for (sql, wanted) in [
+        ("CREATE TABLE y LOCATION 'theirs'", "is already in use"),
+        (
+            "CREATE TABLE y LOCATION 'nothing'",
+            "no Delta table lies there",
+        ),
+        ("CREATE TABLE y LOCATION '/etc'", "is not allowed"),
+        (
+            "CREATE TABLE y STORED AS PARQUET LOCATION 'theirs'",
+            "CREATE TABLE takes columns",
+        ),
+        (
+            "CREATE TABLE x LOCATION 'theirs'",
+            "table 'x' already exists",
+        ),
+    ] {
+        contains(&refused(&cluster, sql).await, wanted);
+    }
+    cluster.stop().await;
+}

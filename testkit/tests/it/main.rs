@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod doors;
 mod drains;
+mod engines;
 mod failures;
 mod ids;
 mod memory;

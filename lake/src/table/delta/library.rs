@@ -67,7 +67,7 @@ impl Loaded {
         let known = |feature: &String| {
             matches!(
                 feature.as_str(),
-                "appendOnly" | "invariants" | "checkConstraints"
+                "appendOnly" | "invariants" | "checkConstraints" | "timestampNtz"
             )
         };
         if version > 3 && !(version == 7 && features.iter().all(known)) {

@@ -1,0 +1,56 @@
+//! Other engines' view of Delta tables: deltalake, Polars and DuckDB, at pinned versions.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::kafka::cache_folder;
+
+/// The pinned versions; `xtask setup` reads the same file.
+const REQUIREMENTS: &str = include_str!("../engines.requirements");
+
+const SCRIPT: &str = include_str!("engines.py");
+
+/// The rows of a table as each engine reads them, sorted by `n`, every value as text.
+pub fn read(table: &Path) -> Result<BTreeMap<String, Vec<Value>>> {
+    Ok(serde_json::from_slice(&call("read", Some(table))?)?)
+}
+
+/// Makes a table with deltalake: every type, partitions, two commits. Answers with its rows.
+pub fn make(table: &Path) -> Result<Vec<Value>> {
+    call("make", Some(table))?;
+    Ok(serde_json::from_slice(&call("rows", None)?)?)
+}
+
+/// Appends a row to what [`make`] made.
+pub fn append(table: &Path) -> Result<()> {
+    call("append", Some(table)).map(drop)
+}
+
+fn call(what: &str, table: Option<&Path>) -> Result<Vec<u8>> {
+    let output = Command::new(python()?)
+        .args(["-I", "-c", SCRIPT, what])
+        .args(table)
+        .output()
+        .context("cannot run python")?;
+    ensure!(
+        output.status.success(),
+        "other engines cannot {what}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(output.stdout)
+}
+
+fn python() -> Result<PathBuf> {
+    let folder = cache_folder()?.join("engines");
+    let there = std::fs::read_to_string(folder.join("ready")).unwrap_or_default();
+    ensure!(
+        there == REQUIREMENTS,
+        "deltalake, Polars and DuckDB are not in {}: run `cargo xtask setup`",
+        folder.display()
+    );
+    Ok(folder.join("bin/python"))
+}
