@@ -577,7 +577,7 @@ async fn columns_are_added_behind_those_that_are_there() {
         for (sql, wanted) in [
             (
                 format!("ALTER TABLE {t} ADD COLUMN s INT"),
-                "the table has a column of that name",
+                "there is a column of that name",
             ),
             (
                 format!("ALTER TABLE {t} ADD COLUMN \"a b\" INT"),
@@ -585,7 +585,7 @@ async fn columns_are_added_behind_those_that_are_there() {
             ),
             (
                 format!("ALTER TABLE {t} ADD COLUMN d INT NOT NULL"),
-                "NOT NULL",
+                "cannot be NOT NULL",
             ),
         ] {
             contains(&refused(&cluster, &sql).await, wanted);
