@@ -112,6 +112,8 @@ pub trait Tables: Send + Sync {
 }
 
 /// What to do about a statement.
+// A statement is one of them.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub enum Planned {
     /// Run it and hand its rows to the client.

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use url::Url;
 
 /// A change to the catalog.
+// A statement is one of them.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub enum Definition {
     /// `CREATE SCHEMA`.

@@ -37,6 +37,8 @@ struct Definer {
 const REMEMBERED_APPLICATIONS: usize = 1000;
 
 /// One change of the catalog. Several together are one atomic step.
+// A record holds few of them.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "change")]
 pub enum Change {
