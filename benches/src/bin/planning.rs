@@ -34,8 +34,10 @@ struct Arguments {
     limit: Option<u64>,
 }
 
-/// A query, and how many files its plan may name.
-const QUERIES: [(&str, &str, fn(&Arguments) -> u64); 5] = [
+/// What it is called, the query, and how many files its plan may name.
+type Query = (&'static str, &'static str, fn(&Arguments) -> u64);
+
+const QUERIES: [Query; 5] = [
     (
         "one partition",
         "SELECT sum(id) FROM t WHERE part = 7",
