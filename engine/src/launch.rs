@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::board::Board;
 use crate::engine::Inner;
 use crate::explain;
+use crate::float_bounds::without_float_pruning;
 use crate::interrupt::{Interrupt, RaiseOnDrop, interruptible};
 use crate::job::{Head, JobWatch, StageInfo};
 use crate::route::RouteFn;
@@ -71,7 +72,8 @@ pub(crate) async fn launch(
     let plan = state.create_physical_plan(&query.plan).await?;
     let plan = identified(&plan, Uuid::now_v7())?;
     let prepared = prepare(&plan, workers, route, &routes)?;
-    let plan = interruptible(&with_row_numbers(plan)?, interrupt)?;
+    let plan = without_float_pruning(with_row_numbers(plan)?, &runtime)?;
+    let plan = interruptible(&plan, interrupt)?;
     let head = Head(Some(Arc::clone(&plan)));
     let stream = apart(execute_stream(plan, state.task_ctx())?, interrupt.clone());
     Ok(prepared.run(&state, board, stream, head, interrupt))

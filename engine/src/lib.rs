@@ -18,6 +18,7 @@ mod engine;
 mod error;
 mod explain;
 pub mod fault;
+mod float_bounds;
 pub mod functions;
 mod interrupt;
 pub mod job;

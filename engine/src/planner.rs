@@ -17,11 +17,13 @@ mod definition;
 mod draft;
 mod external;
 mod information;
+mod literals;
 mod membership;
 mod merge;
 mod names;
 mod rewrite;
 mod show;
+mod subqueries;
 mod write;
 
 use crate::sql::{self, Body, Names, Statement};
@@ -41,9 +43,9 @@ use std::sync::Arc;
 pub use copy::Copy;
 pub use definition::{Definition, NameChange};
 pub use external::names_in;
-pub(crate) use membership::with_nulls;
 pub(crate) use names::{Scope, session};
 pub use rewrite::{Doubled, Rewrite};
+pub(crate) use subqueries::as_meant;
 pub use write::{Extend, Overwrite, Replaced};
 
 /// Name of a table, view or external table.
@@ -208,7 +210,12 @@ impl Engine {
         tables: Arc<dyn Tables>,
         settings: &BTreeMap<String, String>,
     ) -> Result<Planned> {
-        let base = local_session(self.runtime(), settings)?;
+        let mut planning = settings.clone();
+        if literals::has_long_decimals(&statement.body) {
+            let setting = planning.entry(literals::AS_DECIMAL.to_owned());
+            setting.or_insert_with(|| "true".to_owned());
+        }
+        let base = local_session(self.runtime(), &planning)?;
         Planner {
             statement,
             base,
@@ -291,7 +298,7 @@ impl Planner<'_> {
     async fn logical(&self, parsed: &Parsed) -> Result<LogicalPlan> {
         let session = session(&self.base, Scope::new(Arc::clone(&self.tables)));
         let planned = session.state().statement_to_plan(parsed.clone()).await;
-        with_nulls(planned.map_err(|error| self.explain(error))?)
+        as_meant(planned.map_err(|error| self.explain(error))?)
     }
 
     /// Words a planner's error, with its place and candidates.

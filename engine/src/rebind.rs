@@ -10,7 +10,7 @@
 //! Everything else that a plan could read or change by itself is refused, in subqueries too: a
 //! `ListingTable` would decode without a codec and read any file of the master.
 
-use crate::planner::{Resolved, Scope, Tables, session, with_nulls};
+use crate::planner::{Resolved, Scope, Tables, as_meant, session};
 use crate::{Error, Result, sql};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
@@ -72,7 +72,7 @@ pub(crate) async fn rebind(
         _ => Ok(Transformed::no(node)),
     };
     let plan = plan.transform_up_with_subqueries(bound_scan)?.data;
-    with_nulls(plan)
+    as_meant(plan)
 }
 
 /// What a name stands for where that has to be planned first.

@@ -16,6 +16,7 @@ use drumline_lake::Stores;
 use http::HeaderMap;
 use url::Url;
 
+use crate::float_bounds::without_float_pruning;
 use crate::functions;
 use crate::interrupt::{Interrupt, interruptible};
 use crate::lake_write::{LakePlanner, LakeWriteCodec};
@@ -156,6 +157,10 @@ impl WorkerSessionBuilder for WorkerSessions {
             }
             config.set_extension(task);
         }
+        // Whoever prepares the plan is told the settings alone, and looks for stores.
+        if let Some(runtime) = builder.runtime_env() {
+            config.set_extension(Arc::clone(runtime));
+        }
         let state = with_functions(builder)
             .with_config(config)
             .with_distributed_user_codec(LakeWriteCodec::new(self.stores.clone()))
@@ -175,12 +180,14 @@ fn task_of<'a>(headers: &'a HeaderMap, tasks: &Tasks) -> Option<(&'a str, Arc<Ta
 fn prepare_plan(
     event: WorkerPlanRewriteEvent<'_>,
 ) -> Result<WorkerPlanRewriteEventResponse, DataFusionError> {
-    let Some(task) = event.session_config.get_extension::<Task>() else {
-        return Ok(WorkerPlanRewriteEventResponse::new(with_row_numbers(
-            event.plan,
-        )?));
+    let Some(runtime) = event.session_config.get_extension::<RuntimeEnv>() else {
+        return Err(Error::bug("a task's session has no runtime").into());
     };
-    let plan = interruptible(&with_row_numbers(event.plan)?, task.interrupt())?;
+    let plan = without_float_pruning(with_row_numbers(event.plan)?, &runtime)?;
+    let Some(task) = event.session_config.get_extension::<Task>() else {
+        return Ok(WorkerPlanRewriteEventResponse::new(plan));
+    };
+    let plan = interruptible(&plan, task.interrupt())?;
     task.runs(&plan);
     Ok(WorkerPlanRewriteEventResponse::new(plan))
 }

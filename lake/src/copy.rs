@@ -21,7 +21,7 @@ use crate::table::{Unpublished, publish};
 use crate::writer::{self, child, folders};
 use crate::{
     Catalog, Committed, Encoding, Error, Format, Lake, Locations, ObjectKind, Result, StagedFile,
-    StatementId, WriteOptions, WriteTarget, columns,
+    StatementId, WriteOptions, WriteTarget, Writer, columns,
 };
 
 /// Begins the name of a folder in which files wait for their record.
@@ -202,8 +202,14 @@ impl PreparedCopy {
     }
 
     /// Puts the staged files in their places: all of them, or none. Safe to repeat.
-    pub async fn publish(self, files: Vec<StagedFile>) -> Result<Committed> {
+    pub async fn publish(self, mut files: Vec<StagedFile>) -> Result<Committed> {
         let folder = path_of(&self.location)?;
+        // No rows are a result too. Of a partitioned copy nothing is left: rows are what names its folders.
+        if files.is_empty() && self.target.partition_columns.is_empty() {
+            let target = self.write_target(&Uuid::new_v4().to_string())?;
+            let writer = Writer::new(self.lake.stores(), &target)?;
+            files.push(writer.empty().await?);
+        }
         let mut moves = Vec::with_capacity(files.len() + self.replaced.len());
         for file in &files {
             let name = file.path.rsplit('/').next().unwrap_or_default();

@@ -1,7 +1,8 @@
 //! Statistics of a file: from Parquet's metadata to the JSON that Delta logs carry, and on to DataFusion.
 //!
 //! Bounds are exact only where a reader may answer `min()` and `max()` from them: integers and dates. Text is
-//! cut to a prefix, floats hide NaN, timestamps are rounded outwards to milliseconds.
+//! cut to a prefix, timestamps are rounded outwards to milliseconds. Floats have none, and none that others wrote
+//! is believed: bounds leave NaN out, which is ordered beyond all other numbers.
 
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::stats::Precision;
@@ -82,8 +83,6 @@ fn to_json(value: &ScalarValue, round_up: bool) -> Option<Value> {
         ScalarValue::Int16(Some(v)) => Some(json!(v)),
         ScalarValue::Int32(Some(v)) => Some(json!(v)),
         ScalarValue::Int64(Some(v)) => Some(json!(v)),
-        ScalarValue::Float32(Some(v)) if v.is_finite() => Some(json!(v)),
-        ScalarValue::Float64(Some(v)) if v.is_finite() => Some(json!(v)),
         ScalarValue::Utf8(Some(v)) => Some(json!(v)),
         ScalarValue::Date32(Some(_)) => Some(json!(value.to_string())),
         ScalarValue::TimestampMicrosecond(Some(micros), _) => {
@@ -100,7 +99,6 @@ fn from_json(value: &Value, data_type: &DataType) -> Option<ScalarValue> {
     let scalar = match data_type {
         DataType::Boolean => ScalarValue::from(value.as_bool()?),
         data_type if data_type.is_integer() => ScalarValue::from(value.as_i64()?),
-        DataType::Float32 | DataType::Float64 => ScalarValue::from(value.as_f64()?),
         DataType::Utf8 | DataType::Date32 | DataType::Timestamp(_, _) => {
             ScalarValue::from(value.as_str()?)
         }

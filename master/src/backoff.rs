@@ -9,7 +9,8 @@ const FACTOR: u32 = 4;
 const LONGEST: Duration = Duration::from_secs(30);
 
 const FIRST_RACE: Duration = Duration::from_millis(100);
-const LONGEST_RACE: Duration = Duration::from_secs(5);
+/// Short: who waits for longer loses again to those who come anew.
+const LONGEST_RACE: Duration = Duration::from_secs(1);
 
 /// Pure: the same seed waits the same.
 #[derive(Debug, Clone)]
@@ -59,6 +60,15 @@ mod tests {
                 let wait = backoff.before(attempt).as_secs_f64();
                 assert!((whole / 2.0..=whole).contains(&wait), "{attempt}: {wait}");
             }
+        }
+    }
+
+    #[test]
+    fn who_lost_many_races_waits_no_longer_than_a_moment() {
+        let mut backoff = Backoff::new(7);
+        for (races, whole) in [(1, 0.1), (2, 0.2), (4, 0.8), (5, 1.0), (20, 1.0)] {
+            let wait = backoff.after_race(races).as_secs_f64();
+            assert!((whole / 2.0..=whole).contains(&wait), "{races}: {wait}");
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod keeps;
 mod repair_text;
+mod single;
 mod store_as;
 
 use datafusion::common::ScalarValue;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 pub(crate) use keeps::keeps;
 pub use repair_text::repair_text;
+pub(crate) use single::single;
 pub(crate) use store_as::store_as;
 
 /// Drumline's own functions, for the builders of sessions.
@@ -20,6 +22,7 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         Arc::new(ScalarUDF::from(repair_text::RepairText::new())),
         Arc::new(ScalarUDF::from(store_as::StoreAs::new())),
         Arc::new(ScalarUDF::from(keeps::Keeps::new())),
+        Arc::new(ScalarUDF::from(single::Single::new())),
     ]
 }
 

@@ -10,6 +10,7 @@ use crate::lake_write::{ACTION, Action};
 use crate::sql::Position;
 use crate::{Result, sql};
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::functions::core::expr_fn::nullif;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, lit, when};
 use datafusion::sql::sqlparser::ast::{self, ColumnDef, ColumnOption, Ident, TableConstraint};
 use drumline_lake::NOT_NULL;
@@ -25,11 +26,17 @@ impl Planner<'_> {
         &self,
         table: &str,
         properties: &BTreeMap<String, String>,
+        partition_columns: &[String],
         rows: LogicalPlan,
     ) -> Result<LogicalPlan> {
         let checks = properties.iter();
-        let checks = checks.filter_map(|(key, text)| Some((key.strip_prefix(CHECK)?, text)));
-        let mut rows = rows;
+        let checks: Vec<_> = checks
+            .filter_map(|(key, text)| Some((key.strip_prefix(CHECK)?, text)))
+            .collect();
+        let mut rows = match checks.is_empty() {
+            true => rows,
+            false => as_kept(rows, partition_columns)?,
+        };
         for (name, text) in checks {
             let condition = self.check(table, name, text, &rows)?;
             let is_written = rows.schema().has_column_with_unqualified_name(ACTION);
@@ -78,6 +85,28 @@ impl Planner<'_> {
                 error.find_root().message()
             ))),
         }
+    }
+}
+
+/// The rows as they will be read again: an empty text that names a partition becomes null.
+fn as_kept(rows: LogicalPlan, partition_columns: &[String]) -> Result<LogicalPlan> {
+    let mut changed = false;
+    let mut columns = Vec::with_capacity(rows.schema().fields().len());
+    for (qualifier, field) in rows.schema().iter() {
+        let value = Expr::from((qualifier, field));
+        let mut names = partition_columns.iter();
+        let is_partition = names.any(|name| name.eq_ignore_ascii_case(field.name()));
+        columns.push(match is_partition && field.data_type().is_string() {
+            false => value,
+            true => {
+                changed = true;
+                nullif(value, lit("")).alias_qualified(qualifier.cloned(), field.name())
+            }
+        });
+    }
+    match changed {
+        false => Ok(rows),
+        true => Ok(LogicalPlanBuilder::from(rows).project(columns)?.build()?),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Queries over the table that a statement changes, built from parts of the statement as it was parsed: what
 //! the user wrote keeps its place in the text, and is planned by the same rules as any query.
 
-use super::{Planner, Resolved, Scope, TableRef, Tables, names, session, with_nulls};
+use super::{Planner, Resolved, Scope, TableRef, Tables, as_meant, names, session};
 use crate::{Error, Result, sql};
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
@@ -157,7 +157,7 @@ impl Planner<'_> {
         let session = session(&self.base, Scope::new(Arc::new(tables)));
         let statement = Parsed::Statement(Box::new(ast::Statement::Query(draft.0)));
         let planned = session.state().statement_to_plan(statement).await;
-        with_nulls(planned.map_err(|error| self.explain(error))?)
+        as_meant(planned.map_err(|error| self.explain(error))?)
     }
 }
 
@@ -185,6 +185,17 @@ impl Draft {
             joins: Vec::new(),
         }];
         Ok(draft)
+    }
+
+    /// `SELECT … FROM (this) AS name`, with nothing selected yet.
+    pub(super) fn named(self, name: &Ident) -> Result<Self> {
+        let mut outer = Self::parsed(&format!("SELECT 1 FROM (SELECT 1) AS {name}"))?;
+        if let Some(first) = outer.select()?.from.first_mut()
+            && let ast::TableFactor::Derived { subquery, .. } = &mut first.relation
+        {
+            *subquery = self.0;
+        }
+        Ok(outer)
     }
 
     fn parsed(text: &str) -> Result<Self> {

@@ -1,10 +1,12 @@
 //! External tables: folders of files that others fill, listed anew for each statement.
 
+use crate::float_bounds::without_float_statistics;
 use crate::sql::{self, Body};
 use crate::{Error, Result};
+use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::catalog::TableProvider;
-use datafusion::common::DataFusionError;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DataFusionError, Result as PlanResult};
 use datafusion::datasource::file_format::csv::CsvFormatFactory;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::file_format::json::JsonFormatFactory;
@@ -13,7 +15,10 @@ use datafusion::datasource::file_format::{FileFormat as Reader, FileFormatFactor
 use datafusion::datasource::listing::{
     ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl,
 };
-use datafusion::logical_expr::{DdlStatement, LogicalPlan};
+use datafusion::logical_expr::{
+    DdlStatement, Expr, LogicalPlan, TableProviderFilterPushDown, TableType,
+};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 use drumline_lake::{External, FileFormat, Object, TableName};
 use std::collections::{BTreeMap, HashMap};
@@ -210,7 +215,40 @@ pub(super) async fn provider(
     let config = ListingTableConfig::new(path)
         .with_listing_options(options)
         .with_schema(schema);
-    Ok(Arc::new(ListingTable::try_new(config)?))
+    Ok(Arc::new(Listed(ListingTable::try_new(config)?)))
+}
+
+/// Files whose bounds of floats nobody believes.
+#[derive(Debug)]
+struct Listed(ListingTable);
+
+#[async_trait]
+impl TableProvider for Listed {
+    fn schema(&self) -> SchemaRef {
+        self.0.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        self.0.table_type()
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> PlanResult<Vec<TableProviderFilterPushDown>> {
+        self.0.supports_filters_pushdown(filters)
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        let scan = self.0.scan(state, projection, filters, limit).await?;
+        without_float_statistics(scan)
+    }
 }
 
 fn unreadable(name: &TableName, object: &Object, extension: &str, error: DataFusionError) -> Error {

@@ -211,6 +211,15 @@ impl Planner<'_> {
         let branches = clauses.iter().map(condition_of).zip(numbers);
         items.push(item(case(branches.collect()), CLAUSE));
         let plan = self.drafted(target, draft.selecting(items)?).await?;
+        if let LogicalPlan::Projection(taken) = &plan
+            && taken.expr.last().is_some_and(Expr::is_volatile)
+        {
+            // It is asked for the clause and for each of its values, and would answer anew each time.
+            return Err(self.invalid(
+                "a condition of WHEN cannot be random",
+                Some("give the query behind USING a column that tells, written to a table first"),
+            ));
+        }
         Ok(LogicalPlanBuilder::from(plan)
             .filter(column_named(CLAUSE).is_not_null())?
             .build()?)

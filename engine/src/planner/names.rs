@@ -154,7 +154,7 @@ async fn view(
         let begin = sql::Position { line: 1, column: 1 };
         wrong(sql::explain(&error, &sql, begin, &names)).into()
     })?;
-    Ok(ViewTable::new(super::with_nulls(plan)?, Some(sql)))
+    Ok(ViewTable::new(super::as_meant(plan)?, Some(sql)))
 }
 
 struct LakeCatalog {

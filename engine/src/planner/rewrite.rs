@@ -117,9 +117,10 @@ impl Write {
                 rewrite.removed = all().collect();
                 rewrite.rewritten = all().collect();
             }
-            Search::Plan(_) => {
+            Search::Plan(plan) => {
+                let is_once = plan.doubled.is_some();
                 for (file, changes, rows) in files_found(found)? {
-                    if changes != rows {
+                    if is_once && changes != rows {
                         return Ok(Err(Doubled {
                             operation: rewrite.operation,
                             table: self.table.to_string(),
@@ -347,11 +348,16 @@ impl Planner<'_> {
             true => {
                 let condition = condition.clone().unwrap_or_else(yes);
                 let mut items = self.columns_of(&target);
-                items.push(item(case(vec![(condition.clone(), yes())]), ACTION));
+                items.push(item(case(vec![(condition, yes())]), ACTION));
+                let decided = Draft::over(&target, Over::Tracked)?.selecting(items)?;
+                // Asked twice, a condition that is random would answer twice.
+                let is_hit = || column(&target.alias, ACTION);
+                let mut items = self.columns_of(&target);
+                items.push(item(is_hit(), ACTION));
                 for (name, value) in new_values {
-                    items.push(item(case(vec![(condition.clone(), value)]), &name));
+                    items.push(item(case(vec![(is_hit(), value)]), &name));
                 }
-                let draft = Draft::over(&target, Over::Tracked)?.selecting(items)?;
+                let draft = decided.named(&target.alias)?.selecting(items)?;
                 let plan = self.drafted(&target, draft).await?;
                 let plan = self.stored(&target, plan, &set)?;
                 acted(&target, plan, &set, Action::Update)?
@@ -485,7 +491,12 @@ impl Planner<'_> {
         };
         let table = target.name.clone();
         let properties = &target.snapshot.properties;
-        let input = self.kept(&table.to_string(), properties, input)?;
+        let input = self.kept(
+            &table.to_string(),
+            properties,
+            &target.snapshot.partition_columns,
+            input,
+        )?;
         Ok(Planned::Write(Write {
             table,
             mode: WriteMode::Rewrite(Box::new(Rewrite {
@@ -612,11 +623,7 @@ fn looked_up(target: &Target, changes: Changes) -> Result<LogicalPlan> {
 fn search(places: LogicalPlan, doubled: Option<LogicalPlan>) -> Result<Search> {
     let counts = vec![
         count(lit(1)).alias("changes"),
-        match &doubled {
-            Some(_) => count_distinct(column_named(ROW_COLUMN)),
-            None => count(column_named(FILE_COLUMN)),
-        }
-        .alias("places"),
+        count_distinct(column_named(ROW_COLUMN)).alias("places"),
     ];
     let files = LogicalPlanBuilder::from(places)
         .aggregate(vec![column_named(FILE_COLUMN)], counts)?

@@ -175,7 +175,12 @@ impl Planner<'_> {
             }
         }
         let plan = LogicalPlanBuilder::from(plan).project(columns)?.build()?;
-        let plan = self.kept(&table.to_string(), &snapshot.properties, plan)?;
+        let plan = self.kept(
+            &table.to_string(),
+            &snapshot.properties,
+            &snapshot.partition_columns,
+            plan,
+        )?;
         let mode = match insert.overwrite {
             false => WriteMode::Append,
             true => WriteMode::Overwrite(Box::new(Overwrite {
@@ -252,7 +257,12 @@ impl Planner<'_> {
             rows.push(value.alias(field.name()));
         }
         let rows = LogicalPlanBuilder::from(plan).project(rows)?.build()?;
-        let rows = self.kept(&table, &snapshot.properties, rows)?;
+        let rows = self.kept(
+            &table,
+            &snapshot.properties,
+            &snapshot.partition_columns,
+            rows,
+        )?;
         Ok(Planned::Write(Write {
             table: snapshot.name.clone(),
             mode: match columns {
@@ -412,11 +422,12 @@ impl Planner<'_> {
         let mut properties: BTreeMap<String, String> = create.properties.iter().cloned().collect();
         properties.extend(demands.properties());
         let label = table.to_string();
+        let partitions: Vec<String> = create.partition_by.iter().map(names::folded).collect();
         let input = match &create.source {
             Some(source) => {
                 let rows = self.logical(&query_statement(source)).await?;
                 let rows = self.rows_as(rows, declared.as_ref())?;
-                Some(self.kept(&label, &properties, rows)?)
+                Some(self.kept(&label, &properties, &partitions, rows)?)
             }
             None => {
                 let schema = declared.as_deref().cloned().unwrap_or_else(Schema::empty);
@@ -425,7 +436,7 @@ impl Planner<'_> {
                     schema: Arc::new(DFSchema::try_from(schema)?),
                 }));
                 // A constraint that cannot be kept is found before there are rows.
-                self.kept(&label, &properties, none.build()?)?;
+                self.kept(&label, &properties, &[], none.build()?)?;
                 None
             }
         };

@@ -81,3 +81,21 @@ pub(super) fn statement(first: &TokenWithSpan) -> Result<(), Error> {
         None => Ok(()),
     }
 }
+
+/// Refuses set operations that keep equal rows: planned as joins, they would keep the wrong number of them.
+pub(super) fn set_operations(words: &[&TokenWithSpan]) -> Result<(), Error> {
+    for pair in words.windows(2) {
+        let [operation, all] = pair else { continue };
+        for (name, what) in [
+            ("INTERSECT", "INTERSECT ALL"),
+            ("EXCEPT", "EXCEPT ALL"),
+            ("MINUS", "MINUS ALL"),
+        ] {
+            if is_word(operation, name) && is_word(all, "ALL") {
+                let instead = "without ALL, one of equal rows is kept";
+                return Err(error(what, Some(operation), Some(instead)));
+            }
+        }
+    }
+    Ok(())
+}

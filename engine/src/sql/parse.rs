@@ -55,6 +55,7 @@ pub(super) fn statement(text: &str, tokens: &[TokenWithSpan]) -> Result<Body, Er
         return Err(syntax("a statement was expected", None));
     };
     not_yet::statement(first)?;
+    not_yet::set_operations(&words)?;
     let rewritten = time_travel::rewrite(tokens)?;
     let tokens = rewritten.as_slice();
     let is = |name: &str| is_word(first, name);

@@ -11,4 +11,6 @@ mod jobs;
 mod lake;
 mod queries;
 mod statements;
+mod subqueries;
+mod unordered;
 mod writes;

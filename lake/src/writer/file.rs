@@ -75,8 +75,10 @@ impl OpenFile {
         };
         let upload = BufWriter::with_capacity(store, path.clone(), UPLOAD_PART);
         let writer = match target.encoding {
-            Encoding::Csv { header } => Encoder::Text(Box::new(TextFile::csv(upload, header))),
-            Encoding::Json => Encoder::Text(Box::new(TextFile::json(upload))),
+            Encoding::Csv { header } => {
+                Encoder::Text(Box::new(TextFile::csv(upload, schema.clone(), header)))
+            }
+            Encoding::Json => Encoder::Text(Box::new(TextFile::json(upload, schema.clone()))),
             Encoding::Parquet => {
                 let properties = WriterProperties::builder()
                     .set_created_by(concat!("drumline ", env!("CARGO_PKG_VERSION")).to_owned())

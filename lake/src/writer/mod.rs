@@ -227,6 +227,11 @@ impl Writer {
         }
     }
 
+    /// A file without rows: what there is to read where nothing was written.
+    pub(crate) async fn empty(self) -> Result<StagedFile> {
+        self.open_file(&[])?.close().await
+    }
+
     /// Gives up: open uploads are aborted, closed files deleted, both as far as possible.
     pub async fn abort(mut self) {
         for (_, file) in self.open.drain() {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     Array, ArrayRef, RecordBatch, StringArray, UInt32Array, new_null_array,
 };
-use datafusion::arrow::compute::{CastOptions, cast_with_options, take_record_batch};
+use datafusion::arrow::compute::kernels::cmp::eq;
+use datafusion::arrow::compute::{CastOptions, cast_with_options, nullif, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
@@ -108,11 +109,27 @@ impl Splitter {
                     }),
             })
             .collect::<Result<Vec<_>>>()?;
-        for (field, column) in self.schema.fields().iter().zip(&columns) {
+        let mut columns = columns;
+        for index in &self.partition_columns {
+            if let Some(column) = columns.get_mut(*index)
+                && *column.data_type() == DataType::Utf8
+            {
+                *column = without_empty(column).map_err(|error| self.misfit(&error))?;
+            }
+        }
+        for (at, (field, column)) in self.schema.fields().iter().zip(&columns).enumerate() {
             if !field.is_nullable() && column.null_count() > 0 {
                 return Err(Error::Rows {
                     table: self.table.clone(),
-                    reason: format!("column '{}' is NOT NULL, and a row has none", field.name()),
+                    reason: match self.partition_columns.contains(&at) {
+                        false => {
+                            format!("column '{}' is NOT NULL, and a row has none", field.name())
+                        }
+                        true => format!(
+                            "column '{}' is NOT NULL, and a row has none (an empty text is null where it names a partition)",
+                            field.name()
+                        ),
+                    },
                 });
             }
         }
@@ -132,7 +149,13 @@ fn text(column: &ArrayRef) -> Result<StringArray, ArrowError> {
     Ok(StringArray::from(text.to_data()))
 }
 
-/// An empty text is null to Hive and Delta alike.
+/// An empty text is null to Hive and Delta alike, so it is before anything is asked of the rows.
+fn without_empty(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let is_empty = eq(column, &StringArray::new_scalar(""))?;
+    nullif(column, &is_empty)
+}
+
+/// Empty where a value of another type is written as nothing: null too.
 fn value(column: &StringArray, row: usize) -> Option<String> {
     (column.is_valid(row) && !column.value(row).is_empty()).then(|| column.value(row).to_owned())
 }

@@ -111,10 +111,7 @@ pub(super) async fn commit(staged: Staged) -> Result<Summary, NotCommitted> {
 
 /// What a statement did to rows that were there, in words.
 fn done(operation: Operation, counts: Counts, table: &str, rows: u64) -> String {
-    let changed = match rows {
-        1 => "1 row".to_owned(),
-        rows => format!("{rows} rows"),
-    };
+    let changed = counted(rows);
     match operation {
         Operation::Delete => format!("deleted {changed} from {table}"),
         Operation::Update => format!("updated {changed} of {table}"),
@@ -130,7 +127,14 @@ fn done(operation: Operation, counts: Counts, table: &str, rows: u64) -> String 
             )
         }
         Operation::Overwrite => format!("wrote {changed} over those of {table}"),
-        Operation::Append | Operation::AddColumns => format!("wrote {rows} rows to {table}"),
+        Operation::Append | Operation::AddColumns => format!("wrote {changed} to {table}"),
+    }
+}
+
+fn counted(rows: u64) -> String {
+    match rows {
+        1 => "1 row".to_owned(),
+        rows => format!("{rows} rows"),
     }
 }
 
@@ -155,8 +159,8 @@ impl Summary {
             files: files as u64,
             already_committed: already,
             message: match already {
-                true => format!("already copied to {location}: {rows} rows"),
-                false => format!("copied {rows} rows to {location}"),
+                true => format!("already copied to {location}: {}", counted(rows)),
+                false => format!("copied {} to {location}", counted(rows)),
             },
             ..Self::default()
         }
@@ -170,8 +174,8 @@ impl Summary {
             files,
         } = committed;
         let message = match already {
-            true => format!("already committed to {table}: {rows} rows"),
-            false => format!("wrote {rows} rows to {table}"),
+            true => format!("already committed to {table}: {}", counted(rows)),
+            false => format!("wrote {} to {table}", counted(rows)),
         };
         Self {
             rows,
