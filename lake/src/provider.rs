@@ -178,6 +178,13 @@ impl SnapshotProvider {
                 .all(|column| self.snapshot.partition_columns.contains(&column.name))
     }
 
+    fn is_on_floats(&self, filter: &Expr) -> bool {
+        filter.column_refs().iter().any(|column| {
+            let field = self.scan_schema.field_with_name(&column.name);
+            field.is_ok_and(|field| field.data_type().is_floating())
+        })
+    }
+
     /// Files that can hold an answer.
     fn prune(&self, state: &dyn Session, filters: &[Expr]) -> PlanResult<Vec<Arc<DataFile>>> {
         let (on_partitions, others): (Vec<Expr>, Vec<Expr>) = filters
@@ -417,10 +424,15 @@ impl TableProvider for SnapshotProvider {
         let scanned = files.iter().map(|file| self.to_scan(file));
         let groups = FileGroup::new(scanned.collect::<PlanResult<Vec<_>>>()?)
             .split_files(state.config().target_partitions());
-        let options = TableParquetOptions {
+        let mut options = TableParquetOptions {
             global: state.config_options().execution.parquet.clone(),
             ..TableParquetOptions::default()
         };
+        if filters.iter().any(|filter| self.is_on_floats(filter)) {
+            // Statistics inside of files pass over NaN, and the reader believes them: rows would be lost.
+            options.global.pruning = false;
+            options.global.enable_page_index = false;
+        }
         let table_schema = TableSchema::builder(self.file_schema.clone())
             .with_table_partition_cols(self.constant_fields())
             .build();
