@@ -598,6 +598,34 @@ async fn constraints_are_kept_by_every_statement_that_writes() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_file_come_in_the_order_that_its_table_asks_for() {
+    both(|home| async move {
+        home.run(
+            "CREATE TABLE t (id BIGINT, k BIGINT) PARTITIONED BY (k)
+               TBLPROPERTIES ('sort_by' = 'id DESC', 'compression' = 'snappy')",
+        )
+        .await
+        .unwrap();
+        home.wrote(
+            "INSERT INTO t SELECT (value * 7919) % 1009, value % 2 FROM generate_series(1, 1000)",
+        )
+        .await;
+        for part in 0..2 {
+            let sql = format!("SELECT id FROM t WHERE k = {part}");
+            let ids: Vec<i64> = home
+                .rows(&sql)
+                .await
+                .iter()
+                .map(|id| id.parse().unwrap())
+                .collect();
+            assert_eq!(ids.len(), 500);
+            assert!(ids.is_sorted_by(|a, b| a >= b), "{ids:?}");
+        }
+    })
+    .await;
+}
+
 /// Larger than a row group, so that places in a file are more than offsets in a batch.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_found_again_in_large_files() {
