@@ -52,7 +52,8 @@ pub use memory::Exhausted;
 pub use options::{Keepalive, Options, WorkerTarget};
 pub use planner::{
     Copy, CreateTable, Definition, Doubled, Extend, Foreign, NameChange, Overwrite, Planned,
-    Replaced, Resolved, Rewrite, SYSTEM_SCHEMA, TableRef, Tables, Write, WriteMode, names_in,
+    Replaced, Resolved, Rewrite, SYSTEM_SCHEMA, TableRef, Tables, Vacuum, Write, WriteMode,
+    names_in,
 };
 pub use process::Process;
 pub use session::{local_session, runtime};

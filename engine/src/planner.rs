@@ -24,6 +24,7 @@ mod names;
 mod rewrite;
 mod show;
 mod subqueries;
+mod upkeep;
 mod write;
 
 use crate::sql::{self, Body, Names, Statement};
@@ -39,6 +40,7 @@ use datafusion::sql::sqlparser::ast::{ObjectName, Query as Ast, Statement as Ast
 use drumline_lake::{AsOf, Format, Object, TableName, TableSnapshot, Version};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use copy::Copy;
 pub use definition::{Definition, NameChange};
@@ -126,6 +128,8 @@ pub enum Planned {
     Copy(Copy),
     /// Change the catalog.
     Definition(Definition),
+    /// Throw away files that nobody needs.
+    Vacuum(Vacuum),
     /// Change the session; no value: back to the default. The setting has been checked.
     Set {
         /// Full name, such as `datafusion.execution.batch_size`.
@@ -133,6 +137,17 @@ pub enum Planned {
         /// As text.
         value: Option<String>,
     },
+}
+
+/// A `VACUUM`, whose retention has been checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vacuum {
+    /// The table; none for what writers left in the lake's staging folder.
+    pub table: Option<TableRef>,
+    /// What is younger stays.
+    pub keep: Duration,
+    /// Only look.
+    pub dry_run: bool,
 }
 
 /// A query whose rows go to a table.
@@ -150,8 +165,11 @@ impl Write {
     /// The query that stages the rows as files of a target; its own rows are those files, which
     /// [`crate::staged_files`] reads. Each attempt has a target of its own.
     pub fn into_query(self, mut target: drumline_lake::WriteTarget) -> Result<Query> {
-        if let WriteMode::Extend(extend) = self.mode {
-            target.schema_json = extend.columns;
+        if let WriteMode::Extend(extend) = &self.mode {
+            target.schema_json.clone_from(&extend.columns);
+        }
+        if let WriteMode::Rewrite(rewrite) = &self.mode {
+            rewrite.shape(&mut target);
         }
         let plan = crate::lake_write::LakeWrite::plan(self.input.plan, target)?;
         Ok(Query {
@@ -269,6 +287,8 @@ impl Planner<'_> {
             Body::Delete(delete) => self.delete(delete).await,
             Body::Update(update) => self.update(update).await,
             Body::Merge(merge) => self.merge(merge).await,
+            Body::Optimize(optimize) => self.optimize(optimize).await,
+            Body::Vacuum(vacuum) => self.vacuum(vacuum),
             Body::Copy(copy) => self.copy(copy).await,
             Body::CreateTable(create) => self.create_table(create).await,
             Body::CreateExternal(create) => self.create_external(create).await,

@@ -38,6 +38,8 @@ extensions_options! {
         pub read_limit: u64, default = 120
         /// Seconds without any progress after which a job is tried again elsewhere; 0: never.
         pub stall_limit: u64, default = 600
+        /// Seconds that VACUUM must be told to keep, at least: what is younger may be in use.
+        pub vacuum_shortest: u64, default = 24 * 3600
     }
 }
 

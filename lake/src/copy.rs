@@ -169,6 +169,7 @@ impl PreparedCopy {
             codec: options.codec,
             compression_level: options.compression_level,
             sort_by: options.sort_by,
+            one_writer: false,
             encoding: new.encoding,
         };
         Ok(Copying::Run(Box::new(Self {

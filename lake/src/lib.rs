@@ -28,6 +28,7 @@ mod snapshot;
 mod statistics;
 mod stores;
 mod table;
+mod upkeep;
 mod writer;
 
 pub use catalog::{
@@ -46,4 +47,5 @@ pub use stores::{BucketSettings, Stores};
 pub use table::{
     Commit, Committed, MadeBy, NewTable, OffsetRange, Operation, PreparedTable, Table, TableChange,
 };
+pub use upkeep::{Compaction, Leftover, Vacuum, Vacuumed};
 pub use writer::{Codec, Encoding, SortColumn, StagedFile, WriteOptions, WriteTarget, Writer};

@@ -4,7 +4,7 @@
 //! that can hold an answer. Filters on partition columns alone are thereby done; all others stay above the
 //! scan, where the optimizer may push them into it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
@@ -183,6 +183,22 @@ impl SnapshotProvider {
             let field = self.scan_schema.field_with_name(&column.name);
             field.is_ok_and(|field| field.data_type().is_floating())
         })
+    }
+
+    /// Places of the files whose partitions pass a filter; `None` where it asks for other columns too.
+    pub(crate) fn places_of(
+        &self,
+        state: &dyn Session,
+        filter: Expr,
+    ) -> PlanResult<Option<BTreeSet<usize>>> {
+        if !self.on_partitions_only(&filter) {
+            return Ok(None);
+        }
+        let kept = self.prune_by_partition(state, vec![filter])?;
+        let kept: HashSet<&str> = kept.iter().map(|file| file.path.as_str()).collect();
+        let files = self.snapshot.files.iter().enumerate();
+        let places = files.filter(|(_, file)| kept.contains(file.path.as_str()));
+        Ok(Some(places.map(|(place, _)| place).collect()))
     }
 
     /// Files that can hold an answer.

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use chrono::{DateTime, Utc};
 
 use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
-use datafusion::catalog::TableProvider;
+use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Statistics;
+use datafusion::logical_expr::Expr;
 use url::Url;
 
 use crate::provider::SnapshotProvider;
@@ -146,6 +147,16 @@ impl TableSnapshot {
     /// Number of bytes.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.size).sum()
+    }
+
+    /// Places of the files whose partitions pass a filter over columns without qualifiers; `None` where it asks for
+    /// columns that the table is not partitioned by.
+    pub fn places(
+        &self,
+        session: &dyn Session,
+        filter: Expr,
+    ) -> datafusion::error::Result<Option<BTreeSet<usize>>> {
+        SnapshotProvider::new(self.clone())?.places_of(session, filter)
     }
 
     /// A provider that scans this very version as plain Parquet.

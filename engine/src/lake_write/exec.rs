@@ -118,6 +118,7 @@ impl ExecutionPlan for LakeWriteExec {
     /// Rows of one partition value meet in one task: one file for it instead of one per task.
     fn required_input_distribution(&self) -> Vec<Distribution> {
         match self.partition_by.is_empty() {
+            true if self.target.one_writer => vec![Distribution::SinglePartition],
             true => vec![Distribution::UnspecifiedDistribution],
             false => vec![Distribution::KeyPartitioned(self.partition_by.clone())],
         }

@@ -1,4 +1,4 @@
-//! Statements that change rows which are there: `DELETE`, `UPDATE`, and what `MERGE` shares with them.
+//! Statements that change rows which are there: `DELETE`, `UPDATE`, and what `MERGE` and `OPTIMIZE` share with them.
 //!
 //! Files are rewritten whole, and only those that hold a row which changes. So there are two plans: one that
 //! searches, and answers with the files and how many rows of each change; and one that reads these files and
@@ -24,7 +24,7 @@ use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::functions_aggregate::expr_fn::{count, count_distinct};
 use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, LogicalPlanBuilder, lit, when};
 use datafusion::sql::sqlparser::ast;
-use drumline_lake::{FILE_COLUMN, Operation, ROW_COLUMN, TableSnapshot};
+use drumline_lake::{FILE_COLUMN, Operation, ROW_COLUMN, SortColumn, TableSnapshot, WriteTarget};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a `DELETE`, `UPDATE` or `MERGE` does to its table's files.
@@ -41,23 +41,34 @@ pub struct Rewrite {
     rewritten: BTreeSet<usize>,
     /// Whether rows may be written that are in no file yet.
     inserts: bool,
+    /// Set where its files are to be other ones than the table's properties ask for.
+    pub(super) shape: Option<Shape>,
+}
+
+/// How files are written anew.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shape {
+    pub(super) sort_by: Vec<SortColumn>,
+    pub(super) one_writer: bool,
 }
 
 /// How the files that change are found.
 #[derive(Debug, Clone)]
-enum Search {
+pub(super) enum Search {
     /// Every row goes.
     AllGone,
     /// Every file changes, as far as anybody can tell.
     All,
     /// No file does.
     None,
+    /// These do.
+    Files(BTreeSet<usize>),
     /// By a query.
     Plan(Box<SearchPlan>),
 }
 
 #[derive(Debug, Clone)]
-struct SearchPlan {
+pub(super) struct SearchPlan {
     /// Yields file, changes, changed rows.
     files: LogicalPlan,
     /// Where a row may be changed twice: yields the names of one that is.
@@ -112,6 +123,10 @@ impl Write {
         let all = || 0..rewrite.snapshot.files.len();
         match &rewrite.search {
             Search::None => {}
+            Search::Files(files) => {
+                rewrite.removed.clone_from(files);
+                rewrite.rewritten.clone_from(files);
+            }
             Search::AllGone => rewrite.removed = all().collect(),
             Search::All => {
                 rewrite.removed = all().collect();
@@ -137,6 +152,16 @@ impl Write {
         }
         self.input.plan = narrowed(self.input.plan, &rewrite.rewritten)?;
         Ok(Ok(self))
+    }
+
+    /// Whether the statement leaves the table as it is, and needs no version to say so.
+    pub fn is_idle(&self) -> bool {
+        match &self.mode {
+            WriteMode::Rewrite(rewrite) => {
+                rewrite.operation == Operation::Optimize && rewrite.removed.is_empty()
+            }
+            _ => false,
+        }
     }
 
     /// Whether there is nothing to write, and thus nothing to run.
@@ -187,6 +212,17 @@ impl Doubled {
 }
 
 impl Rewrite {
+    /// Asks of a target what the statement does.
+    pub(super) fn shape(&self, target: &mut WriteTarget) {
+        let Some(shape) = &self.shape else {
+            return;
+        };
+        target.one_writer = shape.one_writer;
+        if !shape.sort_by.is_empty() {
+            target.sort_by.clone_from(&shape.sort_by);
+        }
+    }
+
     /// Paths of the files that it takes away.
     pub(super) fn removed(&self) -> Vec<String> {
         let files = self.removed.iter();
@@ -468,7 +504,7 @@ impl Planner<'_> {
         Ok(store_as(value, found, field.data_type(), &table, name)?)
     }
 
-    fn rewrite(
+    pub(super) fn rewrite(
         &self,
         target: Target,
         operation: Operation,
@@ -506,6 +542,7 @@ impl Planner<'_> {
                 removed: BTreeSet::new(),
                 rewritten: BTreeSet::new(),
                 inserts,
+                shape: None,
             })),
             input: self.query(input),
         }))

@@ -2,7 +2,7 @@
 
 use super::{Planner, SYSTEM_SCHEMA, Scope, ddl_text, names};
 use crate::sql::{self, Show};
-use crate::{DrumlineSettings, Error, Result};
+use crate::{DrumlineSettings, Error, Query, Result};
 use datafusion::arrow::array::{
     ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray, UInt64Array,
 };
@@ -11,6 +11,7 @@ use datafusion::config::ConfigExtension;
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use drumline_lake::{Object, ObjectKind, TableName};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Versions that `DESCRIBE HISTORY` shows where nothing is said.
@@ -330,6 +331,21 @@ impl Planner<'_> {
 
 fn text<T: AsRef<str>>(values: impl IntoIterator<Item = Option<T>>) -> ArrayRef {
     Arc::new(values.into_iter().collect::<StringArray>())
+}
+
+impl Query {
+    /// A query that answers with these columns of text.
+    pub fn of_text(
+        columns: &[(&str, Vec<String>)],
+        settings: BTreeMap<String, String>,
+    ) -> Result<Self> {
+        let mut texts = Vec::with_capacity(columns.len());
+        for (name, values) in columns {
+            texts.push((*name, text(values.iter().map(Some))));
+        }
+        let plan = rows(texts)?;
+        Ok(Self { plan, settings })
+    }
 }
 
 fn rows(columns: Vec<(&str, ArrayRef)>) -> Result<LogicalPlan> {

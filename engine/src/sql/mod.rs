@@ -28,6 +28,7 @@ mod statement;
 mod tests;
 mod time_travel;
 mod tokens;
+mod upkeep;
 
 pub use error::{Error, Position};
 pub(crate) use locate::{Names, candidates, explain};
@@ -35,6 +36,6 @@ pub use script::{MAX_DEPTH, MAX_SQL_BYTES, parse};
 pub use statement::Statement;
 pub(crate) use statement::{
     Alter, Body, CommentOn, Copy, CreateExternal, CreateTable, CreateView, Delete, Insert, Merge,
-    MergeAction, MergeClause, MergeWhen, ObjectType, Show, Update,
+    MergeAction, MergeClause, MergeWhen, ObjectType, Optimize, Show, Update, Vacuum,
 };
 pub(crate) use time_travel::{split as split_as_of, without as without_as_of};

@@ -33,7 +33,6 @@ const STATEMENTS: &[(&str, &str, Option<&str>)] = &[
         Some("CREATE EXTERNAL TABLE … STORED AS PARQUET LOCATION '…' reads a folder of Parquet"),
     ),
     ("MSCK", "MSCK REPAIR TABLE", None),
-    ("OPTIMIZE", "OPTIMIZE", None),
     ("PREPARE", "PREPARE", None),
     (
         "REFRESH",
@@ -59,7 +58,6 @@ const STATEMENTS: &[(&str, &str, Option<&str>)] = &[
         "USE",
         Some("write the schema before the name, as in schema.name"),
     ),
-    ("VACUUM", "VACUUM", None),
 ];
 
 pub(super) fn error(

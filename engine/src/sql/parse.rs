@@ -3,7 +3,7 @@
 use super::script::MAX_NESTING;
 use super::statement::{Body, Insert};
 use super::tokens::{DIALECT, is_blank, is_word, lower_first, word};
-use super::{Error, Position, alter, ddl, dml, not_yet, show, time_travel};
+use super::{Error, Position, alter, ddl, dml, not_yet, show, time_travel, upkeep};
 use datafusion::common::DataFusionError;
 use datafusion::sql::parser::{DFParser, DFParserBuilder, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{
@@ -16,7 +16,8 @@ use std::ops::ControlFlow;
 /// Words a statement can begin with, for suggestions.
 const BEGINNINGS: &[&str] = &[
     "SELECT", "WITH", "VALUES", "INSERT", "DELETE", "UPDATE", "MERGE", "TRUNCATE", "COPY",
-    "CREATE", "DROP", "SET", "RESET", "SHOW", "DESCRIBE", "EXPLAIN", "ALTER", "COMMENT",
+    "OPTIMIZE", "VACUUM", "CREATE", "DROP", "SET", "RESET", "SHOW", "DESCRIBE", "EXPLAIN", "ALTER",
+    "COMMENT",
 ];
 
 /// Words that continue a statement, for suggestions.
@@ -85,6 +86,12 @@ pub(super) fn statement(text: &str, tokens: &[TokenWithSpan]) -> Result<Body, Er
     }
     if is("COPY") {
         return dml::copy(tokens, first);
+    }
+    if is("OPTIMIZE") {
+        return upkeep::optimize(tokens, first);
+    }
+    if is("VACUUM") {
+        return upkeep::vacuum(tokens, first);
     }
     if is("TRUNCATE") {
         return dml::truncate(tokens, first);

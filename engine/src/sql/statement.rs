@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::ast::{
     ColumnDef, DataType, Expr, Ident, ObjectName, Query, TableConstraint, TableFactor,
     TableWithJoins,
 };
+use std::time::Duration;
 
 /// One statement of a submitted text.
 #[derive(Debug, Clone)]
@@ -48,6 +49,8 @@ pub(crate) enum Body {
     Update(Box<Update>),
     Merge(Box<Merge>),
     Copy(Box<Copy>),
+    Optimize(Box<Optimize>),
+    Vacuum(Vacuum),
     CreateTable(Box<CreateTable>),
     CreateExternal(Box<CreateExternal>),
     CreateSchema {
@@ -163,6 +166,24 @@ pub(crate) struct Copy {
     pub partition_by: Vec<String>,
     /// Names in small letters, values as text.
     pub options: Vec<(String, String)>,
+}
+
+/// `OPTIMIZE … [WHERE …] [SORT BY …]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Optimize {
+    pub table: ObjectName,
+    /// Chooses partitions.
+    pub condition: Option<Expr>,
+    pub sort_by: Vec<Ident>,
+}
+
+/// `VACUUM [t] [RETAIN …] [DRY RUN]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Vacuum {
+    /// None: what writers left in the lake's staging folder.
+    pub table: Option<ObjectName>,
+    pub keep: Option<Duration>,
+    pub dry_run: bool,
 }
 
 /// `CREATE TABLE`, with or without `AS SELECT`.

@@ -8,7 +8,7 @@ use crate::cluster::{Cluster, forced};
 use crate::lake::{Done, Home};
 
 /// Runs a check in one process, and across two workers that share every scan.
-async fn both<F>(check: impl Fn(Home) -> F)
+pub(crate) async fn both<F>(check: impl Fn(Home) -> F)
 where
     F: Future<Output = ()>,
 {
@@ -27,7 +27,7 @@ impl Home {
     }
 
     /// Paths of a table's files.
-    async fn files(&self, table: &str) -> Vec<String> {
+    pub(crate) async fn files(&self, table: &str) -> Vec<String> {
         let tables = self.tables().await;
         let name = TableName::bare(table);
         let Ok(Some(drumline_engine::Resolved::Table(provider))) = tables.table(&name).await else {

@@ -162,6 +162,7 @@ impl Home {
                 }
                 Planned::Copy(copy) => Done::Wrote(self.copy(copy, id).await?),
                 Planned::Set { .. } => Done::Nothing,
+                Planned::Vacuum(_) => Done::Nothing,
             };
         }
         Ok(done)

@@ -13,4 +13,5 @@ mod queries;
 mod statements;
 mod subqueries;
 mod unordered;
+mod upkeep;
 mod writes;

@@ -116,6 +116,8 @@ pub enum Operation {
     Merge,
     /// `ALTER TABLE … ADD COLUMN`.
     AddColumns,
+    /// `OPTIMIZE`: the same rows in other files.
+    Optimize,
 }
 
 impl Operation {
@@ -127,6 +129,7 @@ impl Operation {
             Self::Update => "UPDATE",
             Self::Merge => "MERGE",
             Self::AddColumns => "ADD COLUMNS",
+            Self::Optimize => "OPTIMIZE",
         }
     }
 }

@@ -10,7 +10,7 @@ pub(super) mod library;
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -93,12 +93,15 @@ pub(super) fn encode_record(
     } else if let Some(definition) = &proposal.definition {
         lines.push(metadata(table_id, definition, now)?);
     }
+    let rearranges = proposal
+        .commit
+        .is_some_and(|commit| commit.operation() == Operation::Optimize);
     for file in &proposal.remove {
-        lines.push(remove(definition, file, now));
+        lines.push(remove(definition, file, !rearranges, now));
     }
     if let Some(commit) = proposal.commit {
         for file in &commit.files {
-            lines.push(add(location, file, now)?);
+            lines.push(add(location, file, !rearranges, now)?);
         }
         lines.extend(transactions(&commit.made_by, now));
     }
@@ -120,9 +123,11 @@ fn commit_info(table_id: Uuid, proposal: &Proposal<'_>, now: i64) -> Value {
     let parameters = match kind {
         Operation::Append => json!({"mode": "Append"}),
         Operation::Overwrite => json!({"mode": "Overwrite"}),
-        Operation::Delete | Operation::Update | Operation::Merge | Operation::AddColumns => {
-            json!({})
-        }
+        Operation::Delete
+        | Operation::Update
+        | Operation::Merge
+        | Operation::AddColumns
+        | Operation::Optimize => json!({}),
     };
     let mut info = json!({
         "timestamp": now,
@@ -162,7 +167,7 @@ fn commit_info(table_id: Uuid, proposal: &Proposal<'_>, now: i64) -> Value {
     json!({ "commitInfo": info })
 }
 
-fn remove(definition: &Definition, file: &DataFile, now: i64) -> Value {
+fn remove(definition: &Definition, file: &DataFile, changes_data: bool, now: i64) -> Value {
     let values: BTreeMap<_, _> = definition
         .partition_columns
         .iter()
@@ -171,7 +176,7 @@ fn remove(definition: &Definition, file: &DataFile, now: i64) -> Value {
     json!({"remove": {
         "path": hive::percent_encode(&file.path),
         "deletionTimestamp": now,
-        "dataChange": true,
+        "dataChange": changes_data,
         "extendedFileMetadata": true,
         "partitionValues": values,
         "size": file.size,
@@ -198,7 +203,7 @@ fn metadata(table_id: Uuid, definition: &Definition, now: i64) -> Result<Value> 
     }}))
 }
 
-fn add(location: &str, file: &StagedFile, now: i64) -> Result<Value> {
+fn add(location: &str, file: &StagedFile, changes_data: bool, now: i64) -> Result<Value> {
     let relative = file
         .path
         .strip_prefix(location)
@@ -210,7 +215,7 @@ fn add(location: &str, file: &StagedFile, now: i64) -> Result<Value> {
         "partitionValues": values,
         "size": file.size,
         "modificationTime": now,
-        "dataChange": true,
+        "dataChange": changes_data,
         "stats": file.statistics.as_ref().map(Value::to_string),
     }}))
 }
@@ -327,6 +332,26 @@ pub(super) fn effect(log: &RecordLog, version: u64, bytes: &[u8]) -> Result<Effe
         rearranges_only: !changes_data,
         made_by,
     })
+}
+
+/// When a record was written, and the files it took away. One that does not say when counts as new.
+pub(super) fn removals(
+    log: &RecordLog,
+    version: u64,
+    bytes: &[u8],
+) -> Result<(DateTime<Utc>, Vec<String>)> {
+    let (mut written_at, mut removed) = (None, Vec::new());
+    for line in lines(log, version, bytes) {
+        let line = line?;
+        if let Some(info) = line.commit_info {
+            written_at = info.get("timestamp").and_then(Value::as_i64);
+        }
+        if let Some(remove) = line.remove {
+            removed.push(hive::percent_decode(&remove.path));
+        }
+    }
+    let written_at = written_at.and_then(DateTime::from_timestamp_millis);
+    Ok((written_at.unwrap_or(DateTime::<Utc>::MAX_UTC), removed))
 }
 
 /// Who made a commit, and how.

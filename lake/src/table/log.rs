@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use url::Url;
@@ -9,7 +10,7 @@ use uuid::Uuid;
 
 use super::delta::{self, Decoded, library};
 use super::state::{Definition, Done, Proposal, State, Step};
-use super::{Commit, MadeBy, plain};
+use super::{Commit, MadeBy, Operation, plain};
 use crate::record_log::{CHECKPOINT_INTERVAL, Created, RecordLog};
 use crate::root::path_of;
 use crate::{Error, Format, Lake, Object, ObjectKind, Result, StatementId, Version};
@@ -304,7 +305,8 @@ impl TableLog {
             return Ok(());
         };
         let append_only = state.definition.properties.get("delta.appendOnly");
-        if !change.remove.is_empty() && append_only.is_some_and(|value| value == "true") {
+        let changes_rows = change.operation != Operation::Optimize && !change.remove.is_empty();
+        if changes_rows && append_only.is_some_and(|value| value == "true") {
             return Err(Error::ReadOnly {
                 table: self.table.clone(),
                 reason: "it takes new rows only (delta.appendOnly)".to_owned(),
@@ -336,6 +338,22 @@ impl TableLog {
                 version: state.version,
                 made_by: "somebody".to_owned(),
             }),
+        }
+    }
+
+    /// When a record was written, and the files it took away that are still there; `None` where there is no such
+    /// record any more.
+    pub(super) async fn removals(
+        &self,
+        version: u64,
+    ) -> Result<Option<(DateTime<Utc>, Vec<String>)>> {
+        let Some(bytes) = self.records.read(version).await? else {
+            return Ok(None);
+        };
+        match self.format {
+            Format::Delta => delta::removals(&self.records, version, &bytes).map(Some),
+            // What a record of ours takes away is deleted when it is published.
+            Format::Parquet => Ok(None),
         }
     }
 

@@ -16,13 +16,15 @@ mod publish;
 mod remove;
 mod state;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use datafusion::arrow::datatypes::{FieldRef, Schema};
-
+use chrono::{DateTime, Utc};
 pub use commit::{Commit, Committed, MadeBy, OffsetRange, Operation, TableChange};
 pub use create::{NewTable, PreparedTable};
+use datafusion::arrow::datatypes::{FieldRef, Schema};
+use object_store::ObjectStore;
+use object_store::path::Path;
 use uuid::Uuid;
 
 use self::log::{Known, TableLog};
@@ -32,7 +34,7 @@ use self::state::{Definition, Done, Proposal};
 use crate::record_log::{MAX_RACES, back_off};
 use crate::root::path_of;
 use crate::{
-    Encoding, Error, Format, Lake, Object, ObjectKind, Result, StatementId, TableName,
+    DataFile, Encoding, Error, Format, Lake, Object, ObjectKind, Result, StatementId, TableName,
     TableSnapshot, WriteOptions, WriteTarget, columns,
 };
 
@@ -55,6 +57,8 @@ pub(crate) struct Shared {
     known: Mutex<Option<Known>>,
     /// Earlier versions, those last asked for first.
     past: Mutex<past::Past>,
+    /// The files of snapshots that may still be read.
+    held: Mutex<Vec<Weak<[Arc<DataFile>]>>>,
 }
 
 impl Table {
@@ -108,6 +112,7 @@ impl Table {
     }
 
     fn snapshot_of(&self, state: &state::State) -> TableSnapshot {
+        self.hold(&state.files);
         let offsets = state.offsets.iter().flat_map(|(topic, partitions)| {
             partitions
                 .iter()
@@ -123,6 +128,46 @@ impl Table {
             partition_columns: state.definition.partition_columns.clone(),
             files: state.files.clone(),
             offsets: offsets.collect(),
+        }
+    }
+
+    /// The folder of its files.
+    pub(crate) fn folder(&self) -> &Path {
+        self.log.location()
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn ObjectStore> {
+        self.log.store()
+    }
+
+    /// When a version was made, and the files it took away; `None` for one whose record is gone.
+    pub(crate) async fn record_removals(
+        &self,
+        version: u64,
+    ) -> Result<Option<(DateTime<Utc>, Vec<String>)>> {
+        self.log.removals(version).await
+    }
+
+    /// Paths of files in snapshots that somebody in this process still holds.
+    pub(crate) fn held_files(&self) -> BTreeSet<String> {
+        let held = self.shared.held.lock();
+        let held = held.unwrap_or_else(PoisonError::into_inner);
+        let snapshots = held.iter().filter_map(Weak::upgrade);
+        snapshots
+            .flat_map(|files| {
+                let paths: Vec<_> = files.iter().map(|file| file.path.clone()).collect();
+                paths
+            })
+            .collect()
+    }
+
+    fn hold(&self, files: &Arc<[Arc<DataFile>]>) {
+        let held = self.shared.held.lock();
+        let mut held = held.unwrap_or_else(PoisonError::into_inner);
+        held.retain(|files| files.strong_count() > 0);
+        let handle = Arc::downgrade(files);
+        if !held.iter().any(|known| known.ptr_eq(&handle)) {
+            held.push(handle);
         }
     }
 
@@ -398,6 +443,7 @@ fn write_target(
         codec: options.codec,
         compression_level: options.compression_level,
         sort_by: options.sort_by,
+        one_writer: false,
         encoding: Encoding::Parquet,
     })
 }

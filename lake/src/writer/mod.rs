@@ -50,6 +50,9 @@ pub struct WriteTarget {
     /// Columns by which the rows of a file are sorted.
     #[serde(default)]
     pub sort_by: Vec<SortColumn>,
+    /// Where there are no partition columns: one writer writes all files, so that sorted ones do not overlap.
+    #[serde(default)]
+    pub one_writer: bool,
     /// What files are.
     #[serde(default)]
     pub encoding: Encoding,

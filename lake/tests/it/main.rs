@@ -9,4 +9,5 @@ mod faults;
 mod foreign;
 mod scans;
 mod stores;
+mod upkeep;
 mod writers;

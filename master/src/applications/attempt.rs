@@ -215,6 +215,7 @@ impl Attempt {
             Planned::Query(query) => self.answer(&query).await,
             Planned::Write(write) => self.write(write, &tables).await,
             Planned::Copy(copy) => self.copy(copy).await,
+            Planned::Vacuum(vacuum) => self.vacuum(&vacuum, &tables).await,
             Planned::Definition(definition) => {
                 self.may_define().await;
                 let message = define(&self.services.names, definition, self.statement_id()).await?;
@@ -312,6 +313,10 @@ impl Attempt {
             Prepared::Skip(summary) => return Ok(Ended::done(summary)),
         };
         let write = self.narrowed(write).await?;
+        if write.is_idle() {
+            let message = format!("{} is as it should be", write.table);
+            return Ok(Ended::done(Summary::message(message)));
+        }
         let mode = write.mode.clone();
         let rows = match write.is_empty() {
             true => Vec::new(),
@@ -328,6 +333,54 @@ impl Attempt {
             }),
             ..Ended::of(Outcome::Staged)
         })
+    }
+
+    /// Throws files away, or answers with those that would go.
+    async fn vacuum(
+        &self,
+        vacuum: &drumline_engine::Vacuum,
+        tables: &PinnedTables,
+    ) -> Result<Ended, Ended> {
+        let how = drumline_lake::Vacuum {
+            keep: vacuum.keep,
+            dry_run: vacuum.dry_run,
+        };
+        let now = chrono::Utc::now();
+        let names = &self.services.names;
+        let found =
+            match &vacuum.table {
+                None => names.catalog().vacuum_staging(how, now).await?,
+                Some(name) => {
+                    let object = tables.catalog().get(name).ok_or_else(|| {
+                        drumline_lake::Error::NotFound {
+                            kind: "table",
+                            name: name.to_string(),
+                        }
+                    })?;
+                    names.open(name, object).await?.vacuum(how, now).await?
+                }
+            };
+        let place = match &vacuum.table {
+            None => "the staging folder".to_owned(),
+            Some(table) => table.to_string(),
+        };
+        if !vacuum.dry_run {
+            let message = format!(
+                "{} files, {} bytes thrown away from {place}",
+                found.files.len(),
+                found.bytes()
+            );
+            return Ok(Ended::done(Summary::message(message)));
+        }
+        let column =
+            |of: fn(&drumline_lake::Leftover) -> String| found.files.iter().map(of).collect();
+        let columns = [
+            ("path", column(|file| file.path.clone())),
+            ("bytes", column(|file| file.size.to_string())),
+            ("written_at", column(|file| file.written_at.to_rfc3339())),
+        ];
+        let rows = Query::of_text(&columns, BTreeMap::clone(&self.settings))?;
+        self.answer(&rows).await
     }
 
     /// Runs a copy up to its staged files.

@@ -128,6 +128,9 @@ fn done(operation: Operation, counts: Counts, table: &str, rows: u64) -> String 
         }
         Operation::Overwrite => format!("wrote {changed} over those of {table}"),
         Operation::Append | Operation::AddColumns => format!("wrote {changed} to {table}"),
+        Operation::Optimize => {
+            format!("wrote {} of {table} to fuller files", counted(counts.kept))
+        }
     }
 }
 
