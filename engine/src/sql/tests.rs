@@ -85,8 +85,6 @@ fn what_comes_later_is_refused_by_name() {
         "SELECT * INTO t FROM s",
         "WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x",
         "SELECT * FROM t FOR UPDATE",
-        "OPTIMIZE t",
-        "VACUUM t",
         "EXPLAIN INSERT INTO t VALUES (1)",
         "EXPLAIN CREATE TABLE t AS SELECT 1",
         "EXPLAIN COPY t TO 'x'",
@@ -118,8 +116,6 @@ fn what_comes_later_is_refused_by_name() {
     line 1, column 1: SELECT INTO is not supported yet
     line 1, column 1: INSERT inside of a query is not supported yet
     line 1, column 1: FOR UPDATE is not supported yet
-    line 1, column 1: OPTIMIZE is not supported yet
-    line 1, column 1: VACUUM is not supported yet
     line 1, column 1: EXPLAIN of anything but a query is not supported yet
     line 1, column 1: EXPLAIN of anything but a query is not supported yet
     line 1, column 1: EXPLAIN of anything but a query is not supported yet

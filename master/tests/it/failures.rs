@@ -39,7 +39,7 @@ async fn text_that_is_no_sql_fails_before_anything_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_later_answers_not_yet() {
     let cluster = Cluster::start(1).await;
-    let outcome = cluster.run("VACUUM t").await;
+    let outcome = cluster.run("RESTORE t").await;
     assert!(
         outcome.failure().message.contains("not supported yet"),
         "{:?}",
