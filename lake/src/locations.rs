@@ -32,7 +32,7 @@ impl Locations {
     pub fn check(&self, location: &Url) -> Result<()> {
         let refuse = |reason: &str| {
             Err(Error::LocationRefused {
-                location: location.to_string(),
+                location: shown(location),
                 reason: reason.to_owned(),
             })
         };
@@ -52,6 +52,17 @@ impl Locations {
             false => refuse("neither the lake's root nor an allowed location holds it"),
         }
     }
+}
+
+/// Without what may be a secret.
+fn shown(location: &Url) -> String {
+    let mut shown = location.clone();
+    // Fails where there is no host, and so no user.
+    let _ = shown.set_password(None);
+    let _ = shown.set_username("");
+    shown.set_query(None);
+    shown.set_fragment(None);
+    shown.to_string()
 }
 
 /// Whether `location` is `folder` or below it.
@@ -159,5 +170,25 @@ mod tests {
         assert!(!check(&locations, &url(&lake.join("way-out/further"))));
         assert!(!check(&locations, &url(&secret)));
         assert!(!check(&locations, "file:///etc/"));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_holds_no_secret() {
+        let lake = Lake::open("memory:///lake", Stores::from_env())
+            .await
+            .unwrap();
+        let locations = Locations::new(&lake, &[]).unwrap();
+        for text in [
+            "s3://key:hush@bucket/x",
+            "s3://bucket/x?X-Amz-Signature=hush",
+            "s3://bucket/x#hush",
+        ] {
+            let error = locations.check(&Url::parse(text).unwrap()).unwrap_err();
+            let error = error.to_string();
+            assert!(
+                error.contains("bucket/x") && !error.contains("hush"),
+                "{error}"
+            );
+        }
     }
 }

@@ -365,11 +365,11 @@ impl Attempt {
             Some(table) => table.to_string(),
         };
         if !vacuum.dry_run {
-            let message = format!(
-                "{} files, {} bytes thrown away from {place}",
-                found.files.len(),
-                found.bytes()
-            );
+            let files = match found.files.len() {
+                1 => "1 file".to_owned(),
+                files => format!("{files} files"),
+            };
+            let message = format!("{files}, {} bytes, thrown away from {place}", found.bytes());
             return Ok(Ended::done(Summary::message(message)));
         }
         let column =
