@@ -6,9 +6,10 @@
 //! host carries out.
 //!
 //! Read next: [`Planned`], `planner/names.rs` (names to providers and views), `planner/write.rs`,
-//! `planner/rewrite.rs` (`DELETE`, `UPDATE`), `planner/merge.rs`, `planner/definition.rs` (what changes the
+//! `planner/changes.rs` (`DELETE`, `UPDATE`), `planner/merge.rs`, `planner/definition.rs` (what changes the
 //! catalog), `planner/show.rs`, `planner/information.rs`.
 
+mod changes;
 mod constraints;
 mod copy;
 mod create;

@@ -3,7 +3,7 @@
 //! They are properties of the table, `delta.constraints.<name>`, as in every Delta table. NOT NULL is the
 //! schema's, and kept by the lake's writer.
 
-use super::rewrite::column_named;
+use super::changes::column_named;
 use super::{Planner, names};
 use crate::functions::keeps;
 use crate::lake_write::{ACTION, Action};

@@ -5,11 +5,11 @@
 //! worked out beside the row; a row that no clause takes stays as it is. So every clause's values are computed
 //! for its own rows alone, and no condition has to be turned around.
 
+use super::changes::{Changes, column_named, new_name};
 use super::draft::{
     Draft, Over, Target, case, column, columns_in, item, null, number, place, refuse_subqueries,
     relation_name, yes,
 };
-use super::rewrite::{Changes, column_named, new_name};
 use super::{Planned, Planner, names};
 use crate::lake_write::{ACTION, Action};
 use crate::sql::{self, MergeAction, MergeClause, MergeWhen, Position};

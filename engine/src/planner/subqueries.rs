@@ -60,8 +60,8 @@ fn one_value(subquery: Subquery) -> PlanResult<Transformed<Expr>> {
     let counted = "_drumline_rows";
     let value = LogicalPlanBuilder::from(rows)
         .aggregate(none, [value, count(lit(1_i64)).alias(counted)])?
-        .filter(single(super::rewrite::column_named(counted)))?
-        .project([super::rewrite::column_named(&name)])?
+        .filter(single(super::changes::column_named(counted)))?
+        .project([super::changes::column_named(&name)])?
         .build()?;
     Ok(Transformed::yes(Expr::ScalarSubquery(Subquery {
         subquery: Arc::new(value),

@@ -1,7 +1,8 @@
 //! `OPTIMIZE`: the same rows in fewer, fuller files; and `VACUUM`, which the host carries out.
 
+use super::changes::column_named;
 use super::draft::{Draft, Over, Target, item, yes};
-use super::rewrite::{Search, Shape, column_named};
+use super::rewrite::{Search, Shape};
 use super::{Planned, Planner, Vacuum, WriteMode};
 use crate::lake_write::{ACTION, Action};
 use crate::{Error, Result, settings, sql};
