@@ -191,10 +191,9 @@ async fn while_the_disk_is_full_nothing_is_acknowledged_and_afterwards_all_is_th
     assert_eq!(facts.history().applications.len(), 4);
 }
 
-#[tokio::test]
-async fn the_oldest_applications_that_are_over_are_let_go_from_disk_and_memory() {
-    let folder = tempfile::tempdir().unwrap();
-    let (facts, _) = start(folder.path(), LIMITS);
+/// One application that runs, and of fifty that are over the newest: the rest was let go for want of room.
+async fn shrunk(folder: &Path) -> Facts {
+    let (facts, _) = start(folder, LIMITS);
     facts.record(accepted("runs")).await.unwrap();
     for number in 0..50 {
         let id = format!("over-{number:02}");
@@ -206,12 +205,19 @@ async fn the_oldest_applications_that_are_over_are_let_go_from_disk_and_memory()
         bytes: 4000,
         ..LIMITS
     };
-    let (facts, _) = start(folder.path(), small);
+    let (facts, _) = start(folder, small);
     let deadline = Instant::now() + Duration::from_secs(20);
     while facts.history().applications.len() > 20 {
         assert!(Instant::now() < deadline, "nothing is let go");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    facts
+}
+
+#[tokio::test]
+async fn the_oldest_applications_that_are_over_are_let_go_from_disk_and_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let facts = shrunk(folder.path()).await;
     drop(facts);
     let (facts, repaired) = start(folder.path(), LIMITS);
     assert_eq!(repaired, None);
@@ -284,24 +290,7 @@ fn behead(folder: &Path) {
 #[tokio::test]
 async fn what_was_let_go_does_not_come_back_with_a_repair() {
     let folder = tempfile::tempdir().unwrap();
-    let (facts, _) = start(folder.path(), LIMITS);
-    facts.record(accepted("runs")).await.unwrap();
-    for number in 0..50 {
-        let id = format!("over-{number:02}");
-        facts.publish(accepted(&id));
-        facts.record(finished(&id)).await.unwrap();
-    }
-    drop(facts);
-    let small = Limits {
-        bytes: 4000,
-        ..LIMITS
-    };
-    let (facts, _) = start(folder.path(), small);
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while facts.history().applications.len() > 20 {
-        assert!(Instant::now() < deadline, "nothing is let go");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let facts = shrunk(folder.path()).await;
     let kept: Vec<String> = facts.history().applications.keys().cloned().collect();
     drop(facts);
     behead(folder.path());
