@@ -62,7 +62,7 @@ struct Package {
     is_there: fn() -> bool,
 }
 
-const PACKAGES: [Package; 9] = [
+const PACKAGES: [Package; 10] = [
     Package {
         name: "gcc",
         is_there: || probe("cc", &["--version"]).is_some(),
@@ -74,6 +74,11 @@ const PACKAGES: [Package; 9] = [
     Package {
         name: "make",
         is_there: || probe("make", &["--version"]).is_some(),
+    },
+    // OpenSSL, inside librdkafka, configures itself with it.
+    Package {
+        name: "perl",
+        is_there: || probe("perl", &["-MFindBin", "-MIPC::Cmd", "-e", "1"]).is_some(),
     },
     Package {
         name: "openjdk-17-jdk-headless",
