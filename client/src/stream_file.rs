@@ -20,6 +20,20 @@
 //! partition_by = ["day"]
 //! metadata_columns = true                  # _topic, _partition, _offset; the default
 //! format = "parquet"                       # default: the stream's
+//!
+//! [[topic]]                                # one topic, several tables
+//! topic = "page_view_events"
+//! schema = { ts = "bigint", page = "varchar" }
+//! [[topic.route]]                          # each with table, location, transform, partition_by,
+//! table = "views"                          # metadata_columns, format of its own
+//! [[topic.route]]
+//! table = "errors"
+//! transform = "SELECT * FROM input WHERE page = 'Error'"
+//!
+//! [[topic]]                                # several topics, one table
+//! topics = ["clicks.web", "clicks.app"]    # or pattern = "clicks\\..*", also for topics to come
+//! table = "clicks"
+//! schema = { ts = "bigint" }
 //! ```
 //!
 //! Nothing is guessed: an unknown key is an error, and an error names file, line, key, reason and
@@ -54,10 +68,22 @@ const STREAM_KEYS: &[&str] = &[
 ];
 const TOPIC_KEYS: &[&str] = &[
     "topic",
+    "topics",
+    "pattern",
     "table",
     "location",
     "schema",
     "required",
+    "transform",
+    "partition_by",
+    "metadata_columns",
+    "format",
+    "route",
+];
+/// Of a topic with one table, and of each route.
+const ROUTE_KEYS: &[&str] = &[
+    "table",
+    "location",
     "transform",
     "partition_by",
     "metadata_columns",
@@ -129,17 +155,7 @@ pub fn parse_with(
 
 fn topic(section: &Section<'_>, stream_format: &str) -> Result<v1::TopicDefinition> {
     section.only(TOPIC_KEYS)?;
-    let topic = section
-        .string("topic")?
-        .ok_or_else(|| section.missing("topic"))?;
-    let table = match section.table_name("table")? {
-        Some(table) => table,
-        None if value::is_table_name(&topic) => topic.clone(),
-        None => {
-            let reason = format!("the topic's name {topic} is no table name, so it has to be set");
-            return Err(section.wrong("table", reason, Some(value::TABLE_NAME)));
-        }
-    };
+    let (topic, topics, pattern) = names(section)?;
     let mut schema = section
         .fields("schema")?
         .ok_or_else(|| section.missing("schema"))?;
@@ -158,6 +174,76 @@ fn topic(section: &Section<'_>, stream_format: &str) -> Result<v1::TopicDefiniti
         };
         field.required = true;
     }
+    let mut sections = section.tables("route")?;
+    let (single, routes) = match sections.as_slice() {
+        [] => (route(section, &topic, stream_format)?, Vec::new()),
+        several => {
+            if let Some(key) = ROUTE_KEYS.iter().find(|key| section.has(key)) {
+                let reason = format!("{key} belongs into each [[topic.route]] here");
+                return Err(section.wrong(key, reason, None));
+            }
+            let routes = several.iter().map(|section| {
+                section.only(ROUTE_KEYS)?;
+                route(section, "", stream_format)
+            });
+            let routes = routes.collect::<Result<Vec<_>>>()?;
+            (v1::RouteDefinition::default(), routes)
+        }
+    };
+    for (at, (section, route)) in sections.drain(..).zip(&routes).enumerate() {
+        if routes[..at].iter().any(|other| other.table == route.table) {
+            return Err(section.wrong("table", format!("{} is there twice", route.table), None));
+        }
+    }
+    Ok(v1::TopicDefinition {
+        table: single.table,
+        location: single.location,
+        schema,
+        transform: single.transform,
+        partition_by: single.partition_by,
+        metadata_columns: single.metadata_columns,
+        format: single.format,
+        topic,
+        routes,
+        topics,
+        pattern,
+    })
+}
+
+/// What a `[[topic]]` reads: one topic, several, or those that match a pattern.
+fn names(section: &Section<'_>) -> Result<(String, Vec<String>, String)> {
+    let topic = section.string("topic")?.unwrap_or_default();
+    let topics = section.strings("topics")?;
+    let pattern = section.string("pattern")?.unwrap_or_default();
+    match (topic.is_empty(), topics.is_empty(), pattern.is_empty()) {
+        (false, true, true) | (true, false, true) | (true, true, false) => {
+            Ok((topic, topics, pattern))
+        }
+        (true, true, true) => Err(section.missing("topic")),
+        _ => {
+            let second = if pattern.is_empty() {
+                "topics"
+            } else {
+                "pattern"
+            };
+            let reason = "names topics a second time".to_owned();
+            let accepted = "one of topic, topics, pattern";
+            Err(section.wrong(second, reason, Some(accepted)))
+        }
+    }
+}
+
+/// A table and what goes into it. It may be named like its topic.
+fn route(section: &Section<'_>, topic: &str, stream_format: &str) -> Result<v1::RouteDefinition> {
+    let table = match section.table_name("table")? {
+        Some(table) => table,
+        None if topic.is_empty() => return Err(section.missing("table")),
+        None if value::is_table_name(topic) => topic.to_owned(),
+        None => {
+            let reason = format!("the topic's name {topic} is no table name, so it has to be set");
+            return Err(section.wrong("table", reason, Some(value::TABLE_NAME)));
+        }
+    };
     let partition_by = section.strings("partition_by")?;
     if let Some(twice) = partition_by
         .iter()
@@ -166,10 +252,9 @@ fn topic(section: &Section<'_>, stream_format: &str) -> Result<v1::TopicDefiniti
     {
         return Err(section.wrong("partition_by", format!("{} is there twice", twice.1), None));
     }
-    Ok(v1::TopicDefinition {
+    Ok(v1::RouteDefinition {
         table,
         location: section.location("location")?,
-        schema,
         transform: section.string("transform")?.unwrap_or_default(),
         partition_by,
         metadata_columns: section.boolean("metadata_columns")?.unwrap_or(true),
@@ -177,21 +262,23 @@ fn topic(section: &Section<'_>, stream_format: &str) -> Result<v1::TopicDefiniti
             .choice("format", FORMATS)?
             .unwrap_or(stream_format)
             .to_owned(),
-        topic,
     })
 }
 
-/// Two topics of one stream share neither topic nor table: their offsets would.
+/// A topic is read once, whatever it goes to. Tables may be shared: each keeps its offsets by topic.
 fn unique(sections: &[Section<'_>], topics: &[v1::TopicDefinition]) -> Result<()> {
     for (at, (section, topic)) in sections.iter().zip(topics).enumerate() {
-        for before in &topics[..at] {
-            for (key, this, other) in [
-                ("topic", &topic.topic, &before.topic),
-                ("table", &topic.table, &before.table),
-            ] {
-                if this == other {
-                    return Err(section.wrong(key, format!("{this} is there twice"), None));
-                }
+        for (position, name) in topic.names().enumerate() {
+            let again = topic.names().take(position).any(|other| other == name);
+            if again || topics[..at].iter().any(|before| before.reads(name)) {
+                let key = if topic.topic.is_empty() {
+                    "topics"
+                } else {
+                    "topic"
+                };
+                let reason = format!("{name} is there twice");
+                let accepted = "one [[topic]] for each, with a [[topic.route]] for each table";
+                return Err(section.wrong(key, reason, Some(accepted)));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! One assignment of one stream: owns its machine, performs what it decides, and feeds back results.
 //! The only `select!` between the pipelines, the master's answers, time and revocation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,13 @@ use crate::decode::Decoder;
 use crate::host::{HostEvent, Options};
 use crate::kafka::settings;
 use crate::machine::{Action, Event, Machine, Positions, Range};
-use crate::pipeline::{Command, Pipeline, Report};
+use crate::partitioning::Refused;
+use crate::pipeline::{Command, Pipeline, Report, Route};
+use crate::places::Places;
 use crate::roll::{Rolled, Target};
+use crate::schema::Declared;
 use crate::source::{self, Begin, Read, Reading, Seen};
-use crate::transform::Transform;
-use crate::{Error, Result, schema};
+use crate::{Error, Result, partitioning, schema};
 
 /// Batches that wait between a source and its pipeline.
 const BATCHES: usize = 2;
@@ -104,7 +106,7 @@ impl Reporter {
 
 #[derive(Default)]
 struct Parts {
-    topics: Vec<String>,
+    topics: Vec<Places>,
     commands: Vec<mpsc::Sender<Command>>,
     acknowledge: Vec<std_mpsc::Sender<Positions>>,
     tasks: JoinSet<()>,
@@ -134,47 +136,44 @@ async fn start(
         let mine: Vec<&v1::AssignedPartition> = assign
             .partitions
             .iter()
-            .filter(|partition| partition.topic == topic.topic)
+            .filter(|partition| topic.reads(&partition.topic))
             .collect();
         if mine.is_empty() {
             continue;
         }
+        let places = Places::new(names_of(&mine));
+        let mine = placed(&places, mine)?;
         let target = |table: &str| target(&assign.tables, table, &mine);
-        let targets = [target(&topic.table)?, target(&definition.dead_letters)?];
         let fields = schema::declared(index, topic)?;
-        let session = (options.session)().map_err(|error| Error::Bug {
-            context: format!("no session for transforms: {error}"),
-        })?;
-        let transform = Transform::plan(
-            &session,
-            &topic.topic,
-            &topic.transform,
-            schema::input(&fields),
-        )
-        .await?;
-        let wanted = schema::table(transform.schema(), topic.metadata_columns);
-        let table_schema = shape(&topic.topic, &targets[0], &wanted)?;
-        let decoder = Decoder::new(&topic.topic, fields, options.max_record_bytes)?;
+        let mut routes = Vec::new();
+        for route in topic.all_routes() {
+            let target = target(&route.table)?;
+            routes.push(plan(options, topic, &route, &fields, target, &places).await?);
+        }
+        let letters = target(&definition.dead_letters)?;
+        let tables = routes.iter().map(|route| &route.target).chain([&letters]);
+        let tables: Vec<&str> = tables.map(|target| target.table.as_str()).collect();
+        let decoder = Decoder::new(&topic.label(), fields, options.max_record_bytes)?;
         let at = parts.topics.len();
         let (reads, batches) = mpsc::channel::<Read>(BATCHES);
         let (commands, orders) = mpsc::channel(16);
         let (acknowledge, acknowledged) = std_mpsc::channel();
         let reading = Reading {
-            topic: topic.topic.clone(),
+            topic: topic.label(),
+            places: places.clone(),
             config: config.clone(),
             partitions: mine
                 .iter()
-                .map(|partition| (partition.partition, begin(partition, &targets)))
+                .map(|(place, partition)| (*place, begin(partition, &tables)))
                 .collect(),
-            decoder,
+            decoder: decoder.reading(&places),
         };
         let pipeline = Pipeline {
             at,
-            topic: topic.topic.clone(),
+            topic: topic.label(),
             stores: options.stores.clone(),
-            transform,
-            table_schema,
-            targets,
+            routes,
+            letters,
             reports: reports.clone(),
         };
         parts
@@ -183,18 +182,66 @@ async fn start(
         parts
             .tasks
             .spawn(pipeline.run(batches, orders, stop.clone()));
-        parts.topics.push(topic.topic.clone());
+        parts.topics.push(places);
         parts.commands.push(commands);
         parts.acknowledge.push(acknowledge);
     }
     Ok((Machine::new(parts.topics.len(), flush, file_size), inbox))
 }
 
+fn names_of(partitions: &[&v1::AssignedPartition]) -> BTreeSet<String> {
+    let names = partitions.iter().map(|partition| partition.topic.clone());
+    names.collect()
+}
+
+/// The assigned partitions by place.
+fn placed<'a>(
+    places: &Places,
+    partitions: Vec<&'a v1::AssignedPartition>,
+) -> Result<Vec<(i32, &'a v1::AssignedPartition)>> {
+    let place = |partition: &'a v1::AssignedPartition| {
+        let place = places.place(&partition.topic, partition.partition);
+        let place = place.ok_or_else(|| Error::Bug {
+            context: format!(
+                "partition {} of topic {} has no place among {} topics",
+                partition.partition,
+                partition.topic,
+                places.topics().len()
+            ),
+        })?;
+        Ok((place, partition))
+    };
+    partitions.into_iter().map(place).collect()
+}
+
+async fn plan(
+    options: &Options,
+    topic: &v1::TopicDefinition,
+    route: &v1::RouteDefinition,
+    fields: &[Declared],
+    target: Target,
+    places: &Places,
+) -> Result<Route> {
+    let session = (options.session)().map_err(|error| Error::Bug {
+        context: format!("no session for transforms: {error}"),
+    })?;
+    let label = topic.label();
+    let transform = partitioning::plan(&session, &label, route, schema::input(fields))
+        .await
+        .map_err(Refused::into_error)?;
+    let wanted = schema::table(transform.schema(), route.metadata_columns);
+    Ok(Route {
+        table_schema: shape(&label, &target, &wanted)?,
+        transform: transform.reading(places),
+        target,
+    })
+}
+
 /// What the topic's tables, which are these, tell of where to begin.
-fn begin(partition: &v1::AssignedPartition, tables: &[Target; 2]) -> Begin {
-    let own = |target: &Target| {
-        let next = partition.table_offsets.get(&target.table)?;
-        Some((target.table.clone(), *next))
+fn begin(partition: &v1::AssignedPartition, tables: &[&str]) -> Begin {
+    let own = |table: &&str| {
+        let next = partition.table_offsets.get(*table)?;
+        Some(((*table).to_owned(), *next))
     };
     let held: BTreeMap<String, i64> = tables.iter().filter_map(own).collect();
     Begin {
@@ -206,7 +253,7 @@ fn begin(partition: &v1::AssignedPartition, tables: &[Target; 2]) -> Begin {
 fn target(
     tables: &[v1::AssignedTable],
     table: &str,
-    partitions: &[&v1::AssignedPartition],
+    partitions: &[(i32, &v1::AssignedPartition)],
 ) -> Result<Target> {
     let assigned = tables.iter().find(|assigned| assigned.table == table);
     let assigned = assigned.ok_or_else(|| Error::Bug {
@@ -216,8 +263,8 @@ fn target(
         serde_json::from_slice(&assigned.write_target_json).map_err(|error| Error::Bug {
             context: format!("write target of table {table}: {error}"),
         })?;
-    let own = |partition: &&v1::AssignedPartition| {
-        Some((partition.partition, *partition.table_offsets.get(table)?))
+    let own = |(place, partition): &(i32, &v1::AssignedPartition)| {
+        Some((*place, *partition.table_offsets.get(table)?))
     };
     Ok(Target {
         table: table.to_owned(),
@@ -358,6 +405,12 @@ impl Running<'_> {
             })
     }
 
+    fn places(&self, topic: usize) -> Result<&Places> {
+        self.parts.topics.get(topic).ok_or_else(|| Error::Bug {
+            context: format!("there is no pipeline {topic}"),
+        })
+    }
+
     fn offer(
         &mut self,
         reporter: &Reporter,
@@ -365,7 +418,7 @@ impl Running<'_> {
         id: u64,
         ranges: Vec<Vec<Range>>,
     ) -> Result<v1::Offer> {
-        let topic = self.parts.topics.get(at).cloned().unwrap_or_default();
+        let places = self.places(at)?.clone();
         let rolled = self.closed.remove(&at).unwrap_or_default();
         let mut tables = Vec::new();
         for (ranges, rolled) in ranges.into_iter().zip(rolled) {
@@ -373,12 +426,12 @@ impl Running<'_> {
                 continue;
             }
             let range = |Range {
-                             partition,
+                             partition: place,
                              from,
                              to,
                          }| v1::OffsetRange {
-                topic: topic.clone(),
-                partition,
+                topic: places.topic(place).to_owned(),
+                partition: places.partition(place),
                 from,
                 to,
             };
@@ -407,15 +460,16 @@ impl Running<'_> {
             ..v1::PositionReport::default()
         };
         for (at, positions) in &self.positions {
-            let topic = self.parts.topics.get(*at).cloned().unwrap_or_default();
-            let seen = self.seen.get(at);
-            for (partition, position) in positions {
+            let (Ok(places), seen) = (self.places(*at), self.seen.get(at)) else {
+                continue;
+            };
+            for (place, position) in positions {
                 let end = seen
-                    .and_then(|seen| seen.ends.get(partition))
+                    .and_then(|seen| seen.ends.get(place))
                     .map_or(-1, |end| *end.max(position));
                 report.ends.push(v1::EndOffset {
-                    topic: topic.clone(),
-                    partition: *partition,
+                    topic: places.topic(*place).to_owned(),
+                    partition: places.partition(*place),
                     end,
                     position: *position,
                 });
@@ -424,7 +478,7 @@ impl Running<'_> {
                 if let (Some(reason), true) = (&seen.waiting, report.waiting.is_empty()) {
                     report.waiting.clone_from(reason);
                 }
-                report.partitions.insert(topic, seen.partitions);
+                report.partitions.extend(seen.partitions.clone());
             }
         }
         if !report.ends.is_empty() {

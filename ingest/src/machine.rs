@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 #[cfg(test)]
 mod tests;
 
-/// Next positions, by partition.
+/// Next positions, by place: the partition, where a source reads one topic only.
 pub(crate) type Positions = BTreeMap<i32, i64>;
 
-/// A half-open range of one partition.
+/// A half-open range of one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Range {
     pub partition: i32,
@@ -20,7 +20,7 @@ pub(crate) struct Range {
     pub to: i64,
 }
 
-/// What happened. Topics are numbered as in the definition.
+/// What happened. A topic here is a `[[topic]]` of the definition, which may name several of Kafka's.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     /// Reading begins; `tables` says where each table of the topic goes on.

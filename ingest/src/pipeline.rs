@@ -1,5 +1,5 @@
-//! One topic of an assignment: takes batches from its source, transforms and writes them, and closes
-//! files when told to. It goes on writing into new files while the old ones are being closed.
+//! One `[[topic]]` of an assignment: takes batches from its source, transforms and writes them for each of its
+//! routes, and closes files when told to. It goes on writing into new files while the old ones are being closed.
 
 use arrow::datatypes::SchemaRef;
 use drumline_lake::Stores;
@@ -45,11 +45,17 @@ pub(crate) struct Pipeline {
     pub at: usize,
     pub topic: String,
     pub stores: Stores,
+    /// The tables its rows go to, in the order of the definition.
+    pub routes: Vec<Route>,
+    pub letters: Target,
+    pub reports: mpsc::Sender<(usize, Report)>,
+}
+
+/// One table that a topic's rows go to.
+pub(crate) struct Route {
     pub transform: Transform,
     pub table_schema: SchemaRef,
-    /// The topic's table, then the dead letters.
-    pub targets: [Target; 2],
-    pub reports: mpsc::Sender<(usize, Report)>,
+    pub target: Target,
 }
 
 impl Pipeline {
@@ -65,18 +71,16 @@ impl Pipeline {
             at,
             topic,
             stores,
-            transform,
-            table_schema,
-            targets: [rows, letters],
+            routes,
+            letters,
             reports,
         } = self;
+        let targets = routes.iter().map(|route| &route.target).chain([&letters]);
         let mut open = Open {
             topic,
             stores,
-            transform,
-            table_schema,
-            starts: [rows.start.clone(), letters.start.clone()],
-            rows: Roll::new(rows),
+            starts: targets.map(|target| target.start.clone()).collect(),
+            routes: routes.into_iter().map(OpenRoute::new).collect(),
             letters: Roll::new(letters),
             next: Positions::new(),
         };
@@ -93,9 +97,12 @@ impl Pipeline {
                 },
                 command = commands.recv() => match command {
                     Some(Command::Close) => {
-                        let (rows, letters, next) = (open.rows.take(), open.letters.take(), open.next.clone());
+                        let (rolls, next) = (open.take_rolls(), open.next.clone());
                         closing.spawn(async move {
-                            let tables = vec![rows.finish().await?, letters.finish().await?];
+                            let mut tables = Vec::with_capacity(rolls.len());
+                            for roll in rolls {
+                                tables.push(roll.finish().await?);
+                            }
                             Ok(Report::Closed { next, tables })
                         });
                         continue;
@@ -124,24 +131,50 @@ impl Pipeline {
             }
         }
         closing.shutdown().await;
-        open.rows.abort().await;
-        open.letters.abort().await;
+        for roll in open.take_rolls() {
+            roll.abort().await;
+        }
     }
 }
 
 struct Open {
     topic: String,
     stores: Stores,
-    transform: Transform,
-    table_schema: SchemaRef,
-    starts: [Positions; 2],
-    rows: Roll,
+    // Of each route, then of the dead letters.
+    starts: Vec<Positions>,
+    routes: Vec<OpenRoute>,
     letters: Roll,
     // Everything below is with the writers.
     next: Positions,
 }
 
+struct OpenRoute {
+    table: String,
+    transform: Transform,
+    table_schema: SchemaRef,
+    rows: Roll,
+}
+
+impl OpenRoute {
+    fn new(route: Route) -> Self {
+        Self {
+            table: route.target.table.clone(),
+            transform: route.transform,
+            table_schema: route.table_schema,
+            rows: Roll::new(route.target),
+        }
+    }
+}
+
 impl Open {
+    /// The open files of each route, then those of the dead letters.
+    fn take_rolls(&mut self) -> Vec<Roll> {
+        let rows = self.routes.iter_mut().map(|route| route.rows.take());
+        let mut rolls: Vec<Roll> = rows.collect();
+        rolls.push(self.letters.take());
+        rolls
+    }
+
     async fn take(&mut self, read: Read) -> Result<Report> {
         match read {
             Read::Started(next) => {
@@ -172,11 +205,18 @@ impl Open {
             mut dead,
             next,
         } = batch;
-        if rows.num_rows() > 0 {
-            let transformed = self.transform.apply(&rows, &origins, &self.table_schema)?;
+        let several = self.routes.len() > 1;
+        for route in self.routes.iter_mut().filter(|_| rows.num_rows() > 0) {
+            let transformed = route
+                .transform
+                .apply(&rows, &origins, &route.table_schema)?;
             for (row, reason) in &transformed.refused {
-                if let Some(record) = origins.record(*row) {
-                    dead.push(record, reason);
+                let Some(record) = origins.record(*row) else {
+                    continue;
+                };
+                match several {
+                    true => dead.push(record, &format!("table {}: {reason}", route.table)),
+                    false => dead.push(record, reason),
                 }
             }
             let sources = transformed.sources.values();
@@ -190,7 +230,8 @@ impl Open {
                 "topic {}",
                 self.topic
             );
-            self.rows
+            route
+                .rows
                 .write(&self.stores, transformed.rows, &positions)
                 .await?;
         }
@@ -198,7 +239,8 @@ impl Open {
             self.write_letters(dead).await?;
         }
         self.next.extend(next);
-        let buffered = self.rows.buffered_bytes() + self.letters.buffered_bytes();
+        let rows = self.routes.iter().map(|route| route.rows.buffered_bytes());
+        let buffered = rows.sum::<u64>() + self.letters.buffered_bytes();
         Ok(Report::Advanced {
             next: self.next.clone(),
             buffered,

@@ -1,16 +1,19 @@
 //! Whether a definition can run here: brokers, topics, types, transforms, partition columns.
 
-use std::collections::BTreeMap;
+mod matching;
 
-use arrow::datatypes::Schema;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
-use drumline_proto::v1;
+use drumline_proto::{PartitionColumn, v1};
 
 use crate::host::Options;
 use crate::kafka::{self, partition_counts, settings};
-use crate::transform::Transform;
-use crate::{Error, Result, schema};
+use crate::partitioning::Refused;
+use crate::{Error, Result, partitioning, schema};
 
 /// A failure, and the key of the definition it is about.
 struct Failed {
@@ -36,33 +39,31 @@ async fn look(
     definition: &v1::StreamDefinition,
     result: &mut v1::ProbeResult,
 ) -> std::result::Result<(), Failed> {
-    // What needs no network first: it is wrong wherever it runs.
-    for (index, topic) in definition.topics.iter().enumerate() {
-        let table = table_schema(options, index, topic).await?;
-        let schema = ipc(&table).map_err(|error| Failed {
-            key: String::new(),
-            error,
-        })?;
-        result.table_schemas.insert(topic.topic.clone(), schema);
-    }
-    result.dead_letter_schema = ipc(&schema::dead_letters()).map_err(|error| Failed {
+    let failed = |error| Failed {
         key: String::new(),
         error,
-    })?;
+    };
+    // What needs no network first: it is wrong wherever it runs.
+    let mut tables = BTreeMap::new();
+    for (index, topic) in definition.topics.iter().enumerate() {
+        for (at, route) in topic.all_routes().iter().enumerate() {
+            let key = |part: &str| format!("topic[{index}].{}", topic.route_key(at, part));
+            let schema = table_schema(options, index, topic, route, &key).await?;
+            unite(&mut tables, &route.table, schema, &key)?;
+        }
+    }
+    for (table, schema) in tables {
+        let schema = ipc(&schema).map_err(failed)?;
+        result.table_schemas.insert(table, schema);
+    }
+    result.dead_letter_schema = ipc(&schema::dead_letters()).map_err(failed)?;
     let present = topics(definition).await.map_err(|error| Failed {
         key: kafka_key(&error),
         error,
     })?;
-    for (index, topic) in definition.topics.iter().enumerate() {
-        let partitions = present.get(&topic.topic).ok_or_else(|| Failed {
-            key: format!("topic[{index}].topic"),
-            error: Error::UnknownTopic {
-                topic: topic.topic.clone(),
-                candidates: similar(&topic.topic, &present),
-            },
-        })?;
-        result.partitions.insert(topic.topic.clone(), *partitions);
-    }
+    let (partitions, matched) = matching::look_up(definition, &present)?;
+    result.partitions.extend(partitions);
+    result.matched.extend(matched);
     if definition.start_from() == v1::StartFrom::Latest {
         let topics = result.partitions.clone().into_iter().collect();
         let ends = ends(definition, topics).await.map_err(|error| Failed {
@@ -84,31 +85,34 @@ async fn table_schema(
     options: &Options,
     index: usize,
     topic: &v1::TopicDefinition,
-) -> std::result::Result<arrow::datatypes::SchemaRef, Failed> {
-    let at = |part: &str| format!("topic[{index}].{part}");
+    route: &v1::RouteDefinition,
+    key: &impl Fn(&str) -> String,
+) -> std::result::Result<SchemaRef, Failed> {
     let fields = schema::declared(index, topic).map_err(|error| Failed {
         key: declared_key(&error, index),
         error,
     })?;
     let session = (options.session)().map_err(|error| Failed {
-        key: at("transform"),
+        key: key("transform"),
         error: Error::Bug {
             context: format!("no session for transforms: {error}"),
         },
     })?;
-    let transform = Transform::plan(
-        &session,
-        &topic.topic,
-        &topic.transform,
-        schema::input(&fields),
-    )
-    .await
-    .map_err(|error| Failed {
-        key: at("transform"),
-        error,
-    })?;
-    let table = schema::table(transform.schema(), topic.metadata_columns);
-    for column in &topic.partition_by {
+    let input = schema::input(&fields);
+    let transform = partitioning::plan(&session, &topic.label(), route, input)
+        .await
+        .map_err(|refused| match refused {
+            Refused::Transform(error) => Failed {
+                key: key("transform"),
+                error,
+            },
+            Refused::PartitionBy(error) => Failed {
+                key: key("partition_by"),
+                error,
+            },
+        })?;
+    let table = schema::table(transform.schema(), route.metadata_columns);
+    for PartitionColumn { name: column, .. } in &route.partition_columns() {
         if table.column_with_name(column).is_none() {
             let columns: Vec<_> = table
                 .fields()
@@ -116,20 +120,54 @@ async fn table_schema(
                 .map(|field| field.name().as_str())
                 .collect();
             let reason = format!(
-                "topic {} is partitioned by {column}, which is no column of its rows ({})",
-                topic.topic,
+                "topic {} is partitioned by {column}, which is no column of its rows ({}); an expression needs a name, `… AS day`",
+                topic.label(),
                 columns.join(", ")
             );
-            return Err(Failed {
-                key: at("partition_by"),
-                error: Error::Definition {
-                    key: at("partition_by"),
-                    reason,
-                },
-            });
+            return Err(refused(key("partition_by"), reason));
         }
     }
     Ok(table)
+}
+
+/// Adds the columns of one more route to those of its table. Routes of different topics may share a table;
+/// what one does not have is null in its rows.
+fn unite(
+    tables: &mut BTreeMap<String, SchemaRef>,
+    table: &str,
+    more: SchemaRef,
+    key: &impl Fn(&str) -> String,
+) -> std::result::Result<(), Failed> {
+    let Some(held) = tables.get(table) else {
+        tables.insert(table.to_owned(), more);
+        return Ok(());
+    };
+    let mut fields = held.fields().to_vec();
+    for field in more.fields() {
+        match held.field_with_name(field.name()) {
+            Ok(other) if other.data_type() == field.data_type() => {}
+            Ok(other) => {
+                let reason = format!(
+                    "column {} of table {table} is {} here and {} in what another topic writes",
+                    field.name(),
+                    field.data_type(),
+                    other.data_type()
+                );
+                return Err(refused(key("transform"), reason));
+            }
+            Err(_) => fields.push(Arc::clone(field)),
+        }
+    }
+    tables.insert(table.to_owned(), Arc::new(Schema::new(fields)));
+    Ok(())
+}
+
+fn refused(key: String, reason: String) -> Failed {
+    let error = Error::Definition {
+        key: key.clone(),
+        reason,
+    };
+    Failed { key, error }
 }
 
 async fn topics(definition: &v1::StreamDefinition) -> Result<BTreeMap<String, u32>> {
@@ -176,27 +214,6 @@ fn declared_key(error: &Error, index: usize) -> String {
         Error::Definition { key, .. } => key.clone(),
         _ => format!("topic[{index}].schema"),
     }
-}
-
-/// Topics whose names hold the wanted one, or lie in it, or differ in case or separators.
-fn similar(wanted: &str, present: &BTreeMap<String, u32>) -> Vec<String> {
-    let plain = |name: &str| {
-        name.chars()
-            .filter(char::is_ascii_alphanumeric)
-            .map(|letter| letter.to_ascii_lowercase())
-            .collect::<String>()
-    };
-    let wanted = plain(wanted);
-    let like = |name: &&String| {
-        let name = plain(name);
-        let shared = name
-            .bytes()
-            .zip(wanted.bytes())
-            .take_while(|(one, other)| one == other)
-            .count();
-        name.contains(&wanted) || wanted.contains(&name) || shared * 3 >= wanted.len() * 2
-    };
-    present.keys().filter(like).take(3).cloned().collect()
 }
 
 /// A schema as an Arrow IPC stream without batches.

@@ -1,4 +1,4 @@
-//! Reads one topic's partitions and decodes them, on a thread of its own.
+//! Reads the partitions of one `[[topic]]`, of one Kafka topic or several, and decodes them, on a thread of its own.
 //!
 //! Progress is the *next position*: beyond the last record, or, at the end of a partition, what
 //! librdkafka's statistics call `eof_offset`. That one lies beyond transaction markers, so they never
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::decode::{Batch, Decoder, Record};
 use crate::kafka::settings;
 use crate::machine::Positions;
+use crate::places::Places;
 use crate::{Error, Result};
 use watch::{Absence, Watch};
 
@@ -34,8 +35,11 @@ const WATERMARKS_WITHIN: Duration = Duration::from_secs(10);
 
 /// What to read.
 pub(crate) struct Reading {
+    /// What people call it.
     pub topic: String,
+    pub places: Places,
     pub config: ClientConfig,
+    /// By place.
     pub partitions: BTreeMap<i32, Begin>,
     pub decoder: Decoder,
 }
@@ -59,13 +63,13 @@ pub(crate) enum Read {
     Failed(Error),
 }
 
-/// What Kafka says of the topic.
+/// What Kafka says of the topics.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     /// Ends of the partitions (what a reader of committed records can reach).
     pub ends: Positions,
-    /// How many partitions the topic has now.
-    pub partitions: u32,
+    /// How many partitions each topic has now.
+    pub partitions: BTreeMap<String, u32>,
     /// Why nothing can be read at the moment, if nothing can.
     pub waiting: Option<String>,
 }
@@ -96,19 +100,21 @@ fn read(
 ) -> Result<()> {
     let Reading {
         topic,
+        places,
         config,
         partitions,
         mut decoder,
     } = reading;
     let brokers = config.get("bootstrap.servers").unwrap_or_default();
-    let consumer: BaseConsumer<Watch> = settings::create(&config, Watch::new(&topic))?;
+    let consumer: BaseConsumer<Watch> = settings::create(&config, Watch::new(places.clone()))?;
     let mut absence = Absence::default();
-    let starts = starts(&consumer, &topic, &partitions)?;
+    let starts = starts(&consumer, &places, &partitions)?;
     let mut assignment = TopicPartitionList::new();
-    for (partition, start) in &starts {
+    for (place, start) in &starts {
+        let (topic, partition) = (places.topic(*place), places.partition(*place));
         assignment
-            .add_partition_offset(&topic, *partition, Offset::Offset(*start))
-            .map_err(|error| failed(&topic, &error))?;
+            .add_partition_offset(topic, partition, Offset::Offset(*start))
+            .map_err(|error| failed(topic, &error))?;
     }
     consumer
         .assign(&assignment)
@@ -121,12 +127,15 @@ fn read(
     while !stop.is_cancelled() {
         match consumer.poll(POLL) {
             Some(Ok(message)) => {
+                let Some(place) = places.place(message.topic(), message.partition()) else {
+                    continue;
+                };
                 if decoder.is_empty() {
                     since = Instant::now();
                 }
-                positions.insert(message.partition(), message.offset() + 1);
+                positions.insert(place, message.offset() + 1);
                 decoder.push(Record {
-                    partition: message.partition(),
+                    partition: place,
                     offset: message.offset(),
                     timestamp: message.timestamp().to_millis(),
                     key: message.key(),
@@ -143,13 +152,13 @@ fn read(
                     let brokers = brokers.to_owned();
                     Error::Brokers { brokers, reason }.to_string()
                 });
-            for (partition, next) in told.next {
+            for (place, next) in told.next {
                 if positions
-                    .get(&partition)
+                    .get(&place)
                     .is_some_and(|position| *position < next)
                 {
-                    positions.insert(partition, next);
-                    decoder.advance(partition, next);
+                    positions.insert(place, next);
+                    decoder.advance(place, next);
                 }
             }
             let seen = Seen {
@@ -162,7 +171,7 @@ fn read(
             }
         }
         while let Ok(next) = acknowledge.try_recv() {
-            commit_for_lag_tools(&consumer, &topic, &next);
+            commit_for_lag_tools(&consumer, &places, &next);
         }
         let full = decoder.records() >= BATCH_RECORDS || decoder.bytes() >= BATCH_BYTES;
         if full || (!decoder.is_empty() && since.elapsed() >= BATCH_AGE) {
@@ -178,15 +187,16 @@ fn read(
 /// Finds where reading begins. Kafka must still have what follows each table's own offset.
 fn starts(
     consumer: &BaseConsumer<Watch>,
-    topic: &str,
+    places: &Places,
     partitions: &BTreeMap<i32, Begin>,
 ) -> Result<Positions> {
     let mut starts = Positions::new();
-    for (partition, begin) in partitions {
+    for (place, begin) in partitions {
+        let (topic, partition) = (places.topic(*place), places.partition(*place));
         let (low, high) = consumer
-            .fetch_watermarks(topic, *partition, WATERMARKS_WITHIN)
+            .fetch_watermarks(topic, partition, WATERMARKS_WITHIN)
             .map_err(|error| failed(topic, &error))?;
-        starts.insert(*partition, begin.start(topic, *partition, low, high)?);
+        starts.insert(*place, begin.start(topic, partition, low, high)?);
     }
     Ok(starts)
 }
@@ -223,13 +233,14 @@ impl Begin {
 }
 
 /// The tables are the truth; this only shows other tools how far they are.
-fn commit_for_lag_tools(consumer: &BaseConsumer<Watch>, topic: &str, next: &Positions) {
+fn commit_for_lag_tools(consumer: &BaseConsumer<Watch>, places: &Places, next: &Positions) {
     let mut offsets = TopicPartitionList::new();
-    for (partition, offset) in next {
-        let _ = offsets.add_partition_offset(topic, *partition, Offset::Offset(*offset));
+    for (place, offset) in next {
+        let (topic, partition) = (places.topic(*place), places.partition(*place));
+        let _ = offsets.add_partition_offset(topic, partition, Offset::Offset(*offset));
     }
     if let Err(error) = consumer.commit(&offsets, CommitMode::Async) {
-        tracing::debug!(topic, %error, "kafka did not take the committed positions");
+        tracing::debug!(topics = ?places.topics(), %error, "kafka did not take the committed positions");
     }
 }
 

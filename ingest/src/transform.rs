@@ -23,6 +23,7 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::prelude::SessionContext;
 
 use crate::decode::Origins;
+use crate::places::Places;
 use crate::{Error, Result};
 
 /// Functions that planning would freeze at the moment the stream starts.
@@ -38,6 +39,7 @@ const FROZEN: [&str; 5] = [
 #[derive(Debug)]
 pub(crate) struct Transform {
     topic: String,
+    places: Places,
     steps: Vec<Step>,
     schema: SchemaRef,
 }
@@ -77,6 +79,7 @@ impl Transform {
         if sql.trim().is_empty() {
             return Ok(Self {
                 topic: topic.to_owned(),
+                places: Places::one(topic),
                 steps: Vec::new(),
                 schema: input,
             });
@@ -105,9 +108,16 @@ impl Transform {
         take_apart(&plan, &mut steps, state.execution_props()).map_err(words)?;
         Ok(Self {
             topic: topic.to_owned(),
+            places: Places::one(topic),
             steps,
             schema,
         })
+    }
+
+    /// Has records come from these topics.
+    pub(crate) fn reading(mut self, places: &Places) -> Self {
+        self.places = places.clone();
+        self
     }
 
     /// What the SQL results in, before it is fitted to a table.
@@ -235,12 +245,14 @@ impl Transform {
                 (Ok(index), _) => {
                     cast_with_options(result.column(index), field.data_type(), &strict)?
                 }
-                (Err(_), "_topic") => {
-                    Arc::new(StringArray::from(vec![self.topic.as_str(); rows.len()]))
-                }
+                (Err(_), "_topic") => Arc::new(
+                    positions()
+                        .map(|(place, _)| Some(self.places.topic(place)))
+                        .collect::<StringArray>(),
+                ),
                 (Err(_), "_partition") => Arc::new(
                     positions()
-                        .map(|(partition, _)| partition)
+                        .map(|(place, _)| self.places.partition(place))
                         .collect::<Int32Array>(),
                 ),
                 (Err(_), "_offset") => Arc::new(

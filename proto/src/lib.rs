@@ -9,6 +9,10 @@ pub mod v1 {
     tonic::include_proto!("drumline.v1");
 }
 
+mod streams;
+
+pub use streams::PartitionColumn;
+
 /// The path of every method of every service in the contracts.
 pub const METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 

@@ -58,6 +58,10 @@ impl<'a> Section<'a> {
         Ok(())
     }
 
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
     /// A text, with environment variables put in.
     pub(super) fn string(&self, key: &str) -> Result<Option<String>> {
         let Some(value) = self.get(key) else {

@@ -124,6 +124,87 @@ fn what_is_left_out_has_defaults() {
 }
 
 #[test]
+fn a_topic_may_have_several_routes_and_a_table_several_topics() {
+    let text = r#"
+name = "s"
+brokers = "b:1"
+format = "parquet"
+[[topic]]
+topic = "events"
+schema = { a = "int" }
+[[topic.route]]
+table = "raw.one"
+[[topic.route]]
+table = "two"
+format = "delta"
+partition_by = ["a"]
+transform = "SELECT a FROM input"
+[[topic]]
+topics = ["x", "y"]
+table = "two"
+schema = { a = "int" }
+[[topic]]
+pattern = 'z\..*'
+table = "two"
+schema = { a = "int" }
+"#;
+    let stream = read(text).unwrap();
+    let routes = stream.topics[0].all_routes();
+    let seen: Vec<_> = routes
+        .iter()
+        .map(|route| {
+            (
+                route.table.as_str(),
+                route.format.as_str(),
+                route.partition_by.len(),
+            )
+        })
+        .collect();
+    assert_eq!(seen, [("raw.one", "parquet", 0), ("two", "delta", 1)]);
+    assert!(stream.topics[0].table.is_empty());
+    assert!(stream.topics[1].reads("y") && !stream.topics[1].reads("events"));
+    assert_eq!(stream.topics[2].pattern, "z\\..*");
+    assert_eq!(stream.topics[2].all_routes()[0].table, "two");
+
+    for (from, to, message) in [
+        (
+            "topics = [",
+            "topic = \"q\"\ntopics = [",
+            "line 17: topic[1].topics: names topics a second time",
+        ),
+        (
+            "\"y\"]",
+            "\"events\"]",
+            "line 16: topic[1].topics: events is there twice",
+        ),
+        (
+            "table = \"raw.one\"",
+            "",
+            "topic[0].route[0].table: is missing",
+        ),
+        (
+            "table = \"raw.one\"",
+            "table = \"two\"",
+            "topic[0].route[1].table: two is there twice",
+        ),
+        (
+            "table = \"raw.one\"",
+            "table = \"raw.one\"\ntable_name = 1",
+            "topic[0].route[0].table_name",
+        ),
+        (
+            "topic = \"events\"",
+            "topic = \"events\"\ntable = \"t\"",
+            "line 7: topic[0].table: table belongs into each [[topic.route]] here",
+        ),
+    ] {
+        assert!(text.contains(from), "{from}");
+        let error = read(&text.replacen(from, to, 1)).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}\n{message}");
+    }
+}
+
+#[test]
 fn environment_variables_are_put_into_texts_only() {
     let with = |brokers: &str| {
         read(&format!(
@@ -152,7 +233,7 @@ fn errors_name_file_line_key_reason_and_what_is_accepted() {
             "location =",
             "place =",
             "s.toml, line 17: topic[0].place: unknown key",
-            "topic, table",
+            "topic, topics, pattern, table",
         ),
         ("name = \"listening\"", "", "s.toml: name: is missing", ""),
         (
@@ -298,7 +379,7 @@ fn errors_name_file_line_key_reason_and_what_is_accepted() {
             "topic = \"auth_events\"",
             "topic = \"listen_events\"",
             "topic[1].topic: listen_events is there twice",
-            "",
+            "[[topic.route]]",
         ),
         (
             "topic = \"auth_events\"",

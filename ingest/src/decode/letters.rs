@@ -8,13 +8,14 @@ use arrow::array::{
 };
 
 use super::Record;
+use crate::places::Places;
 use crate::schema;
 use crate::{Error, Result};
 
-/// Dead letters of one topic that are not written yet.
+/// Dead letters of one source that are not written yet.
 #[derive(Debug)]
 pub(crate) struct Letters {
-    topic: String,
+    places: Places,
     positions: Vec<(i32, i64)>,
     timestamps: TimestampMicrosecondBuilder,
     keys: BinaryBuilder,
@@ -23,9 +24,9 @@ pub(crate) struct Letters {
 }
 
 impl Letters {
-    pub(crate) fn new(topic: &str) -> Self {
+    pub(crate) fn new(places: Places) -> Self {
         Self {
-            topic: topic.to_owned(),
+            places,
             positions: Vec::new(),
             timestamps: TimestampMicrosecondBuilder::new().with_data_type(schema::utc()),
             keys: BinaryBuilder::new(),
@@ -60,13 +61,18 @@ impl Letters {
         );
         let mut ingested =
             TimestampMicrosecondBuilder::with_capacity(count).with_data_type(schema::utc());
-        for (partition, offset) in &self.positions {
-            partitions.append_value(*partition);
+        for (place, offset) in &self.positions {
+            partitions.append_value(self.places.partition(*place));
             offsets.append_value(*offset);
             ingested.append_value(now);
         }
+        let topics = self
+            .positions
+            .iter()
+            .map(|(place, _)| Some(self.places.topic(*place)))
+            .collect::<StringArray>();
         let columns: Vec<arrow::array::ArrayRef> = vec![
-            Arc::new(StringArray::from(vec![self.topic.as_str(); count])),
+            Arc::new(topics),
             Arc::new(partitions.finish()),
             Arc::new(offsets.finish()),
             Arc::new(self.timestamps.finish()),

@@ -17,12 +17,14 @@ use arrow::datatypes::SchemaRef;
 use self::json::{Names, Slot};
 pub(crate) use self::letters::Letters;
 use self::value::{Cell, Column};
+use crate::places::Places;
 use crate::schema::{self, Declared};
 use crate::{Error, Result};
 
 /// A record as Kafka has it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record<'a> {
+    /// Its place: the partition, where a source reads one topic only.
     pub partition: i32,
     pub offset: i64,
     /// Milliseconds since the epoch.
@@ -38,7 +40,7 @@ pub(crate) struct Batch {
     /// Where each row came from, with its bytes: a transform may still refuse it.
     pub origins: Origins,
     pub dead: Letters,
-    /// Next position per partition after this batch: beyond its records, or beyond control records.
+    /// Next position per place after this batch: beyond its records, or beyond control records.
     pub next: BTreeMap<i32, i64>,
 }
 
@@ -100,7 +102,7 @@ impl Origins {
         })
     }
 
-    /// Partition and offset of a row.
+    /// Place and offset of a row.
     pub(crate) fn position(&self, row: usize) -> Option<(i32, i64)> {
         self.rows
             .get(row)
@@ -108,10 +110,10 @@ impl Origins {
     }
 }
 
-/// Decodes the records of one topic.
+/// Decodes the records of one source.
 #[derive(Debug)]
 pub(crate) struct Decoder {
-    topic: String,
+    places: Places,
     fields: Vec<Declared>,
     schema: SchemaRef,
     max_record_bytes: usize,
@@ -131,7 +133,7 @@ pub(crate) struct Decoder {
 impl Decoder {
     pub(crate) fn new(topic: &str, fields: Vec<Declared>, max_record_bytes: usize) -> Result<Self> {
         Ok(Self {
-            topic: topic.to_owned(),
+            places: Places::one(topic),
             schema: schema::input(&fields),
             names: Names::new(fields.iter().map(|field| field.name.clone())),
             slots: vec![Slot::Missing; fields.len()],
@@ -144,10 +146,17 @@ impl Decoder {
             max_record_bytes,
             scratch: String::new(),
             origins: Origins::default(),
-            dead: Letters::new(topic),
+            dead: Letters::new(Places::one(topic)),
             next: BTreeMap::new(),
             bytes: 0,
         })
+    }
+
+    /// Has records come from these topics.
+    pub(crate) fn reading(mut self, places: &Places) -> Self {
+        self.places = places.clone();
+        self.dead = Letters::new(places.clone());
+        self
     }
 
     /// Takes one record: as a row, or as a dead letter.
@@ -191,7 +200,7 @@ impl Decoder {
         Ok(Batch {
             rows,
             origins: std::mem::take(&mut self.origins),
-            dead: std::mem::replace(&mut self.dead, Letters::new(&self.topic)),
+            dead: std::mem::replace(&mut self.dead, Letters::new(self.places.clone())),
             next: std::mem::take(&mut self.next),
         })
     }

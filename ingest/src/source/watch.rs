@@ -4,7 +4,7 @@
 //! whether reading stands still is taken from its statistics: the brokers that lead our partitions
 //! must be connected, and must answer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use rdkafka::error::KafkaError;
 use serde::Deserialize;
 
 use crate::machine::Positions;
+use crate::places::Places;
 
 /// A broker that is gone for so long is worth telling: leaders change within seconds.
 const AWAY_AFTER: Duration = Duration::from_secs(5);
@@ -23,7 +24,7 @@ const SILENT_AFTER: Duration = Duration::from_secs(10);
 
 /// The consumer's context: keeps what was said last.
 pub(super) struct Watch {
-    topic: String,
+    places: Places,
     told: Mutex<Option<Told>>,
     broken: Mutex<Option<String>>,
 }
@@ -34,18 +35,16 @@ pub(super) struct Told {
     /// Beyond what was read and beyond transaction markers, where nothing waits to be taken.
     pub next: Positions,
     pub ends: Positions,
-    pub partitions: u32,
-    /// Partitions whose leader does not serve them, and why.
+    /// How many partitions each topic has.
+    pub partitions: BTreeMap<String, u32>,
+    /// Places whose leader does not serve them, and why.
     away: HashMap<i32, String>,
 }
 
 impl Told {
     /// Why some of these partitions cannot be read, if one cannot.
-    pub(super) fn missing<'a>(
-        &self,
-        mut partitions: impl Iterator<Item = &'a i32>,
-    ) -> Option<String> {
-        partitions.find_map(|partition| self.away.get(partition).cloned())
+    pub(super) fn missing<'a>(&self, mut places: impl Iterator<Item = &'a i32>) -> Option<String> {
+        places.find_map(|place| self.away.get(place).cloned())
     }
 }
 
@@ -68,9 +67,9 @@ impl Absence {
 }
 
 impl Watch {
-    pub(super) fn new(topic: &str) -> Self {
+    pub(super) fn new(places: Places) -> Self {
         Self {
-            topic: topic.to_owned(),
+            places,
             told: Mutex::default(),
             broken: Mutex::default(),
         }
@@ -88,7 +87,7 @@ impl ConsumerContext for Watch {}
 
 impl ClientContext for Watch {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(topic = self.topic, facility, message, "librdkafka consumer");
+        tracing::debug!(topics = ?self.places.topics(), facility, message, "librdkafka consumer");
         if facility == "FAIL" {
             *self.broken.lock().unwrap_or_else(PoisonError::into_inner) =
                 Some(why(message).to_owned());
@@ -96,7 +95,7 @@ impl ClientContext for Watch {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(topic = self.topic, %error, reason, "librdkafka consumer");
+        tracing::debug!(topics = ?self.places.topics(), %error, reason, "librdkafka consumer");
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
@@ -108,7 +107,7 @@ impl ClientContext for Watch {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let told = statistics.told(&self.topic, broken.as_deref());
+        let told = statistics.told(&self.places, broken.as_deref());
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
     }
 }
@@ -166,25 +165,27 @@ fn nobody() -> i32 {
 }
 
 impl Statistics {
-    fn told(&self, topic: &str, broken: Option<&str>) -> Told {
+    fn told(&self, places: &Places, broken: Option<&str>) -> Told {
         let mut told = Told::default();
-        // -1 is where librdkafka keeps what has no partition yet.
-        let partitions = self
-            .topics
-            .get(topic)
-            .into_iter()
-            .flat_map(|topic| topic.partitions.values())
-            .filter(|partition| partition.partition >= 0);
-        for partition in partitions {
-            told.partitions += 1;
+        for (topic, partition) in self.topics.iter().flat_map(|(name, topic)| {
+            topic
+                .partitions
+                .values()
+                .map(move |partition| (name, partition))
+        }) {
+            // -1 is where librdkafka keeps what has no partition yet.
+            let Some(place) = places.place(topic, partition.partition) else {
+                continue;
+            };
+            *told.partitions.entry(topic.clone()).or_default() += 1;
             if partition.ls_offset >= 0 {
-                told.ends.insert(partition.partition, partition.ls_offset);
+                told.ends.insert(place, partition.ls_offset);
             }
             if partition.fetchq_cnt == 0 && partition.eof_offset >= 0 {
-                told.next.insert(partition.partition, partition.eof_offset);
+                told.next.insert(place, partition.eof_offset);
             }
             if let Some(reason) = self.away(partition.leader, broken) {
-                told.away.insert(partition.partition, reason);
+                told.away.insert(place, reason);
             }
         }
         told
@@ -224,7 +225,7 @@ mod tests {
             } } },
         });
         let statistics: Statistics = serde_json::from_value(statistics).unwrap();
-        statistics.told("t", Some("connection refused"))
+        statistics.told(&Places::one("t"), Some("connection refused"))
     }
 
     #[test]
@@ -232,7 +233,7 @@ mod tests {
         let told = told("UP", 1, 50_000, 1);
         assert_eq!(told.next, Positions::from([(0, 7)]));
         assert_eq!(told.ends, Positions::from([(0, 9)]));
-        assert_eq!(told.partitions, 2);
+        assert_eq!(told.partitions, BTreeMap::from([("t".to_owned(), 2)]));
         assert_eq!(told.missing([0, 1].iter()), None);
     }
 

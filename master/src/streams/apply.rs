@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::datatypes::SchemaRef;
 use drumline_lake::{Catalog, Change, Format, StreamObject, TableName};
 use drumline_proto::v1::{
-    ApplyStreamResponse, EndOffset, Failure, FailureKind, ProbeResult, StreamDefinition,
+    ApplyStreamResponse, EndOffset, Failure, FailureKind, ProbeResult, RouteDefinition,
+    StreamDefinition, TopicDefinition,
 };
 
 use super::runner::Streams;
@@ -94,8 +95,10 @@ impl Applier {
             Refusal { key, failure }
         })?;
         let ends = ends(&probed);
+        let matched = probed.matched.clone().into_iter().collect();
+        let matching = definition.clone().matching(&matched);
         self.tables
-            .begin_at(&definition, &ends)
+            .begin_at(&matching, &ends)
             .await
             .map_err(|error| Refusal {
                 key: "start_from".to_owned(),
@@ -141,7 +144,7 @@ impl Applier {
                 })
                 .await
                 .map_err(lake_error)?;
-            let layout = Layout(probed.partitions.into_iter().collect());
+            let layout = Layout::from(probed);
             self.streams.put(definition, Some(layout)).await;
         }
         Ok(ApplyStreamResponse {
@@ -199,12 +202,18 @@ fn fill_in(definition: &mut StreamDefinition) {
     if definition.format.is_empty() {
         definition.format = "parquet".to_owned();
     }
+    let format = definition.format.clone();
     for topic in &mut definition.topics {
-        if topic.table.is_empty() {
-            topic.table = topic.topic.replace(['.', '-'], "_");
+        if topic.routes.is_empty() {
+            if topic.table.is_empty() {
+                topic.table = topic.topic.replace(['.', '-'], "_");
+            }
+            if topic.format.is_empty() {
+                topic.format = format.clone();
+            }
         }
-        if topic.format.is_empty() {
-            topic.format = definition.format.clone();
+        for route in topic.routes.iter_mut().filter(|r| r.format.is_empty()) {
+            route.format = format.clone();
         }
     }
 }
@@ -237,50 +246,68 @@ fn check_names(definition: &StreamDefinition) -> Result<(), Refusal> {
             "add a `[[topic]]`",
         ));
     }
-    let mut tables = BTreeSet::from([definition.dead_letters.as_str()]);
     let mut topics = BTreeSet::new();
     for (at, topic) in definition.topics.iter().enumerate() {
-        if !topics.insert(topic.topic.as_str()) {
-            let message = format!("topic {} is named twice", topic.topic);
-            return Err(user(format!("topic[{at}].topic"), message, "merge the two"));
+        check_topic(definition, at, topic, &mut topics)?;
+    }
+    Ok(())
+}
+
+fn check_topic<'a>(
+    definition: &StreamDefinition,
+    at: usize,
+    topic: &'a TopicDefinition,
+    topics: &mut BTreeSet<&'a str>,
+) -> Result<(), Refusal> {
+    let named = [
+        !topic.topic.is_empty(),
+        !topic.topics.is_empty() && topic.pattern.is_empty(),
+        !topic.pattern.is_empty(),
+    ];
+    if named.into_iter().filter(|is| *is).count() != 1 {
+        let message = format!("[[topic]] number {} names no topic, or in two ways", at + 1);
+        let hint = "give one of `topic`, `topics` and `pattern`";
+        return Err(user(format!("topic[{at}].topic"), message, hint));
+    }
+    for name in topic.names().filter(|_| topic.pattern.is_empty()) {
+        if !topics.insert(name) {
+            let message = format!("topic {name} is named twice");
+            let hint = "name it once, with a `[[topic.route]]` for each table";
+            return Err(user(format!("topic[{at}].topic"), message, hint));
         }
-        if !tables.insert(topic.table.as_str()) {
+    }
+    let mut tables = BTreeSet::from([definition.dead_letters.clone()]);
+    for (route_at, route) in topic.all_routes().into_iter().enumerate() {
+        let key = format!("topic[{at}].{}", topic.route_key(route_at, "table"));
+        if route.table.is_empty() {
+            let message = format!("topic {} has no table", topic.label());
+            return Err(user(key, message, "name one with `table`"));
+        }
+        if tables.contains(&route.table) {
             let message = format!(
                 "table {} is already the target of something else",
-                topic.table
+                route.table
             );
-            return Err(user(
-                format!("topic[{at}].table"),
-                message,
-                "give each topic a table of its own",
-            ));
+            let hint = "give each route of a topic, and the dead letters, a table of its own";
+            return Err(user(key, message, hint));
         }
+        tables.insert(route.table);
     }
     Ok(())
 }
 
 /// The tables the stream writes to, with the columns that a worker found them to have.
 fn targets(definition: &StreamDefinition, probed: &ProbeResult) -> Result<Vec<Target>, Refusal> {
-    let mut targets = Vec::new();
+    let mut targets: Vec<Target> = Vec::new();
     for (at, topic) in definition.topics.iter().enumerate() {
-        let key = format!("topic[{at}].table");
-        let schema = probed
-            .table_schemas
-            .get(&topic.topic)
-            .and_then(|ipc| decode_schema(ipc));
-        let Some(schema) = schema else {
-            let message = format!("the worker sent no columns for topic {}", topic.topic);
-            return Err(refusal(FailureKind::Bug, key, message, ""));
-        };
-        let location = (!topic.location.is_empty()).then(|| topic.location.clone());
-        targets.push(Target {
-            name: table_name(&topic.table, &key)?,
-            location,
-            format: format(&topic.format, &format!("topic[{at}].format"))?,
-            schema,
-            partition_by: topic.partition_by.clone(),
-            key,
-        });
+        for (route_at, route) in topic.all_routes().into_iter().enumerate() {
+            let key = |part: &str| format!("topic[{at}].{}", topic.route_key(route_at, part));
+            let target = target(&route, probed, &key)?;
+            match targets.iter().find(|other| other.name == target.name) {
+                None => targets.push(target),
+                Some(other) => agree(other, &target, &key)?,
+            }
+        }
     }
     let Some(schema) = decode_schema(&probed.dead_letter_schema) else {
         return Err(refusal(
@@ -299,6 +326,53 @@ fn targets(definition: &StreamDefinition, probed: &ProbeResult) -> Result<Vec<Ta
         key: "dead_letters".to_owned(),
     });
     Ok(targets)
+}
+
+fn target(
+    route: &RouteDefinition,
+    probed: &ProbeResult,
+    key: &impl Fn(&str) -> String,
+) -> Result<Target, Refusal> {
+    let schema = probed.table_schemas.get(&route.table);
+    let Some(schema) = schema.and_then(|ipc| decode_schema(ipc)) else {
+        let message = format!("the worker sent no columns for table {}", route.table);
+        return Err(refusal(FailureKind::Bug, key("table"), message, ""));
+    };
+    Ok(Target {
+        name: table_name(&route.table, &key("table"))?,
+        location: (!route.location.is_empty()).then(|| route.location.clone()),
+        format: format(&route.format, &key("format"))?,
+        schema,
+        partition_by: route
+            .partition_columns()
+            .into_iter()
+            .map(|column| column.name)
+            .collect(),
+        key: key("table"),
+    })
+}
+
+/// Topics that share a table have to want the same of it.
+fn agree(other: &Target, target: &Target, key: &impl Fn(&str) -> String) -> Result<(), Refusal> {
+    let differing = [
+        ("format", other.format != target.format),
+        ("location", other.location != target.location),
+        ("partition_by", other.partition_by != target.partition_by),
+    ];
+    match differing.into_iter().find(|(_, differs)| *differs) {
+        None => Ok(()),
+        Some((part, _)) => {
+            let message = format!(
+                "table {} has another `{part}` where {} names it",
+                target.name, other.key
+            );
+            Err(user(
+                key(part),
+                message,
+                format!("give both the same `{part}`"),
+            ))
+        }
+    }
 }
 
 fn table_name(text: &str, key: &str) -> Result<TableName, Refusal> {

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use drumline_proto::v1::{Offer, StreamDefinition};
 
+use super::look::Look;
 use super::stream::{Phase, Report, Share, Step, Stream};
 use super::{Layout, Partition, TableOffsets};
 
@@ -246,6 +247,7 @@ impl Coordinator {
             committing: BTreeSet::new(),
             failures: 0,
             reads: 0,
+            look: Look::Never,
         };
         if let Some(mut before) = self.streams.remove(&name) {
             before.revoke_all(actions);
@@ -255,6 +257,7 @@ impl Coordinator {
             stream.ends = before.ends;
             stream.reads = before.reads;
         }
+        stream.match_patterns();
         self.streams.insert(name, stream);
     }
 
@@ -270,6 +273,7 @@ impl Coordinator {
             {
                 stream.phase = Phase::Probing { asked: None };
             }
+            stream.look.lose(worker);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Streams on the master: who consumes which partitions, and the commits of what workers offer.
 //!
-//! `coordinator.rs` and `stream.rs` decide, purely; `runner.rs` carries out; `tables.rs` reads and commits through
+//! `coordinator.rs`, `stream.rs` and `look.rs` decide, purely; `runner.rs` carries out; `tables.rs` reads and commits through
 //! `lake`; `apply.rs` checks a definition before anything is kept; `service.rs` answers clients; `wire.rs` words what goes
 //! to workers.
 //! Invariant: a stream's definition lives in the catalog, its offsets live in its tables, and the
@@ -9,6 +9,7 @@
 mod apply;
 mod balance;
 mod coordinator;
+mod look;
 mod runner;
 mod service;
 mod status;
@@ -19,6 +20,8 @@ mod tests;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use drumline_proto::v1::ProbeResult;
 
 pub(crate) use runner::{Streams, start};
 pub(crate) use service::StreamsService;
@@ -31,18 +34,31 @@ pub(crate) struct Partition {
     pub(crate) partition: i32,
 }
 
-/// How many partitions each topic of a stream has.
+/// How many partitions each topic of a stream has, and which topics its patterns match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Layout(pub(crate) BTreeMap<String, u32>);
+pub(crate) struct Layout {
+    pub(crate) topics: BTreeMap<String, u32>,
+    /// Number of the `[[topic]]` whose pattern a topic matches.
+    pub(crate) matched: BTreeMap<String, u32>,
+}
 
 impl Layout {
     fn partitions(&self) -> impl Iterator<Item = Partition> {
-        self.0.iter().flat_map(|(topic, count)| {
+        self.topics.iter().flat_map(|(topic, count)| {
             (0..*count).map(move |partition| Partition {
                 topic: topic.clone(),
                 partition: partition as i32,
             })
         })
+    }
+}
+
+impl From<ProbeResult> for Layout {
+    fn from(probed: ProbeResult) -> Self {
+        Self {
+            topics: probed.partitions.into_iter().collect(),
+            matched: probed.matched.into_iter().collect(),
+        }
     }
 }
 

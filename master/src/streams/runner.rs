@@ -260,7 +260,7 @@ impl Runner {
                     Some((_, Asker::Coordinator { stream })) => {
                         let result = match result.failure {
                             Some(failure) => Err(wire::in_words(failure)),
-                            None => Ok(Layout(result.partitions.into_iter().collect())),
+                            None => Ok(Layout::from(result)),
                         };
                         self.step(Event::StreamProbed {
                             stream,

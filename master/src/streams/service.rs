@@ -175,8 +175,10 @@ fn summary(status: StreamStatus) -> StreamSummary {
     StreamSummary {
         topics: status
             .definition
-            .as_ref()
-            .map_or(0, |definition| definition.topics.len() as u32),
+            .iter()
+            .flat_map(|definition| &definition.topics)
+            .map(|topic| topic.names().count() as u32)
+            .sum(),
         partitions: status.partitions.len() as u32,
         lag: status.lag,
         rows: rows("rows"),

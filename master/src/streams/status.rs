@@ -143,6 +143,10 @@ impl State {
                     .to_owned(),
                 ..plain("waiting")
             },
+            (Phase::Running, None) if stream.partitions().is_empty() => Self {
+                reason: "no topic matches its patterns yet; it goes on looking".to_owned(),
+                ..plain("waiting")
+            },
             (Phase::Running, None) => plain("running"),
             (
                 Phase::Probing { .. }

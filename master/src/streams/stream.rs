@@ -8,6 +8,7 @@ use drumline_proto::v1::StreamDefinition;
 
 use super::balance::balance;
 use super::coordinator::{Action, CommitId};
+use super::look::Look;
 use super::{Layout, Partition, TableOffsets};
 
 /// How long a worker may take to look at brokers and topics.
@@ -86,6 +87,8 @@ pub(crate) struct Stream {
     pub(super) committing: BTreeSet<CommitId>,
     pub(super) failures: u32,
     pub(super) reads: u64,
+    /// For topics that match a pattern.
+    pub(super) look: Look,
 }
 
 impl Stream {
@@ -200,7 +203,7 @@ impl Stream {
             return;
         };
         let mut grown = false;
-        for (topic, count) in &mut layout.0 {
+        for (topic, count) in &mut layout.topics {
             if let Some(seen) = seen.get(topic).filter(|seen| *seen > count) {
                 *count = *seen;
                 grown = true;
@@ -213,11 +216,12 @@ impl Stream {
 
     pub(super) fn probed(&mut self, now: Instant, worker: &str, result: Result<Layout, String>) {
         if !matches!(&self.phase, Phase::Probing { asked: Some((asked, _)) } if asked == worker) {
-            return;
+            return self.looked(now, worker, &result);
         }
         match result {
             Ok(layout) => {
                 self.layout = Some(layout);
+                self.match_patterns();
                 self.phase = Phase::Settling;
             }
             Err(reason) => self.fail(now, Step::Reading, reason),
@@ -233,9 +237,10 @@ impl Stream {
     ) {
         match &self.phase {
             Phase::Waiting { until } if now >= *until => {
+                // A topic that a pattern matched may be gone by now.
                 self.phase = match self.layout {
-                    Some(_) => Phase::Settling,
-                    None => Phase::Probing { asked: None },
+                    Some(_) if !self.definition.has_patterns() => Phase::Settling,
+                    _ => Phase::Probing { asked: None },
                 };
                 self.proceed(now, workers, actions);
             }
@@ -258,10 +263,10 @@ impl Stream {
                 self.fail(now, Step::Reading, reason);
             }
             Phase::Settling => self.settle(workers, actions),
+            Phase::Running => self.look(now, workers, actions),
             Phase::Probing { .. }
             | Phase::Waiting { .. }
             | Phase::Reading { .. }
-            | Phase::Running
             | Phase::Paused => {}
         }
     }

@@ -31,20 +31,19 @@ pub(crate) fn dead_letters_of(definition: &StreamDefinition) -> &str {
 
 /// The tables that records of `topic` go to.
 pub(crate) fn targets_of(definition: &StreamDefinition, topic: &str) -> BTreeSet<String> {
-    let table = definition
-        .topics
-        .iter()
-        .find(|t| t.topic == topic)
-        .map(|t| t.table.clone());
-    table
+    let section = definition.topics.iter().find(|t| t.reads(topic));
+    let routes = section.map(|topic| topic.all_routes()).unwrap_or_default();
+    routes
         .into_iter()
+        .map(|route| route.table)
         .chain([dead_letters_of(definition).to_owned()])
         .collect()
 }
 
 fn all_targets(definition: &StreamDefinition) -> BTreeSet<String> {
-    let topics = definition.topics.iter().map(|topic| topic.table.clone());
-    topics
+    let routes = definition.topics.iter().flat_map(|t| t.all_routes());
+    routes
+        .map(|route| route.table)
         .chain([dead_letters_of(definition).to_owned()])
         .collect()
 }

@@ -26,7 +26,10 @@ fn definition() -> Arc<StreamDefinition> {
 }
 
 fn layout(partitions: u32) -> Layout {
-    Layout(BTreeMap::from([("t".to_owned(), partitions)]))
+    Layout {
+        topics: BTreeMap::from([("t".to_owned(), partitions)]),
+        ..Layout::default()
+    }
 }
 
 fn partition(partition: i32) -> Partition {
@@ -500,4 +503,57 @@ fn partition_is_read_from_the_smallest_offset_of_its_tables() {
         .or_default()
         .insert(partition(0), 4);
     assert_eq!(offsets.resume_from(&partition(0), &targets), Some(4));
+}
+
+#[test]
+fn a_topic_that_comes_to_match_a_pattern_is_read_while_the_stream_runs() {
+    let now = Instant::now();
+    let mut coordinator = Coordinator::new(1);
+    let mut changed = (*definition()).clone();
+    changed.topics.push(TopicDefinition {
+        pattern: "new.*".to_owned(),
+        table: "new".to_owned(),
+        ..TopicDefinition::default()
+    });
+    run(&mut coordinator, now, came("a"));
+    let put = Event::StreamPut {
+        definition: Arc::new(changed),
+        layout: Some(layout(1)),
+    };
+    let first = shares(&run(&mut coordinator, now, put));
+    assert_eq!(first["a"].1, 1);
+    run(&mut coordinator, now, Event::Tick);
+    // Not before its time, and only one look at a time.
+    let early = run(&mut coordinator, now + Duration::from_secs(14), Event::Tick);
+    assert_eq!(early, []);
+    let later = now + Duration::from_secs(16);
+    let asked = run(&mut coordinator, later, Event::Tick);
+    assert!(matches!(&asked[..], [Action::ProbeStream { worker, .. }] if worker == "a"));
+    assert_eq!(run(&mut coordinator, later, Event::Tick), []);
+    let seen = Layout {
+        topics: BTreeMap::from([("t".to_owned(), 1), ("new1".to_owned(), 2)]),
+        matched: BTreeMap::from([("new1".to_owned(), 1)]),
+    };
+    let probed = Event::StreamProbed {
+        stream: "s".to_owned(),
+        worker: "a".to_owned(),
+        result: Ok(seen),
+    };
+    let actions = run(&mut coordinator, later, probed);
+    assert_eq!(shares(&actions)["a"].1, 3, "{actions:?}");
+    let definition = actions.iter().find_map(|action| match action {
+        Action::AssignPartitions { definition, .. } => Some(Arc::clone(definition)),
+        _ => None,
+    });
+    assert_eq!(definition.unwrap().topics[1].topics, ["new1"]);
+    // A look that fails, or sees less, takes nothing away.
+    let again = later + Duration::from_secs(16);
+    run(&mut coordinator, again, Event::Tick);
+    let failed = Event::StreamProbed {
+        stream: "s".to_owned(),
+        worker: "a".to_owned(),
+        result: Err("no broker".to_owned()),
+    };
+    assert_eq!(run(&mut coordinator, again, failed), []);
+    assert_eq!(coordinator.streams()["s"].phase, Phase::Running);
 }

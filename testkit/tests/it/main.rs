@@ -21,6 +21,7 @@ mod readme;
 mod records;
 mod refusals;
 mod restarts;
+mod routes;
 mod stores;
 mod terminal;
 mod topics;
