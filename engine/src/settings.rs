@@ -40,6 +40,8 @@ extensions_options! {
         pub stall_limit: u64, default = 600
         /// Seconds that VACUUM must be told to keep, at least: what is younger may be in use.
         pub vacuum_shortest: u64, default = 24 * 3600
+        /// Set for what upkeep does by itself: the epoch in which it owns the lake's upkeep; 0: none.
+        pub upkeep_epoch: u64, default = 0
     }
 }
 

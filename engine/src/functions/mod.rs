@@ -3,6 +3,7 @@
 //! Those whose names begin with `drumline_` are planned by us alone, into statements that write.
 
 mod keeps;
+mod order;
 mod repair_text;
 mod single;
 mod store_as;
@@ -12,6 +13,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarUDF};
 use std::sync::Arc;
 
 pub(crate) use keeps::keeps;
+pub(crate) use order::{Curve, MOST_COLUMNS, place, range, with_curve};
 pub use repair_text::repair_text;
 pub(crate) use single::single;
 pub(crate) use store_as::store_as;
@@ -22,6 +24,8 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         Arc::new(ScalarUDF::from(repair_text::RepairText::new())),
         Arc::new(ScalarUDF::from(store_as::StoreAs::new())),
         Arc::new(ScalarUDF::from(keeps::Keeps::new())),
+        Arc::new(ScalarUDF::from(order::Place::new())),
+        Arc::new(ScalarUDF::from(order::Range::new())),
         Arc::new(ScalarUDF::from(single::Single::new())),
     ]
 }

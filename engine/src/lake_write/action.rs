@@ -11,6 +11,9 @@ use std::ops::AddAssign;
 /// The column; it is never written.
 pub(crate) const ACTION: &str = "_drumline_action";
 
+/// Where a row lies in the order of a rewrite, beside the table's columns; it is never written either.
+pub(crate) const PLACE: &str = "_drumline_place";
+
 /// A value of the column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
@@ -74,7 +77,7 @@ impl Counts {
             .map(|action| Some(action != Some(Action::Delete as i8)))
             .collect();
         let columns: Vec<usize> = (0..batch.num_columns())
-            .filter(|column| *column != at)
+            .filter(|column| *column != at && batch.schema_ref().field(*column).name() != PLACE)
             .collect();
         Ok(filter_record_batch(&batch.project(&columns)?, &stays)?)
     }

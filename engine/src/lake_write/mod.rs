@@ -16,7 +16,7 @@ mod rows;
 mod tests;
 
 pub use action::Counts;
-pub(crate) use action::{ACTION, Action};
+pub(crate) use action::{ACTION, Action, PLACE};
 pub(crate) use codec::LakeWriteCodec;
 pub(crate) use logical::LakeWrite;
 pub(crate) use planner::LakePlanner;

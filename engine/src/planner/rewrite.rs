@@ -6,11 +6,12 @@
 //! `merge.rs` for `MERGE`, `upkeep.rs` for `OPTIMIZE`.
 
 use super::{Query, Write, WriteMode};
+use crate::functions::{Curve, with_curve};
 use crate::lake_write::Counts;
 use crate::sql;
 use crate::{Error, Result};
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
-use datafusion::arrow::compute::cast;
+use datafusion::arrow::compute::{cast, concat_batches};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::tree_node::Transformed;
@@ -55,8 +56,29 @@ pub(super) enum Search {
     None,
     /// These do.
     Files(BTreeSet<usize>),
+    /// These do, in an order that a sample of their rows tells.
+    Sample(Box<Sample>),
     /// By a query.
     Plan(Box<SearchPlan>),
+}
+
+/// How the order of rows is found out.
+#[derive(Debug, Clone)]
+pub(super) struct Sample {
+    pub(super) files: BTreeSet<usize>,
+    /// Yields the columns of some rows.
+    pub(super) plan: LogicalPlan,
+    pub(super) interleaved: bool,
+    /// How many parts the order is cut into.
+    pub(super) parts: usize,
+}
+
+impl Sample {
+    fn curve(&self, found: &[RecordBatch]) -> Result<Curve> {
+        let rows = concat_batches(self.plan.schema().inner(), found)
+            .map_err(|error| Error::bug(format!("a sample: {error}")))?;
+        Ok(Curve::of(rows.columns(), self.interleaved, self.parts)?)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -73,6 +95,7 @@ impl Write {
         match &self.mode {
             WriteMode::Rewrite(rewrite) => match &rewrite.search {
                 Search::Plan(plan) => Some(self.query(plan.files.clone())),
+                Search::Sample(sample) => Some(self.query(sample.plan.clone())),
                 _ => None,
             },
             _ => None,
@@ -111,6 +134,11 @@ impl Write {
             Search::Files(files) => {
                 rewrite.removed.clone_from(files);
                 rewrite.rewritten.clone_from(files);
+            }
+            Search::Sample(sample) => {
+                rewrite.removed.clone_from(&sample.files);
+                rewrite.rewritten.clone_from(&sample.files);
+                self.input.plan = with_curve(self.input.plan, &sample.curve(found)?)?;
             }
             Search::AllGone => rewrite.removed = all().collect(),
             Search::All => {
@@ -276,7 +304,7 @@ fn files_found(rows: &[RecordBatch]) -> Result<Vec<(usize, u64, u64)>> {
 }
 
 /// The plan with its tracked scans narrowed to some files.
-fn narrowed(plan: LogicalPlan, files: &BTreeSet<usize>) -> Result<LogicalPlan> {
+pub(super) fn narrowed(plan: LogicalPlan, files: &BTreeSet<usize>) -> Result<LogicalPlan> {
     let plan = plan.transform_down_with_subqueries(|node| {
         let LogicalPlan::TableScan(mut scan) = node else {
             return Ok(Transformed::no(node));

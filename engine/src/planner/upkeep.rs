@@ -2,17 +2,22 @@
 
 use super::changes::column_named;
 use super::draft::{Draft, Over, Target, item, yes};
-use super::rewrite::{Search, Shape};
+use super::rewrite::{Sample, Search, Shape, narrowed};
 use super::{Planned, Planner, Vacuum, WriteMode};
-use crate::lake_write::{ACTION, Action};
+use crate::functions::{MOST_COLUMNS, place, range};
+use crate::lake_write::{ACTION, Action, PLACE};
 use crate::{Error, Result, settings, sql};
 use datafusion::common::Column;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Partitioning};
+use datafusion::functions::math::expr_fn::random;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Partitioning, lit};
 use datafusion::sql::sqlparser::ast;
 use drumline_lake::{Compaction, FILE_COLUMN, Operation, SortColumn};
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+/// Rows that are looked at to find out an order: about as many.
+const SAMPLED: u64 = 20_000;
 
 /// What is kept where a statement does not say.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -37,33 +42,86 @@ impl Planner<'_> {
         );
         let draft = Draft::over(&target, Over::Tracked)?.selecting(items)?;
         let mut rows = LogicalPlanBuilder::from(self.drafted(&target, draft).await?);
-        let mut shape = Shape::default();
         let schema = &target.snapshot.schema;
+        let mut order = Vec::with_capacity(optimize.sort_by.len());
         for column in &optimize.sort_by {
-            shape.sort_by.push(SortColumn {
-                column: schema.field(self.column(column, schema)?).name().clone(),
-                descending: false,
-            });
+            order.push(schema.field(self.column(column, schema)?).name().clone());
         }
-        // One file has one writer, and so have files whose ranges are not to overlap.
-        shape.one_writer = !shape.sort_by.is_empty() || chosen.fills <= 1;
-        if !shape.one_writer && target.snapshot.partition_columns.is_empty() {
-            // No more files are to be written than are filled.
-            let files = vec![column_named(FILE_COLUMN)];
-            rows = rows.repartition(Partitioning::Hash(files, chosen.fills))?;
+        if order.len() > MOST_COLUMNS {
+            return Err(self.invalid(
+                format!("OPTIMIZE sorts by up to {MOST_COLUMNS} columns"),
+                Some("the first few are what filters gain from"),
+            ));
         }
-        let mut columns: Vec<Expr> = target
-            .snapshot
-            .schema
+        let by = |column: &String| SortColumn {
+            column: column.clone(),
+            descending: false,
+        };
+        let place = || place(order.iter().map(|column| column_named(column)));
+        // One file has one writer; where there are partitions, so has each of them.
+        let is_spread = chosen.fills > 1 && target.snapshot.partition_columns.is_empty();
+        let shape = Shape {
+            sort_by: match optimize.interleaved {
+                true => vec![by(&PLACE.to_owned())],
+                false => order.iter().map(by).collect(),
+            },
+            one_writer: chosen.fills <= 1,
+        };
+        let mut columns: Vec<Expr> = schema
             .fields()
             .iter()
             .map(|field| column_named(field.name()))
             .collect();
         columns.push(Action::Keep.expression().alias(ACTION));
+        if optimize.interleaved {
+            columns.push(place().alias(PLACE));
+        }
+        if is_spread {
+            // No more files are to be written than are filled; where rows are sorted, they do not overlap.
+            let part = match order.is_empty() {
+                true => column_named(FILE_COLUMN),
+                false => range(place()),
+            };
+            rows = rows.repartition(Partitioning::Hash(vec![part], chosen.fills))?;
+        }
         let input = rows.project(columns)?.build()?;
-        let search = Search::Files(chosen.files);
+        let needs_order = !order.is_empty() && (is_spread || optimize.interleaved);
+        let search = match needs_order && !chosen.files.is_empty() {
+            true => Search::Sample(Box::new(Sample {
+                plan: self.sample(&target, &order, &chosen).await?,
+                files: chosen.files,
+                interleaved: optimize.interleaved,
+                parts: chosen.fills,
+            })),
+            false => Search::Files(chosen.files),
+        };
         let planned = self.rewrite(target, Operation::Optimize, search, input, false)?;
         Ok(planned.shaped(shape))
+    }
+
+    /// Some columns of some rows of the files that are chosen.
+    async fn sample(
+        &self,
+        target: &Target,
+        order: &[String],
+        chosen: &Compaction,
+    ) -> Result<LogicalPlan> {
+        let items = order
+            .iter()
+            .map(|name| item(super::draft::column(&target.alias, name), name));
+        let draft = Draft::over(target, Over::Tracked)?.selecting(items.collect())?;
+        let plan = narrowed(self.drafted(target, draft).await?, &chosen.files)?;
+        let files = chosen.files.iter();
+        let files = files.filter_map(|place| target.snapshot.files.get(*place));
+        let rows: u64 = files.map(|file| file.rows).sum();
+        match rows <= SAMPLED {
+            true => Ok(plan),
+            false => {
+                let share = SAMPLED as f64 / rows as f64;
+                let some = LogicalPlanBuilder::from(plan).filter(random().lt(lit(share)))?;
+                Ok(some.build()?)
+            }
+        }
     }
 
     /// The files of the partitions that a condition lets pass.

@@ -168,19 +168,21 @@ pub(crate) struct Copy {
     pub options: Vec<(String, String)>,
 }
 
-/// `OPTIMIZE … [WHERE …] [SORT BY …]`.
+/// `OPTIMIZE … [WHERE …] [SORT BY … | ZORDER BY …]`.
 #[derive(Debug, Clone)]
 pub(crate) struct Optimize {
     pub table: ObjectName,
     /// Chooses partitions.
     pub condition: Option<Expr>,
     pub sort_by: Vec<Ident>,
+    /// `ZORDER BY`: by all of these columns alike.
+    pub interleaved: bool,
 }
 
 /// `VACUUM [t] [RETAIN …] [DRY RUN]`.
 #[derive(Debug, Clone)]
 pub(crate) struct Vacuum {
-    /// None: what writers left in the lake's staging folder.
+    /// None: what no table names.
     pub table: Option<ObjectName>,
     pub keep: Option<Duration>,
     pub dry_run: bool,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 const HOUR: u64 = 3600;
 
-/// `OPTIMIZE [TABLE] t [WHERE …] [SORT BY (a, b)]`.
+/// `OPTIMIZE [TABLE] t [WHERE …] [SORT BY (a, b) | ZORDER BY (a, b)]`.
 pub(super) fn optimize(tokens: &[TokenWithSpan], at: &TokenWithSpan) -> Result<Body, Error> {
     let mut parser = parser(tokens);
     parser.next_token();
@@ -24,7 +24,11 @@ pub(super) fn optimize(tokens: &[TokenWithSpan], at: &TokenWithSpan) -> Result<B
     if let Some(condition) = &condition {
         reads_only(condition, at)?;
     }
-    let sorts = parser.parse_keywords(&[Keyword::SORT, Keyword::BY]);
+    let interleaved = takes(&mut parser, "ZORDER");
+    if interleaved && !parser.parse_keyword(Keyword::BY) {
+        return Err(syntax("ZORDER takes BY and columns", Some(at)));
+    }
+    let sorts = interleaved || parser.parse_keywords(&[Keyword::SORT, Keyword::BY]);
     let mut sort_by = Vec::new();
     if sorts {
         let in_parens = parser.consume_token(&Token::LParen);
@@ -40,6 +44,7 @@ pub(super) fn optimize(tokens: &[TokenWithSpan], at: &TokenWithSpan) -> Result<B
         table,
         condition,
         sort_by,
+        interleaved,
     })))
 }
 

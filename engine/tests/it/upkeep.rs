@@ -1,6 +1,7 @@
 //! `OPTIMIZE`: the same rows in fewer files, whatever it is told to look at.
 
 use drumline_engine::Planned;
+use drumline_lake::TableName;
 
 use crate::changes::both;
 use crate::lake::Home;
@@ -116,4 +117,132 @@ async fn what_cannot_be_optimized_is_refused_by_name() {
     ] {
         assert!(home.run(sql).await.is_err(), "{sql}");
     }
+}
+
+impl Home {
+    /// Rows of two columns that know nothing of each other, in files of about a megabyte.
+    async fn scattered(&self) {
+        self.run(
+            "CREATE TABLE t TBLPROPERTIES ('target_file_size' = '1 MB', 'compression' = 'none') AS
+             SELECT value * 7919 % 400009 AS a, concat('song ', value * 104729 % 400009) AS b,
+               CASE WHEN value % 5 = 0 THEN NULL ELSE value END AS c
+             FROM generate_series(1, 400000)",
+        )
+        .await
+        .unwrap();
+    }
+
+    /// How many files a filter for one value of a column has to read, by their bounds: the mean of some values.
+    async fn files_to_read(&self, column: &str) -> f64 {
+        let tables = self.tables().await;
+        let snapshot = tables
+            .snapshot(&TableName::bare("t"))
+            .await
+            .unwrap()
+            .unwrap();
+        let values = self
+            .rows(&format!(
+                "SELECT {column} FROM t WHERE c % 20011 = 1 ORDER BY 1"
+            ))
+            .await;
+        let mut read = 0;
+        for value in &values {
+            for file in snapshot.files.iter() {
+                let statistics = file.statistics.as_ref().unwrap();
+                let bound = |which: &str| {
+                    let bound = &statistics[which][column];
+                    bound
+                        .as_str()
+                        .map_or_else(|| bound.to_string(), str::to_owned)
+                };
+                let key = |text: &str| text.parse::<i64>().map_err(|_| text.to_owned());
+                let (low, high) = (key(&bound("minValues")), key(&bound("maxValues")));
+                let is_in = match (low, high, key(value)) {
+                    (Ok(low), Ok(high), Ok(value)) => (low..=high).contains(&value),
+                    (Err(low), Err(high), Err(value)) => (low..=high).contains(&value),
+                    other => panic!("{other:?}"),
+                };
+                read += usize::from(is_in);
+            }
+        }
+        assert!(values.len() > 10);
+        read as f64 / values.len() as f64
+    }
+
+    async fn checksum(&self) -> Vec<String> {
+        self.rows("SELECT count(*), sum(a), count(DISTINCT b), sum(c), count(c), sum(a * c % 1000003) FROM t")
+            .await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn z_order_lets_filters_on_either_column_read_less() {
+    both(|home| async move {
+        home.scattered().await;
+        let before = home.checksum().await;
+        let unordered = (home.files_to_read("a").await, home.files_to_read("b").await);
+        let files = home.files("t").await.len() as f64;
+        assert!(files > 8.0, "{files}");
+        assert!(
+            unordered.0 > 0.9 * files && unordered.1 > 0.9 * files,
+            "{unordered:?}"
+        );
+
+        home.wrote("OPTIMIZE t SORT BY (a, b)").await;
+        assert_eq!(home.checksum().await, before);
+        let sorted = (home.files_to_read("a").await, home.files_to_read("b").await);
+        let files = home.files("t").await.len() as f64;
+        assert!(
+            sorted.0 < 0.4 * files && sorted.1 > 0.9 * files,
+            "{sorted:?} of {files}"
+        );
+
+        let committed = home.wrote("OPTIMIZE t ZORDER BY (a, b)").await;
+        assert_eq!(committed.rows, 0);
+        assert_eq!(home.checksum().await, before);
+        let curved = (home.files_to_read("a").await, home.files_to_read("b").await);
+        let files = home.files("t").await.len() as f64;
+        assert!(files > 8.0, "{files}");
+        assert!(
+            curved.0 < 0.6 * files && curved.1 < 0.6 * files,
+            "{curved:?} of {files}"
+        );
+        println!("files to read: {unordered:?}, sorted {sorted:?}, by curve {curved:?} of {files}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn z_order_takes_any_type_with_nulls_and_partitions() {
+    both(|home| async move {
+        home.run(
+            "CREATE TABLE t PARTITIONED BY (p) AS SELECT value % 3 AS p, value AS a,
+               CASE WHEN value % 4 = 0 THEN NULL ELSE CAST(value AS DECIMAL(20, 3)) END AS b,
+               CASE WHEN value % 2 = 0 THEN CAST('nan' AS DOUBLE) ELSE value / 7.0 END AS c,
+               DATE '2026-01-01' + CAST(value AS INT) AS d, value % 2 = 0 AS e
+             FROM generate_series(1, 300)",
+        )
+        .await
+        .unwrap();
+        let all = "SELECT * FROM t ORDER BY a";
+        let before = home.rows(all).await;
+        for columns in ["(b, c)", "d", "(e, b, a)", "(p, a)"] {
+            home.wrote(&format!("OPTIMIZE t ZORDER BY {columns}")).await;
+            assert_eq!(home.rows(all).await, before, "{columns}");
+            assert_eq!(home.files("t").await.len(), 3, "{columns}");
+        }
+        home.wrote("OPTIMIZE t WHERE p = 1 ZORDER BY a").await;
+        assert_eq!(home.rows(all).await, before);
+        let rows = home.rows("SELECT a FROM t WHERE p = 1").await;
+        let numbers: Vec<i64> = rows.iter().map(|row| row.parse().unwrap()).collect();
+        assert!(numbers.is_sorted(), "{numbers:?}");
+        assert!(home.idle("OPTIMIZE t WHERE p = 9 ZORDER BY a").await);
+        let error = home.refused("OPTIMIZE t ZORDER BY (nothing)").await;
+        assert!(error.contains("nothing"), "{error}");
+        let error = home
+            .refused("OPTIMIZE t ZORDER BY (a,a,a,a,a,a,a,a,a)")
+            .await;
+        assert!(error.contains("up to 8 columns"), "{error}");
+    })
+    .await;
 }
