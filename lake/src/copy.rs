@@ -5,12 +5,14 @@
 //! a copy that fails leaves nothing where it was to go, and one that was interrupted after its record is
 //! completed when its statement is repeated, without being computed again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use datafusion::arrow::datatypes::SchemaRef;
-use futures::StreamExt;
-use object_store::ObjectStore;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 use url::Url;
 use uuid::Uuid;
@@ -18,10 +20,11 @@ use uuid::Uuid;
 use crate::record_log::{Created, RecordLog, decode, encode};
 use crate::root::{parse_root, path_of};
 use crate::table::{Unpublished, publish};
+use crate::upkeep::{finish, oldest_kept, relative};
 use crate::writer::{self, child, folders};
 use crate::{
-    Catalog, Committed, Encoding, Error, Format, Lake, Locations, ObjectKind, Result, StagedFile,
-    StatementId, WriteOptions, WriteTarget, Writer, columns,
+    Catalog, Committed, Encoding, Error, Format, Lake, Leftover, Locations, ObjectKind, Result,
+    StagedFile, StatementId, Vacuum, Vacuumed, WriteOptions, WriteTarget, Writer, columns,
 };
 
 /// Begins the name of a folder in which files wait for their record.
@@ -187,6 +190,38 @@ impl PreparedCopy {
         &self.location
     }
 
+    /// Says that an attempt begins, so that what it leaves can be found; answers with where and how writers stage its
+    /// files.
+    pub async fn begin(&self, attempt: &str) -> Result<WriteTarget> {
+        let begun = Begun {
+            location: self.location.clone(),
+            statement: self.statement.clone(),
+            since: Utc::now(),
+        };
+        let path = begun_at(&records(&self.lake, &self.statement));
+        let put = self.lake.store().put(&path, encode(&begun)?.into()).await;
+        put.map_err(|source| Error::store("write", &path, source))?;
+        self.write_target(attempt)
+    }
+
+    /// Deletes what a failed attempt has staged so far. What is left after it is found by upkeep.
+    pub async fn give_up(&self, attempt: &str) {
+        let swept = async {
+            let folder = path_of(&self.write_target(attempt)?.folder)?;
+            let files = list(&self.store, &folder).await?;
+            for file in files {
+                delete_one(&self.store, &file.location).await?;
+            }
+            if self.location.scheme() == "file" {
+                remove_folder(folder.as_ref()).await;
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = swept.await {
+            tracing::debug!(location = %self.location, %error, "staged files stay behind");
+        }
+    }
+
     /// Where and how writers stage its files.
     pub fn write_target(&self, attempt: &str) -> Result<WriteTarget> {
         let mut folder = self.location.clone();
@@ -219,12 +254,14 @@ impl PreparedCopy {
                 version: 0,
                 source: file.path.clone(),
                 target: Some(child(&folder, &path)?.to_string()),
+                replaced: false,
             });
         }
         moves.extend(self.replaced.iter().map(|path| Unpublished {
             version: 0,
             source: path.clone(),
             target: None,
+            replaced: true,
         }));
         let record = Record {
             attempt: Uuid::new_v4(),
@@ -245,6 +282,113 @@ impl PreparedCopy {
                 }
             }
         }
+    }
+}
+
+/// A copy that has begun; it may never come to its end.
+#[derive(Debug, Serialize, Deserialize)]
+struct Begun {
+    location: Url,
+    statement: StatementId,
+    since: DateTime<Utc>,
+}
+
+const BEGUN: &str = "begun.json";
+
+fn begun_at(log: &RecordLog) -> Path {
+    log.folder().clone().join(BEGUN)
+}
+
+/// Throws away what copies staged that began longer ago than what is kept. Files that a record names are left to who
+/// repeats its statement.
+pub(crate) async fn vacuum(lake: &Lake, vacuum: Vacuum, now: DateTime<Utc>) -> Result<Vacuumed> {
+    let oldest = oldest_kept(now, vacuum.keep);
+    let mut all = Vacuumed::default();
+    let copies = list(lake.store(), &lake.own_folder().join("copies")).await?;
+    let begun = copies
+        .iter()
+        .filter(|meta| meta.location.filename() == Some(BEGUN) && meta.last_modified < oldest);
+    for meta in begun {
+        let bytes = match lake.store().get(&meta.location).await {
+            Ok(found) => found.bytes().await,
+            Err(StoreError::NotFound { .. }) => continue,
+            Err(error) => Err(error),
+        };
+        let bytes = bytes.map_err(|source| Error::store("read", &meta.location, source))?;
+        let copy: Begun = decode(&meta.location, &bytes)?;
+        // Its folder may not be allowed, or not be reachable, any more.
+        match leftovers(lake, &copy, vacuum, oldest).await {
+            Ok(found) => {
+                all.files.extend(found.files);
+                if !vacuum.dry_run {
+                    delete_one(lake.store(), &meta.location).await?;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(location = %copy.location, %error, "what a copy left is not looked for");
+            }
+        }
+    }
+    Ok(all)
+}
+
+async fn leftovers(
+    lake: &Lake,
+    copy: &Begun,
+    vacuum: Vacuum,
+    oldest: DateTime<Utc>,
+) -> Result<Vacuumed> {
+    let store = lake.stores().get(&copy.location)?;
+    let folder = path_of(&copy.location)?;
+    let recorded = recorded(lake, &copy.statement).await?;
+    let named: HashSet<String> = recorded
+        .into_iter()
+        .flat_map(|record| record.moves.into_iter().map(|file| file.source))
+        .collect();
+    let StatementId {
+        application,
+        ordinal,
+        ..
+    } = &copy.statement;
+    let ours = format!("{STAGING}{application}-{ordinal}-");
+    let listed = store.list_with_delimiter(Some(&folder)).await;
+    let listed = listed.map_err(|source| Error::store("list", &folder, source))?;
+    let mut all = Vacuumed::default();
+    for staging in listed.common_prefixes {
+        let is_ours = staging
+            .filename()
+            .is_some_and(|name| name.starts_with(&ours));
+        if !is_ours {
+            continue;
+        }
+        let files = list(&store, &staging).await?;
+        let old = files
+            .into_iter()
+            .filter(|file| file.last_modified < oldest && !named.contains(file.location.as_ref()));
+        let found = old.filter_map(|file| Some((relative(&folder, &file.location)?, file)));
+        let found = finish(store.as_ref(), found.collect(), vacuum).await?;
+        all.files
+            .extend(found.files.into_iter().map(|file| Leftover {
+                // It is under no folder that the statement names.
+                path: format!("{}{}", copy.location, file.path),
+                ..file
+            }));
+        if !vacuum.dry_run && copy.location.scheme() == "file" {
+            remove_folder(staging.as_ref()).await;
+        }
+    }
+    Ok(all)
+}
+
+async fn list(store: &Arc<dyn ObjectStore>, folder: &Path) -> Result<Vec<ObjectMeta>> {
+    let listed = store.list(Some(folder)).try_collect().await;
+    listed.map_err(|source| Error::store("list", folder, source))
+}
+
+async fn delete_one(store: &Arc<dyn ObjectStore>, path: &Path) -> Result<()> {
+    match store.delete(path).await {
+        Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+        Err(error) => Err(Error::store("delete", path, error)),
     }
 }
 
@@ -305,9 +449,13 @@ async fn remove_staging(record: &Record) {
     folders.sort_unstable();
     folders.dedup();
     for folder in folders {
-        // Only an empty folder goes.
-        if let Err(error) = tokio::fs::remove_dir(format!("/{folder}")).await {
-            tracing::debug!(folder, %error, "a staging folder stays");
-        }
+        remove_folder(folder).await;
+    }
+}
+
+/// Only an empty folder goes.
+async fn remove_folder(folder: &str) {
+    if let Err(error) = tokio::fs::remove_dir(format!("/{folder}")).await {
+        tracing::debug!(folder, %error, "a staging folder stays");
     }
 }

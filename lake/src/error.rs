@@ -194,6 +194,16 @@ pub enum Error {
         /// What made it.
         made_by: String,
     },
+    /// Upkeep that another master has taken over.
+    #[error(
+        "another master keeps the lake's tables fit now: this was begun in epoch {epoch}, and it is {newest}"
+    )]
+    NotOwner {
+        /// The epoch in which it was begun.
+        epoch: u64,
+        /// The newest one.
+        newest: u64,
+    },
     /// Too many others were faster, again and again.
     #[error("gave up changing {object} after losing {attempts} races")]
     Contended {
@@ -299,6 +309,7 @@ impl Error {
             | Self::NotWritable { .. } => ErrorKind::User,
             Self::Store { source, .. } => store_kind(source),
             Self::OffsetsMoved { .. }
+            | Self::NotOwner { .. }
             | Self::Conflict { .. }
             | Self::Contended { .. }
             | Self::OutcomeUnknown { .. } => ErrorKind::Retryable,
@@ -343,6 +354,9 @@ impl Error {
                 "write the table anew without it, or read it with the program that wrote it"
             }
             Self::OutcomeUnknown { .. } => "repeat the same commit: it is safe",
+            Self::NotOwner { .. } => {
+                "nothing is to be done: the other master keeps the lake's tables fit"
+            }
             Self::Conflict { .. } => {
                 "run the statement again, when nobody else changes the same rows"
             }

@@ -19,6 +19,7 @@ mod copy;
 mod error;
 mod hive;
 mod locations;
+mod moved;
 mod name;
 mod probe;
 mod provider;
@@ -47,5 +48,7 @@ pub use stores::{BucketSettings, Stores};
 pub use table::{
     Commit, Committed, MadeBy, NewTable, OffsetRange, Operation, PreparedTable, Table, TableChange,
 };
-pub use upkeep::{Compaction, Leftover, Vacuum, Vacuumed};
+pub use upkeep::{
+    Candidate, Compaction, Expired, Lease, Leftover, Retention, Turn, Vacuum, Vacuumed, Wishes,
+};
 pub use writer::{Codec, Encoding, SortColumn, StagedFile, WriteOptions, WriteTarget, Writer};

@@ -22,6 +22,7 @@ use object_store::memory::InMemory;
 use object_store::{BackoffConfig, RetryConfig};
 use url::Url;
 
+use crate::moved::Following;
 use crate::{Error, Result};
 
 /// Settings of one bucket, by name; secrets among them.
@@ -196,7 +197,8 @@ impl ObjectStoreRegistry for Stores {
     }
 
     fn get_store(&self, url: &Url) -> datafusion::error::Result<Arc<dyn ObjectStore>> {
-        Ok(self.get(url)?)
+        // Whoever scans reads files that were moved meanwhile where they are now.
+        Ok(Arc::new(Following::new(self.get(url)?)))
     }
 }
 

@@ -38,6 +38,7 @@ mod server;
 mod streams;
 mod system;
 mod traces;
+mod upkeep;
 
 pub use drumline_engine::LogTail;
 pub use error::{Error, Result};

@@ -51,6 +51,8 @@ pub struct Options {
     pub history_age: Duration,
     /// Bytes of history in the state folder; above them the oldest that is over is forgotten.
     pub history_size: u64,
+    /// How often tables are looked at that ask to be kept fit by themselves.
+    pub upkeep_every: Duration,
     /// Who is told of failures.
     pub webhook: Option<Webhook>,
     /// Where traces are sent.
@@ -78,6 +80,7 @@ impl Options {
             log: LogTail::default(),
             history_age: Duration::from_secs(30 * 24 * 3600),
             history_size: 256 << 20,
+            upkeep_every: Duration::from_secs(30),
             webhook: None,
             collector: None,
         }

@@ -35,7 +35,7 @@ use crate::metrics::Metrics;
 use crate::rest::{self, Problem, Readiness, Rest};
 use crate::routing::Placements;
 use crate::streams::{StreamTables, StreamsService};
-use crate::{Error, Options, Result, cluster, journal, notify, page, streams, traces};
+use crate::{Error, Options, Result, cluster, journal, notify, page, streams, traces, upkeep};
 
 /// How long calls and background work may take to end once the master stops.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -168,6 +168,12 @@ pub async fn start(options: Options) -> Result<Handle> {
     };
     let applications = Applications::new(services, options.kept_applications);
     applications.resume(unfinished);
+    background.spawn(upkeep::run(upkeep::Parts {
+        applications: applications.clone(),
+        owner: cluster_id.clone(),
+        every: options.upkeep_every,
+        shutdown: shutdown.clone(),
+    }));
 
     let rest = Rest::new(rest::Parts {
         facts: facts.clone(),

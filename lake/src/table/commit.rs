@@ -56,6 +56,9 @@ pub struct Commit {
     pub files: Vec<StagedFile>,
     /// Set where it rests on what the table held; none for an append, which never conflicts.
     pub change: Option<TableChange>,
+    /// Set where upkeep made it by itself: refused once somebody owns a later epoch of the lake's upkeep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upkeep_epoch: Option<u64>,
 }
 
 impl Commit {
@@ -65,6 +68,7 @@ impl Commit {
             made_by,
             files,
             change: None,
+            upkeep_epoch: None,
         }
     }
 

@@ -11,14 +11,15 @@ use datafusion::arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 use uuid::Uuid;
 
-use super::log::{Known, TableLog};
+use super::log::{Known, TableLog, checkpoint_interval};
 use super::state::{CHECK, Definition, Offsets, Proposal, State};
+use super::unnamed::{self, Why};
 use super::{Commit, Committed, Table, write_target};
 use crate::catalog::{CatalogSnapshot, Change};
 use crate::root::path_of;
 use crate::{
-    Catalog, Error, Format, Object, ObjectKind, Result, StatementId, TableName, WriteOptions,
-    WriteTarget, columns, writer,
+    Catalog, Error, Format, Object, ObjectKind, Result, StatementId, TableName, Wishes,
+    WriteOptions, WriteTarget, columns, writer,
 };
 
 /// A table to be made.
@@ -84,6 +85,9 @@ impl Table {
         columns::check_partitions(&label, &schema, &new.partition_columns)?;
         check_properties(&new.properties)?;
         WriteOptions::checked(&label, &new.properties, &schema)?;
+        let partitions = &new.partition_columns;
+        Wishes::checked(&label, &new.properties, &schema, partitions, new.format)?;
+        checkpoint_interval(&label, &new.properties)?;
         let snapshot = catalog.refresh().await?;
         if !snapshot.has_schema(&new.name.schema) {
             return Err(Error::NotFound {
@@ -112,6 +116,7 @@ impl Table {
             return Ok(prepared(object.clone(), Some(made)));
         }
         let object = place(catalog, &snapshot, &new).await?;
+        unnamed::note(catalog.lake(), &new.name, &object, Why::Making).await?;
         Ok(prepared(object, None))
     }
 }
@@ -206,6 +211,14 @@ impl PreparedTable {
 
     /// Needs no statement in the catalog's record: the object's id follows from its statement.
     async fn name_it(&self) -> Result<()> {
+        let lake = self.catalog.lake();
+        let before = self.catalog.refresh().await?;
+        let noted = before
+            .get(&self.name)
+            .filter(|object| self.or_replace && object.id != self.object.id);
+        if let Some(object) = noted {
+            unnamed::note(lake, &self.name, object, Why::Replaced).await?;
+        }
         let replaced = Mutex::new(None);
         let remember = |object: Option<&Object>| {
             let mut replaced = replaced.lock().unwrap_or_else(PoisonError::into_inner);
@@ -234,9 +247,13 @@ impl PreparedTable {
         let replaced = replaced
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(object) = replaced {
-            Table::erase(self.catalog.lake(), &self.name, &object).await;
+        // Somebody else may have taken the name after the first look.
+        if let Some(object) = replaced
+            && noted.is_none_or(|noted| noted.id != object.id)
+        {
+            unnamed::note(lake, &self.name, &object, Why::Replaced).await?;
         }
+        unnamed::forget(lake, self.object.id).await;
         Ok(())
     }
 }
@@ -252,6 +269,7 @@ impl Commit {
             },
             files: Vec::new(),
             change: None,
+            upkeep_epoch: None,
         }
     }
 }
@@ -429,7 +447,13 @@ fn id_of(name: &TableName, statement: &StatementId) -> Uuid {
 /// Delta gives some properties a meaning that our commits would not keep.
 fn check_properties(properties: &BTreeMap<String, String>) -> Result<()> {
     let is_kept = |key: &str| {
-        matches!(key, "delta.appendOnly" | "delta.targetFileSize") || key.starts_with(CHECK)
+        matches!(
+            key,
+            "delta.appendOnly"
+                | "delta.targetFileSize"
+                | "delta.autoOptimize.autoCompact"
+                | "delta.checkpointInterval"
+        ) || key.starts_with(CHECK)
     };
     let mut others = properties.keys().filter(|key| !is_kept(key));
     match others.find(|key| key.starts_with("delta.")) {

@@ -147,6 +147,9 @@ fn commit_info(table_id: Uuid, proposal: &Proposal<'_>, now: i64) -> Value {
         }
         None => {}
     }
+    if let Some(epoch) = proposal.commit.and_then(|commit| commit.upkeep_epoch) {
+        info["drumline.upkeepEpoch"] = json!(epoch);
+    }
     if let Some(change) = proposal.commit.and_then(|commit| commit.change.as_ref()) {
         let mut metrics = json!({
             "numRemovedFiles": proposal.remove.len().to_string(),

@@ -1,5 +1,6 @@
 //! A table's log, whatever its format: read it, follow it, add to it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -40,6 +41,24 @@ pub(super) struct Effect {
     pub rearranges_only: bool,
     /// Words for people.
     pub made_by: String,
+}
+
+/// After how many versions a Delta table gets a checkpoint.
+pub(super) fn checkpoint_interval(
+    table: &str,
+    properties: &BTreeMap<String, String>,
+) -> Result<u64> {
+    let property = "delta.checkpointInterval";
+    let Some(value) = properties.get(property) else {
+        return Ok(CHECKPOINT_INTERVAL);
+    };
+    let interval = value.parse().ok().filter(|interval| *interval >= 1);
+    interval.ok_or_else(|| Error::Property {
+        table: table.to_owned(),
+        property: property.to_owned(),
+        value: value.clone(),
+        accepted: "a number of versions, from 1 on",
+    })
 }
 
 #[derive(Debug, Clone)]
@@ -276,7 +295,13 @@ impl TableLog {
 
     /// A checkpoint that fails costs the next opener some time, no more.
     pub(super) async fn checkpoint(&self, state: &State) {
-        if state.version == 0 || !state.version.is_multiple_of(CHECKPOINT_INTERVAL) {
+        // Earlier versions of plain tables are found by the interval that all of them have.
+        let interval = match self.format {
+            Format::Delta => checkpoint_interval(&self.table, &state.definition.properties),
+            Format::Parquet => Ok(CHECKPOINT_INTERVAL),
+        };
+        let interval = interval.unwrap_or(CHECKPOINT_INTERVAL);
+        if state.version == 0 || !state.version.is_multiple_of(interval) {
             return;
         }
         let written = match self.format {
@@ -341,7 +366,7 @@ impl TableLog {
         }
     }
 
-    /// When a record was written, and the files it took away that are still there; `None` where there is no such
+    /// When a record was written, and the files it took away; `None` where there is no such
     /// record any more.
     pub(super) async fn removals(
         &self,
@@ -352,8 +377,7 @@ impl TableLog {
         };
         match self.format {
             Format::Delta => delta::removals(&self.records, version, &bytes).map(Some),
-            // What a record of ours takes away is deleted when it is published.
-            Format::Parquet => Ok(None),
+            Format::Parquet => plain::removals(&self.records, version, &bytes).map(Some),
         }
     }
 

@@ -15,6 +15,7 @@ mod plain;
 mod publish;
 mod remove;
 mod state;
+pub(crate) mod unnamed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -27,15 +28,19 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use uuid::Uuid;
 
+use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
+use object_store::ObjectMeta;
+
 use self::log::{Known, TableLog};
 pub(crate) use self::publish::publish;
 pub(crate) use self::state::Unpublished;
 use self::state::{Definition, Done, Proposal};
+use crate::moved;
 use crate::record_log::{MAX_RACES, back_off};
 use crate::root::path_of;
 use crate::{
-    DataFile, Encoding, Error, Format, Lake, Object, ObjectKind, Result, StatementId, TableName,
-    TableSnapshot, WriteOptions, WriteTarget, columns,
+    DataFile, Encoding, Error, Format, Lake, Lease, Object, ObjectKind, Result, StatementId,
+    TableName, TableSnapshot, WriteOptions, WriteTarget, columns,
 };
 
 /// A table that Drumline writes. Cheap to clone; all handles of one table in a process share what they know
@@ -59,6 +64,22 @@ pub(crate) struct Shared {
     past: Mutex<past::Past>,
     /// The files of snapshots that may still be read.
     held: Mutex<Vec<Weak<[Arc<DataFile>]>>>,
+}
+
+impl Shared {
+    /// Whether anybody but this has files of a snapshot at hand.
+    fn is_held(&self) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        let ours = || known.iter().map(|known| &known.state).chain(past.iter());
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = held.iter().filter_map(Weak::upgrade);
+        // All that are empty may be one.
+        held.filter(|files| !files.is_empty()).any(|files| {
+            let ours = ours().filter(|state| Arc::ptr_eq(&state.files, &files));
+            Arc::strong_count(&files) > ours.count() + 1
+        })
+    }
 }
 
 impl Table {
@@ -138,6 +159,30 @@ impl Table {
 
     pub(crate) fn store(&self) -> &Arc<dyn ObjectStore> {
         self.log.store()
+    }
+
+    /// Files that commits took away and that are kept aside: where they are, and the path they had. Only plain
+    /// Parquet tables have any.
+    pub(crate) async fn replaced(&self) -> Result<BoxStream<'_, Result<(ObjectMeta, Path)>>> {
+        let root = self.lake.path().clone();
+        let place = moved::place_of(&root, self.folder().as_ref());
+        let (Format::Parquet, Some(place)) = (self.object.format, place) else {
+            return Ok(stream::empty().boxed());
+        };
+        let place = Path::parse(&place)
+            .map_err(|error| Error::bug(format!("'{place}' is no path: {error}")))?;
+        let listed = self.store().list(Some(&place)).map(move |found| {
+            let found = found.map_err(|source| Error::store("list", &place, source))?;
+            let before = moved::place_before(&root, found.location.as_ref());
+            let before = before.and_then(|path| Path::parse(path).ok());
+            Ok(before.map(|before| (found, before)))
+        });
+        Ok(listed.try_filter_map(async |found| Ok(found)).boxed())
+    }
+
+    /// Whether anybody in this process may still read a version of it.
+    pub(crate) fn is_held(&self) -> bool {
+        self.shared.is_held()
     }
 
     /// When a version was made, and the files it took away; `None` for one whose record is gone.
@@ -299,6 +344,9 @@ impl Table {
         }
         if let Some(loaded) = &known.loaded {
             loaded.check_writable()?;
+        }
+        if let Some(epoch) = commit.upkeep_epoch {
+            Lease::of(&self.lake).check(epoch).await?;
         }
         let staging = self.lake.own_folder().join("staging");
         self.log.check(&state.definition, commit, &staging)?;

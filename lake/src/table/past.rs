@@ -114,6 +114,11 @@ impl Table {
             let found = found.map_err(|source| Error::store("list", location, source))?;
             looked_for.remove(&found.location);
         }
+        drop(listed);
+        let mut moved = self.replaced().await?;
+        while let Some((_, before)) = moved.try_next().await? {
+            looked_for.remove(&before);
+        }
         Ok(!looked_for.is_empty())
     }
 

@@ -18,7 +18,7 @@ use super::state::{Definition, Done, Offsets, Proposal, State, Step, Unpublished
 use super::{Commit, MadeBy, Operation};
 use crate::record_log::{RecordLog, decode, encode};
 use crate::writer::{child, folders};
-use crate::{DataFile, Error, Result, StagedFile, Version, columns};
+use crate::{DataFile, Error, Result, StagedFile, Version, columns, moved};
 
 /// The newest format that is read. Records that take files away or change columns are of format 2, all others
 /// of format 1.
@@ -41,6 +41,8 @@ struct Record {
     remove: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     operation: Option<Operation>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    upkeep_epoch: Option<u64>,
     offsets: Offsets,
     published_below: u64,
 }
@@ -121,6 +123,7 @@ pub(super) fn encode_record(
         add,
         remove,
         operation: change.map(|change| change.operation),
+        upkeep_epoch: proposal.commit.and_then(|commit| commit.upkeep_epoch),
         offsets: proposal.offsets.clone(),
         published_below: proposal.published_below,
     })
@@ -147,7 +150,7 @@ pub(super) fn decode_record(
     version: u64,
     bytes: &[u8],
 ) -> Result<Step> {
-    step(location, read_record(log, version, bytes)?)
+    step(&root_of(log)?, location, read_record(log, version, bytes)?)
 }
 
 /// What a record means to a commit that was worked out before it.
@@ -179,7 +182,7 @@ pub(super) fn decode_first(
     })?;
     let state = State::new(Arc::new(definition_of(definition)?));
     let id = record.table_id;
-    Ok((id, state.apply(step(location, record)?)))
+    Ok((id, state.apply(step(&root_of(log)?, location, record)?)))
 }
 
 fn read_record(log: &RecordLog, version: u64, bytes: &[u8]) -> Result<Record> {
@@ -197,7 +200,14 @@ fn read_record(log: &RecordLog, version: u64, bytes: &[u8]) -> Result<Record> {
     Ok(record)
 }
 
-fn step(location: &Path, record: Record) -> Result<Step> {
+/// The lake's root: logs lie in `<root>/_drumline/commits/<table>`.
+fn root_of(log: &RecordLog) -> Result<Path> {
+    let folder = log.folder().as_ref();
+    let above = folder.rsplitn(4, '/').nth(3).unwrap_or_default();
+    Path::parse(above).map_err(|error| Error::bug(format!("'{folder}' is no path: {error}")))
+}
+
+fn step(root: &Path, location: &Path, record: Record) -> Result<Step> {
     let definition = record.definition.map(definition_of).transpose()?;
     let statement = match &record.made_by {
         Some(MadeBy::Statement(id)) => Some((
@@ -216,11 +226,16 @@ fn step(location: &Path, record: Record) -> Result<Step> {
         version: record.version,
         source: file.staged.clone(),
         target: Some(format!("{location}/{}", file.path)),
+        replaced: false,
     });
-    let gone = record.remove.iter().map(|path| Unpublished {
-        version: record.version,
-        source: format!("{location}/{path}"),
-        target: None,
+    let gone = record.remove.iter().map(|path| {
+        let source = format!("{location}/{path}");
+        Unpublished {
+            version: record.version,
+            target: moved::place_of(root, &source),
+            source,
+            replaced: true,
+        }
     });
     let publish = staged.chain(gone).collect();
     let add = record.add.into_iter().map(|file| {
@@ -242,6 +257,16 @@ fn step(location: &Path, record: Record) -> Result<Step> {
         publish,
         published_below: record.published_below,
     })
+}
+
+/// When a record was written, and the files it took away.
+pub(super) fn removals(
+    log: &RecordLog,
+    version: u64,
+    bytes: &[u8],
+) -> Result<(DateTime<Utc>, Vec<String>)> {
+    let record = read_record(log, version, bytes)?;
+    Ok((record.at, record.remove))
 }
 
 /// The newest state that the log tells of.

@@ -1,4 +1,5 @@
-//! Moving committed files of plain Parquet tables from where they were staged to where listers find them.
+//! Moving committed files of plain Parquet tables from where they were staged to where listers find them, and files
+//! that were replaced to where only snapshots that name them do.
 //!
 //! The commit is in before this begins, so everything here may be repeated, by anybody, at any time: a file
 //! whose source is gone has been moved if its target is there.
@@ -34,7 +35,7 @@ pub(crate) async fn publish(store: &Arc<dyn ObjectStore>, files: &[Unpublished])
 /// Completes what another process may have begun: lists the staging folders, and moves what is still there.
 pub(super) async fn complete(store: &Arc<dyn ObjectStore>, files: &[Unpublished]) -> Result<()> {
     let mut folders: BTreeMap<&str, HashSet<String>> = BTreeMap::new();
-    for file in files.iter().filter(|file| file.target.is_some()) {
+    for file in files {
         if let Some((folder, _)) = file.source.rsplit_once('/') {
             folders.entry(folder).or_default();
         }
@@ -52,7 +53,7 @@ pub(super) async fn complete(store: &Arc<dyn ObjectStore>, files: &[Unpublished]
         .iter()
         .filter(|file| {
             let mut folders = folders.values();
-            file.target.is_none() || folders.any(|folder| folder.contains(&file.source))
+            folders.any(|folder| folder.contains(&file.source))
         })
         .cloned()
         .collect();
@@ -74,6 +75,9 @@ async fn publish_one(store: &Arc<dyn ObjectStore>, file: &Unpublished) -> Result
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
+        if file.replaced && matches!(error, StoreError::NotFound { .. }) {
+            return Ok(());
+        }
         // Somebody else may have moved it, or the copy is there and only the answer was lost. Then the
         // source may be left behind, where nobody reads it.
         if matches!(error, StoreError::NotFound { .. }) && store.head(&target).await.is_ok() {

@@ -1,14 +1,18 @@
 //! Dropping tables: the name first, then the files; a log's first record last, so that a log half deleted is
 //! still known for what it was.
+//!
+//! Files that somebody still reads stay until nobody does, and those of a table that another took the place of
+//! until upkeep finds them old: see `unnamed`.
 
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use object_store::ObjectStore;
 use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore};
 
-use super::Table;
+use super::{Table, unnamed};
 use crate::catalog::Change;
+use crate::moved;
 use crate::{Catalog, Error, Lake, Object, ObjectKind, Result, TableName};
 
 impl Table {
@@ -26,6 +30,7 @@ impl Table {
             }
         };
         let id = object.id;
+        Self::to_be_erased(catalog.lake(), name, &object).await?;
         catalog
             .change(|snapshot| match snapshot.get(name) {
                 Some(object) if object.id == id => Ok(vec![Change::Drop { name: name.clone() }]),
@@ -37,34 +42,65 @@ impl Table {
         Ok(true)
     }
 
-    /// Deletes the files of a table that has no name any more; those of others stay. Files that cannot be
-    /// deleted are left behind: nothing reads them.
+    /// To be called before a name is taken away for good: whatever crashes then, upkeep finds the files.
+    pub async fn to_be_erased(lake: &Lake, name: &TableName, object: &Object) -> Result<()> {
+        unnamed::note(lake, name, object, unnamed::Why::Dropped).await
+    }
+
+    /// Deletes the files of a table that has no name any more; those of others stay. What somebody in this process
+    /// still reads, and what cannot be deleted, is left to upkeep.
     pub async fn erase(lake: &Lake, name: &TableName, object: &Object) {
-        lake.forget_table(object.id);
         if object.kind != ObjectKind::Table {
-            return;
+            return lake.forget_table(object.id);
         }
         let erased = match Self::handle(lake, name, object) {
+            Ok(table) if table.is_held() => {
+                tracing::info!(table = %name, "dropped; its files are deleted once nobody reads them");
+                return;
+            }
             Ok(table) => table.delete_files().await,
             Err(error) => Err(error),
         };
-        if let Err(error) = erased {
-            tracing::warn!(table = %name, %error, "dropped, but not all of its files are deleted");
+        lake.forget_table(object.id);
+        match erased {
+            Ok(()) => unnamed::forget(lake, object.id).await,
+            Err(error) => {
+                tracing::warn!(table = %name, %error, "dropped, but not all of its files are deleted");
+            }
         }
     }
 
-    async fn delete_files(&self) -> Result<()> {
+    /// Everything that is the table's: its files, those that were replaced, its log.
+    pub(crate) async fn all_files(&self) -> Result<Vec<ObjectMeta>> {
         let store = self.log.store();
-        let first = self.log.folder().clone().join(format!("{:020}.json", 0));
-        for folder in [self.log.location(), self.log.folder()] {
+        let replaced = moved::place_of(self.lake.path(), self.log.location().as_ref());
+        let replaced = replaced.and_then(|place| Path::parse(place).ok());
+        let mut found: Vec<ObjectMeta> = Vec::new();
+        for folder in [
+            Some(self.log.location()),
+            replaced.as_ref(),
+            Some(self.log.folder()),
+        ] {
+            let Some(folder) = folder else { continue };
             let listed: Vec<_> = store
                 .list(Some(folder))
-                .map_ok(|object| object.location)
                 .try_collect()
                 .await
                 .map_err(|source| Error::store("list", folder, source))?;
-            delete(store, listed.into_iter().filter(|path| *path != first)).await?;
+            found.extend(listed);
         }
+        // The log of a Delta table lies in its folder.
+        found.sort_by(|a, b| a.location.cmp(&b.location));
+        found.dedup_by(|a, b| a.location == b.location);
+        Ok(found)
+    }
+
+    pub(crate) async fn delete_files(&self) -> Result<()> {
+        let store = self.log.store();
+        let first = self.log.folder().clone().join(format!("{:020}.json", 0));
+        let files = self.all_files().await?;
+        let others = files.into_iter().map(|file| file.location);
+        delete(store, others.filter(|path| *path != first)).await?;
         delete(store, [first]).await
     }
 }

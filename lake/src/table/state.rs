@@ -62,6 +62,9 @@ pub(crate) struct Unpublished {
     pub source: String,
     /// None for a file that is to be deleted.
     pub target: Option<String>,
+    /// Taken away: whoever moved or deleted it first did all there is to do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replaced: bool,
 }
 
 /// A table at one version.

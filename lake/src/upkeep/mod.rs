@@ -4,8 +4,13 @@
 //! a rearrangement; what is thrown away is what no version within the retention names.
 
 mod compaction;
+mod lease;
 mod staging;
 mod vacuum;
+mod wishes;
 
 pub use compaction::Compaction;
+pub use lease::{Candidate, Lease, Turn};
 pub use vacuum::{Leftover, Vacuum, Vacuumed};
+pub(crate) use vacuum::{finish, oldest_kept, relative};
+pub use wishes::{Expired, Retention, Wishes};

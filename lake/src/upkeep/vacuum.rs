@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt as _};
 
@@ -79,14 +79,30 @@ impl Table {
             }
         }
         drop(listed);
+        // Files that were replaced are named as the table knew them, and lie elsewhere.
+        let mut replaced = self.replaced().await?;
+        while let Some((meta, before)) = replaced.try_next().await? {
+            if meta.last_modified < oldest
+                && !needed.contains(&before)
+                && let Some(path) = relative(&folder, &before)
+            {
+                found.push((path, meta));
+            }
+        }
+        drop(replaced);
         finish(self.store().as_ref(), found, vacuum).await
     }
 
     /// Paths of files that versions younger than `oldest` took away.
     async fn removed_since(&self, newest: u64, oldest: DateTime<Utc>) -> Result<Vec<String>> {
         let mut removed = Vec::new();
-        for version in (0..=newest).rev() {
-            let Some((written_at, paths)) = self.record_removals(version).await? else {
+        // Boxed before they meet the stream: see `publish`.
+        let reads = (0..=newest)
+            .rev()
+            .map(|version| self.record_removals(version).boxed());
+        let mut records = stream::iter(reads).buffered(AT_ONCE);
+        while let Some(record) = records.try_next().await? {
+            let Some((written_at, paths)) = record else {
                 // Older records were cleaned away, so they are older than any retention.
                 break;
             };
@@ -99,13 +115,13 @@ impl Table {
     }
 }
 
-pub(super) fn oldest_kept(now: DateTime<Utc>, keep: Duration) -> DateTime<Utc> {
+pub(crate) fn oldest_kept(now: DateTime<Utc>, keep: Duration) -> DateTime<Utc> {
     let keep = TimeDelta::from_std(keep).unwrap_or(TimeDelta::MAX);
     now.checked_sub_signed(keep).unwrap_or(DateTime::UNIX_EPOCH)
 }
 
 /// Deletes what was found, unless it was only looked for.
-pub(super) async fn finish(
+pub(crate) async fn finish(
     store: &dyn object_store::ObjectStore,
     found: Vec<(String, ObjectMeta)>,
     vacuum: Vacuum,
@@ -118,7 +134,7 @@ pub(super) async fn finish(
                 Err(error) => Err(Error::store("delete", &meta.location, error)),
             }
         });
-        let deletes = futures::stream::iter(deletes.collect::<Vec<_>>());
+        let deletes = stream::iter(deletes.collect::<Vec<_>>());
         deletes
             .buffer_unordered(AT_ONCE)
             .try_collect::<()>()
@@ -135,7 +151,7 @@ pub(super) async fn finish(
 }
 
 /// A path below a folder.
-pub(super) fn relative(folder: &Path, path: &Path) -> Option<String> {
+pub(crate) fn relative(folder: &Path, path: &Path) -> Option<String> {
     let parts: Vec<String> = path
         .prefix_match(folder)?
         .map(|part| part.as_ref().to_owned())

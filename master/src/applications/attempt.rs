@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use drumline_engine::{Engine, Interrupt, Planned, Query, Statement};
-use drumline_lake::{Copying, ErrorKind, NewCopy, PreparedCopy, StatementId};
+use drumline_lake::{Copying, ErrorKind, Lease, NewCopy, PreparedCopy, StatementId};
 use drumline_proto::v1::ResultTicket;
 use futures::TryStreamExt;
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +28,7 @@ use crate::catalog::{PinnedTables, define, schema_ipc};
 use crate::cluster::HealthEvent;
 use crate::facts::Event as Fact;
 use crate::failure::Failure;
+use crate::upkeep;
 
 const PREFER_HASH_JOIN: &str = "datafusion.optimizer.prefer_hash_join";
 
@@ -330,6 +331,7 @@ impl Attempt {
                 statement,
                 files,
                 change,
+                upkeep_epoch: self.upkeep_epoch(),
             }),
             ..Ended::of(Outcome::Staged)
         })
@@ -341,15 +343,18 @@ impl Attempt {
         vacuum: &drumline_engine::Vacuum,
         tables: &PinnedTables,
     ) -> Result<Ended, Ended> {
+        let names = &self.services.names;
+        if let Some(epoch) = self.upkeep_epoch() {
+            Lease::of(names.catalog().lake()).check(epoch).await?;
+        }
         let how = drumline_lake::Vacuum {
             keep: vacuum.keep,
             dry_run: vacuum.dry_run,
         };
         let now = chrono::Utc::now();
-        let names = &self.services.names;
         let found =
             match &vacuum.table {
-                None => names.catalog().vacuum_staging(how, now).await?,
+                None => names.catalog().vacuum(how, now).await?,
                 Some(name) => {
                     let object = tables.catalog().get(name).ok_or_else(|| {
                         drumline_lake::Error::NotFound {
@@ -361,7 +366,7 @@ impl Attempt {
                 }
             };
         let place = match &vacuum.table {
-            None => "the staging folder".to_owned(),
+            None => "the lake".to_owned(),
             Some(table) => table.to_string(),
         };
         if !vacuum.dry_run {
@@ -404,17 +409,31 @@ impl Attempt {
                 return Ok(Ended::done(summary));
             }
         };
-        let target = prepared.write_target(&self.staging_name())?;
-        let rows = self.collect(&copy.into_query(target)?).await?;
+        let attempt = self.staging_name();
+        let query = copy.into_query(prepared.begin(&attempt).await?)?;
+        let rows = match self.collect(&query).await {
+            Ok(rows) => rows,
+            Err(failed) => {
+                prepared.give_up(&attempt).await;
+                return Err(failed);
+            }
+        };
         Ok(Ended {
             staged: Some(Staged {
                 target: Target::Folder(prepared),
                 statement,
                 files: drumline_engine::staged_files(&rows)?,
                 change: None,
+                upkeep_epoch: None,
             }),
             ..Ended::of(Outcome::Staged)
         })
+    }
+
+    /// Set where upkeep runs the statement by itself.
+    fn upkeep_epoch(&self) -> Option<u64> {
+        let epoch = self.settings.get(upkeep::EPOCH)?;
+        epoch.parse().ok().filter(|epoch| *epoch > 0)
     }
 
     /// Keeps this attempt's files apart from those of any other, of anybody.

@@ -15,6 +15,8 @@ pub(super) struct Staged {
     pub(super) files: Vec<StagedFile>,
     /// What it does to rows that are there, and how many of them.
     pub(super) change: Option<(TableChange, Counts)>,
+    /// Set where upkeep does it by itself.
+    pub(super) upkeep_epoch: Option<u64>,
 }
 
 /// A commit that is not in.
@@ -73,6 +75,7 @@ pub(super) async fn commit(staged: Staged) -> Result<Summary, NotCommitted> {
         statement,
         files,
         change,
+        upkeep_epoch,
     } = staged;
     let table = target.table();
     let bytes = files.iter().map(|file| file.size).sum();
@@ -80,6 +83,7 @@ pub(super) async fn commit(staged: Staged) -> Result<Summary, NotCommitted> {
     let operation = change.as_ref().map(|change| change.operation);
     let commit = Commit {
         change,
+        upkeep_epoch,
         ..Commit::append(MadeBy::Statement(statement), files)
     };
     let committed = match target {

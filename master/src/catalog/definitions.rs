@@ -7,13 +7,14 @@
 mod drops;
 mod renames;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use drops::{Drops, drop_schemas, drops};
 use drumline_engine::Definition;
 use drumline_lake::{
     CatalogSnapshot, Change, Changed, Error, NewTable, Object, ObjectKind, Result, StatementId,
-    Table, TableName, WriteOptions,
+    Table, TableName, Wishes, WriteOptions,
 };
 
 use renames::{name_changes, schema_changes, told};
@@ -138,6 +139,7 @@ impl Step<'_> {
                 unset,
                 unset_if_exists,
             } => {
+                self.check_wishes(&name, &set).await?;
                 let edit = |object: &mut Object| {
                     for (property, value) in &set {
                         check_property(object, property)?;
@@ -153,6 +155,7 @@ impl Step<'_> {
                     }
                     if object.kind == ObjectKind::Table {
                         WriteOptions::of(&name.to_string(), &object.properties)?;
+                        Wishes::of(&name.to_string(), &object.properties)?;
                     }
                     Ok(())
                 };
@@ -269,6 +272,30 @@ impl Step<'_> {
             Ok(changes)
         })
         .await
+    }
+
+    /// What upkeep is asked for must be possible with the table's columns.
+    async fn check_wishes(&self, name: &TableName, set: &BTreeMap<String, String>) -> Result<()> {
+        let catalog = self.names.catalog().refresh().await?;
+        let table = catalog.get(name);
+        let Some(object) = table.filter(|object| object.kind == ObjectKind::Table) else {
+            return Ok(());
+        };
+        let mut properties = object.properties.clone();
+        properties.extend(set.clone());
+        if Wishes::of(&name.to_string(), &properties)?.is_empty() {
+            return Ok(());
+        }
+        let snapshot = self.names.open(name, object).await?.snapshot().await?;
+        let (schema, partitions) = (&snapshot.schema, &snapshot.partition_columns);
+        Wishes::checked(
+            &name.to_string(),
+            &properties,
+            schema,
+            partitions,
+            object.format,
+        )?;
+        Ok(())
     }
 
     /// A table without rows.
@@ -417,6 +444,13 @@ impl Step<'_> {
         label: &str,
     ) -> Result<String> {
         let catalog = self.names.catalog();
+        // Before their names go: whatever crashes then, their files are found.
+        let newest = catalog.refresh().await?;
+        if let Ok(drops) = decide(&newest) {
+            for (name, object) in drops.objects {
+                Table::to_be_erased(catalog.lake(), &name, &object).await?;
+            }
+        }
         let dropped = std::sync::Mutex::new(Vec::new());
         let Changed {
             already, changed, ..

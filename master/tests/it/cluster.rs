@@ -67,6 +67,7 @@ pub fn options(folder: &TempDir) -> Options {
     Options {
         // Who is let in is tested in `doors.rs`.
         authentication: Authentication::Nobody,
+        upkeep_every: Duration::from_millis(500),
         ..Options::new(
             "127.0.0.1:0".parse().unwrap(),
             lake,
@@ -94,6 +95,24 @@ impl Cluster {
             cluster.add_worker(number).await;
         }
         cluster.has_workers(workers).await;
+        cluster
+    }
+
+    /// A master that is there, with a worker of its own.
+    pub async fn of(master: Handle) -> Self {
+        let channel = Channel::from_shared(format!("http://{}", master.address))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
+        let mut cluster = Self {
+            master,
+            channel,
+            folder: tempfile::tempdir().unwrap(),
+            workers: vec![],
+        };
+        cluster.add_worker(0).await;
+        cluster.has_workers(1).await;
         cluster
     }
 
@@ -285,11 +304,17 @@ impl Cluster {
     }
 
     pub async fn stop(self) {
+        drop(self.leave().await);
+    }
+
+    /// Stops, and leaves the lake to others.
+    pub async fn leave(self) -> TempDir {
         for worker in &self.workers {
             worker.joined.abort();
             worker.stop.cancel();
         }
         self.master.stop().await;
+        self.folder
     }
 }
 

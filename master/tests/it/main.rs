@@ -11,4 +11,5 @@ mod queries;
 mod rest;
 mod serving;
 mod system;
+mod upkeep;
 mod writes;

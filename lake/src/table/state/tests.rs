@@ -66,6 +66,7 @@ fn later_records_tell_what_is_published() {
         version,
         source: format!("s{version}"),
         target: Some(format!("t{version}")),
+        replaced: false,
     };
     let step = |version, published_below| Step {
         version,

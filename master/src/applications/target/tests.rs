@@ -75,6 +75,7 @@ impl Bed {
             statement: id,
             files: writer.finish().await?,
             change: None,
+            upkeep_epoch: None,
         };
         Ok(Ran::Committed(commit(staged).await.unwrap()))
     }
