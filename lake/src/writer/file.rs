@@ -1,8 +1,12 @@
 //! One file being written: Parquet for tables, CSV and JSON too for copies.
+//!
+//! A Parquet encoder takes hundreds of kilobytes before its first row (tables of values by column), which is much
+//! where a thousand files are open: rows wait until there are enough of them for one.
 
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::SchemaRef;
 use object_store::ObjectStore;
 use object_store::buffered::BufWriter;
@@ -24,8 +28,15 @@ const ROW_GROUP_BYTES: usize = 64 * 1024 * 1024;
 
 const ROW_GROUP_ROWS: usize = 1024 * 1024;
 
+/// Bytes of rows that wait for an encoder.
+const WAITING_BYTES: usize = 512 * 1024;
+
+/// So many batches that wait are put together: each has an overhead of its own.
+const WAITING_BATCHES: usize = 16;
+
 pub(super) struct OpenFile {
     table: String,
+    store: Arc<dyn ObjectStore>,
     path: Path,
     schema: SchemaRef,
     writer: Encoder,
@@ -33,8 +44,49 @@ pub(super) struct OpenFile {
 }
 
 enum Encoder {
+    /// Rows that wait for a Parquet encoder.
+    Waiting(Box<Waiting>),
     Parquet(Box<AsyncArrowWriter<BufWriter>>),
     Text(Box<TextFile>),
+}
+
+struct Waiting {
+    upload: BufWriter,
+    properties: WriterProperties,
+    rows: Vec<RecordBatch>,
+    bytes: usize,
+    /// Bytes at which they go to an encoder.
+    most: usize,
+    /// Batches at the end of `rows` that are not put together yet.
+    loose: usize,
+}
+
+impl Waiting {
+    fn push(&mut self, schema: &SchemaRef, rows: &RecordBatch) -> Result<(), ParquetError> {
+        self.rows.push(rows.clone());
+        self.bytes += rows.get_array_memory_size();
+        self.loose += 1;
+        if self.loose >= WAITING_BATCHES && self.bytes < self.most {
+            let loose = self.rows.split_off(self.rows.len() - self.loose);
+            self.rows.push(concat_batches(schema, &loose)?);
+            self.loose = 0;
+            self.bytes = self
+                .rows
+                .iter()
+                .map(RecordBatch::get_array_memory_size)
+                .sum();
+        }
+        Ok(())
+    }
+
+    async fn encode(self, schema: &SchemaRef) -> Result<AsyncArrowWriter<BufWriter>, ParquetError> {
+        let (upload, schema) = (self.upload, schema.clone());
+        let mut writer = AsyncArrowWriter::try_new(upload, schema, Some(self.properties))?;
+        for rows in &self.rows {
+            writer.write(rows).await?;
+        }
+        Ok(writer)
+    }
 }
 
 impl std::fmt::Debug for OpenFile {
@@ -73,7 +125,7 @@ impl OpenFile {
             table: target.table.clone(),
             source,
         };
-        let upload = BufWriter::with_capacity(store, path.clone(), UPLOAD_PART);
+        let upload = BufWriter::with_capacity(Arc::clone(&store), path.clone(), UPLOAD_PART);
         let writer = match target.encoding {
             Encoding::Csv { header } => {
                 Encoder::Text(Box::new(TextFile::csv(upload, schema.clone(), header)))
@@ -86,12 +138,20 @@ impl OpenFile {
                     .set_statistics_enabled(EnabledStatistics::Page)
                     .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
                     .build();
-                let writer = AsyncArrowWriter::try_new(upload, schema.clone(), Some(properties));
-                Encoder::Parquet(Box::new(writer.map_err(failed)?))
+                Encoder::Waiting(Box::new(Waiting {
+                    upload,
+                    properties,
+                    rows: Vec::new(),
+                    bytes: 0,
+                    most: usize::try_from(target.target_file_size)
+                        .map_or(WAITING_BYTES, |size| size.min(WAITING_BYTES)),
+                    loose: 0,
+                }))
             }
         };
         Ok(Self {
             table: target.table.clone(),
+            store,
             path,
             schema,
             writer,
@@ -102,6 +162,11 @@ impl OpenFile {
     pub(super) async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         let written = match &mut self.writer {
             Encoder::Text(file) => return file.write(&self.table, &self.path, rows).await,
+            Encoder::Waiting(waiting) => match waiting.push(&self.schema, rows) {
+                Ok(()) if waiting.bytes < waiting.most => Ok(()),
+                Ok(()) => return self.encode().await,
+                failed => failed,
+            },
             Encoder::Parquet(writer) => match writer.write(rows).await {
                 Ok(()) if writer.in_progress_size() >= ROW_GROUP_BYTES => writer.flush().await,
                 written => written,
@@ -110,9 +175,32 @@ impl OpenFile {
         written.map_err(|error| self.failed(error))
     }
 
+    /// Has an encoder take the rows that wait for one.
+    async fn encode(&mut self) -> Result<()> {
+        let Encoder::Waiting(waiting) = &mut self.writer else {
+            return Ok(());
+        };
+        // What stands in its place meanwhile is never written to: without it the file is given up.
+        let upload = BufWriter::new(Arc::clone(&self.store), self.path.clone());
+        let empty = Waiting {
+            upload,
+            properties: WriterProperties::default(),
+            rows: Vec::new(),
+            bytes: 0,
+            most: 0,
+            loose: 0,
+        };
+        let waiting = std::mem::replace(waiting.as_mut(), empty);
+        let writer = waiting.encode(&self.schema).await;
+        self.writer = Encoder::Parquet(Box::new(writer.map_err(|error| self.failed(error))?));
+        Ok(())
+    }
+
     /// Bytes of the file so far, as far as they are encoded.
     pub(super) fn size(&self) -> u64 {
         match &self.writer {
+            // Nothing is known of how small they become.
+            Encoder::Waiting(_) => 0,
             Encoder::Parquet(writer) => (writer.bytes_written() + writer.in_progress_size()) as u64,
             Encoder::Text(file) => file.bytes(),
         }
@@ -121,6 +209,7 @@ impl OpenFile {
     /// Bytes in memory: the open row group, and what waits to be uploaded.
     pub(super) fn buffered(&self) -> u64 {
         match &self.writer {
+            Encoder::Waiting(waiting) => waiting.bytes as u64,
             Encoder::Parquet(writer) => {
                 (writer.memory_size() + writer.bytes_written().min(UPLOAD_PART)) as u64
             }
@@ -129,8 +218,10 @@ impl OpenFile {
     }
 
     pub(super) async fn close(mut self) -> Result<StagedFile> {
+        self.encode().await?;
         let finished = match &mut self.writer {
             Encoder::Text(file) => file.finish(&self.path).await,
+            Encoder::Waiting(_) => Err(Error::bug("a file without an encoder".to_owned())),
             Encoder::Parquet(writer) => match writer.finish().await {
                 Ok(metadata) => {
                     let rows = metadata.file_metadata().num_rows();
@@ -160,6 +251,7 @@ impl OpenFile {
 
     pub(super) async fn abort(self) {
         let mut upload = match self.writer {
+            Encoder::Waiting(waiting) => waiting.upload,
             Encoder::Parquet(writer) => writer.into_inner(),
             Encoder::Text(file) => file.into_inner(),
         };

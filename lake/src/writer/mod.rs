@@ -197,6 +197,15 @@ impl Writer {
         closed + self.open.values().map(OpenFile::size).sum::<u64>()
     }
 
+    /// Bytes of the largest file so far, closed or open.
+    pub fn largest_file(&self) -> u64 {
+        let closed = self.closed.iter().map(|file| file.size);
+        closed
+            .chain(self.open.values().map(OpenFile::size))
+            .max()
+            .unwrap_or(0)
+    }
+
     /// Rows taken so far.
     pub fn rows(&self) -> u64 {
         self.rows
