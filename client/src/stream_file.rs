@@ -4,7 +4,11 @@
 //! name = "listening"
 //! brokers = "${BROKERS:-127.0.0.1:9092}"   # every text may name environment variables
 //! flush_interval = "120s"                  # ms, s, m, h; default 60s
+//! flush_aligned = true                     # at multiples of it: :00, :02, …; default false
 //! target_file_size = "128MB"               # KB, MB, GB, KiB, MiB, GiB; default 128MB
+//! target_file_rows = 1_000_000             # default: no matter how many
+//! lookup_refresh = "60s"                   # how often tables that transforms join are read anew
+//! lookup_max_size = "64MiB"                # how large such a table may be
 //! start_from = "earliest"                  # or latest; default earliest
 //! format = "parquet"                       # or delta, the default
 //! dead_letters = "listening_dead_letters"  # the default: the name and _dead_letters
@@ -59,7 +63,11 @@ const STREAM_KEYS: &[&str] = &[
     "brokers",
     "kafka",
     "flush_interval",
+    "flush_aligned",
     "target_file_size",
+    "target_file_rows",
+    "lookup_refresh",
+    "lookup_max_size",
     "start_from",
     "format",
     "dead_letters",
@@ -90,6 +98,8 @@ const ROUTE_KEYS: &[&str] = &[
     "format",
 ];
 const DEFAULT_FLUSH_INTERVAL: &str = "60s";
+const DEFAULT_LOOKUP_REFRESH: &str = "60s";
+const DEFAULT_LOOKUP_SIZE: &str = "64MiB";
 const DEFAULT_FILE_SIZE: &str = "128MB";
 const FORMATS: &[&str] = &["delta", "parquet"];
 
@@ -142,6 +152,10 @@ pub fn parse_with(
         kafka: stream.strings_by_name("kafka")?,
         flush_interval_millis: stream.duration("flush_interval", DEFAULT_FLUSH_INTERVAL)?,
         target_file_size: stream.bytes("target_file_size", DEFAULT_FILE_SIZE)?,
+        target_file_rows: stream.count("target_file_rows")?.unwrap_or(0),
+        lookup_refresh_millis: stream.duration("lookup_refresh", DEFAULT_LOOKUP_REFRESH)?,
+        lookup_max_bytes: stream.bytes("lookup_max_size", DEFAULT_LOOKUP_SIZE)?,
+        flush_aligned: stream.boolean("flush_aligned")?.unwrap_or(false),
         dead_letters: stream
             .table_name("dead_letters")?
             .unwrap_or_else(|| format!("{name}_dead_letters")),
@@ -150,6 +164,7 @@ pub fn parse_with(
         paused: stream.boolean("paused")?.unwrap_or(false),
         format: format.to_owned(),
         name,
+        revision: 0,
     })
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc as std_mpsc};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use drumline_proto::v1;
@@ -14,18 +14,23 @@ use tokio_util::sync::CancellationToken;
 use crate::decode::Decoder;
 use crate::host::{HostEvent, Options};
 use crate::kafka::settings;
-use crate::machine::{Action, Event, Machine, Positions, Range};
+use crate::machine::{Action, Event, Machine, Positions, Range, Rolling};
 use crate::partitioning::Refused;
 use crate::pipeline::{Command, Pipeline, Report, Route};
 use crate::places::Places;
+use crate::planner::Planner;
 use crate::roll::{Rolled, Target};
-use crate::schema::Declared;
 use crate::source::{self, Begin, Read, Reading, Seen};
-use crate::{Error, Result, partitioning, schema};
+use crate::{Error, Result, schema};
 
 /// Batches that wait between a source and its pipeline.
 const BATCHES: usize = 2;
 const REPORTS: usize = 64;
+/// Bytes that a topic reads ahead where there is room: librdkafka's queue, with as much again for what it keeps of
+/// each record, and four batches on their way, each as bytes and as columns.
+const READ_AHEAD: u64 = 128 << 20;
+const QUEUE_PART: u64 = 4;
+const BATCH_PART: u64 = 16;
 const POSITIONS_EVERY: Duration = Duration::from_secs(1);
 const DEFAULT_FLUSH: Duration = Duration::from_secs(120);
 const DEFAULT_FILE_SIZE: u64 = 128 << 20;
@@ -124,12 +129,7 @@ async fn start(
     let definition = assign.definition.ok_or_else(|| Error::Bug {
         context: "an assignment without a definition".to_owned(),
     })?;
-    let flush = Some(definition.flush_interval_millis)
-        .filter(|millis| *millis > 0)
-        .map_or(DEFAULT_FLUSH, Duration::from_millis);
-    let file_size = Some(definition.target_file_size)
-        .filter(|size| *size > 0)
-        .unwrap_or(DEFAULT_FILE_SIZE);
+    let rolling = rolling(&definition);
     let (reports, inbox) = mpsc::channel(REPORTS);
     let config = settings::consumer(&definition.name, &definition.brokers, &definition.kafka)?;
     for (index, topic) in definition.topics.iter().enumerate() {
@@ -143,17 +143,35 @@ async fn start(
         }
         let places = Places::new(names_of(&mine));
         let mine = placed(&places, mine)?;
-        let target = |table: &str| target(&assign.tables, table, &mine);
+        let target = |table: &str| {
+            let mut target = target(&assign.tables, table, &mine)?;
+            target.write.target_file_size = rolling.file_size;
+            Ok::<_, Error>(target)
+        };
         let fields = schema::declared(index, topic)?;
         let mut routes = Vec::new();
         for route in topic.all_routes() {
             let target = target(&route.table)?;
-            routes.push(plan(options, topic, &route, &fields, target, &places).await?);
+            let input = schema::input(&fields);
+            let (label, places) = (topic.label(), places.clone());
+            let planner = Planner::new(
+                options,
+                &definition,
+                &assign.lake,
+                label,
+                &route,
+                input,
+                places,
+            );
+            routes.push(plan(topic, &route, planner.await?, target).await?);
         }
         let letters = target(&definition.dead_letters)?;
         let tables = routes.iter().map(|route| &route.target).chain([&letters]);
         let tables: Vec<&str> = tables.map(|target| target.table.as_str()).collect();
         let decoder = Decoder::new(&topic.label(), fields, options.max_record_bytes)?;
+        let share = options.budget.join(READ_AHEAD);
+        let mut config = config.clone();
+        settings::read_ahead(&mut config, &definition.kafka, share.ahead() / QUEUE_PART);
         let at = parts.topics.len();
         let (reads, batches) = mpsc::channel::<Read>(BATCHES);
         let (commands, orders) = mpsc::channel(16);
@@ -161,7 +179,8 @@ async fn start(
         let reading = Reading {
             topic: topic.label(),
             places: places.clone(),
-            config: config.clone(),
+            config,
+            batch_bytes: usize::try_from(share.ahead() / BATCH_PART).unwrap_or(usize::MAX),
             partitions: mine
                 .iter()
                 .map(|(place, partition)| (*place, begin(partition, &tables)))
@@ -174,6 +193,7 @@ async fn start(
             stores: options.stores.clone(),
             routes,
             letters,
+            share,
             reports: reports.clone(),
         };
         parts
@@ -186,7 +206,31 @@ async fn start(
         parts.commands.push(commands);
         parts.acknowledge.push(acknowledge);
     }
-    Ok((Machine::new(parts.topics.len(), flush, file_size), inbox))
+    Ok((Machine::new(parts.topics.len(), rolling), inbox))
+}
+
+/// What the definition says of when files are closed.
+fn rolling(definition: &v1::StreamDefinition) -> Rolling {
+    let interval = Some(definition.flush_interval_millis)
+        .filter(|millis| *millis > 0)
+        .map_or(DEFAULT_FLUSH, Duration::from_millis);
+    let now = Instant::now();
+    // How long ago the clock showed a multiple of the interval. Stays right over clock changes of less than it.
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let past = since_1970.as_nanos() % interval.as_nanos().max(1);
+    let past = Duration::from_nanos(u64::try_from(past).unwrap_or_default());
+    Rolling {
+        interval,
+        aligned_to: now.checked_sub(past).filter(|_| definition.flush_aligned),
+        file_size: Some(definition.target_file_size)
+            .filter(|size| *size > 0)
+            .unwrap_or(DEFAULT_FILE_SIZE),
+        file_rows: Some(definition.target_file_rows)
+            .filter(|rows| *rows > 0)
+            .unwrap_or(u64::MAX),
+    }
 }
 
 fn names_of(partitions: &[&v1::AssignedPartition]) -> BTreeSet<String> {
@@ -215,24 +259,17 @@ fn placed<'a>(
 }
 
 async fn plan(
-    options: &Options,
     topic: &v1::TopicDefinition,
     route: &v1::RouteDefinition,
-    fields: &[Declared],
+    planner: Planner,
     target: Target,
-    places: &Places,
 ) -> Result<Route> {
-    let session = (options.session)().map_err(|error| Error::Bug {
-        context: format!("no session for transforms: {error}"),
-    })?;
-    let label = topic.label();
-    let transform = partitioning::plan(&session, &label, route, schema::input(fields))
-        .await
-        .map_err(Refused::into_error)?;
+    let transform = planner.plan().await.map_err(Refused::into_error)?;
     let wanted = schema::table(transform.schema(), route.metadata_columns);
     Ok(Route {
-        table_schema: shape(&label, &target, &wanted)?,
-        transform: transform.reading(places),
+        table_schema: shape(&topic.label(), &target, &wanted)?,
+        planner,
+        transform,
         target,
     })
 }
@@ -372,12 +409,12 @@ impl Running<'_> {
                 self.positions.insert(topic, next);
                 Some(Event::Started { topic, tables })
             }
-            Report::Advanced { next, buffered } => {
+            Report::Advanced { next, written } => {
                 self.positions.insert(topic, next.clone());
                 Some(Event::Advanced {
                     topic,
                     next,
-                    buffered,
+                    written,
                 })
             }
             Report::Closed { next, tables } => {
@@ -443,6 +480,7 @@ impl Running<'_> {
                 ranges: ranges.into_iter().map(range).collect(),
                 files_json,
                 rows: rolled.rows,
+                lookups: rolled.lookups.into_iter().collect(),
             });
         }
         Ok(v1::Offer {

@@ -126,6 +126,14 @@ pub enum Error {
         /// DataFusion's words: position and candidates where it has them.
         reason: String,
     },
+    /// A table that a transform looks things up in is of no use.
+    #[error("lookup in table {table}: {reason}")]
+    Lookup {
+        /// Which table.
+        table: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The result of a transform does not fit its table.
     #[error("rows of topic {topic} do not fit table {table}: {reason}")]
     Shape {
@@ -189,6 +197,7 @@ impl Error {
             | Self::Embedded { .. }
             | Self::Definition { .. }
             | Self::Transform { .. }
+            | Self::Lookup { .. }
             | Self::Shape { .. } => ErrorKind::User,
             Self::Stage { source, .. } => source.kind(),
             Self::Bug { .. } => ErrorKind::Bug,
@@ -208,7 +217,11 @@ impl Error {
                 "the topic was made anew; delete the stream and apply it with other table names".to_owned(),
             ),
             Self::Transform { .. } => {
-                Some("a transform is SELECT … FROM input [WHERE …]; the columns of input are the topic's schema".to_owned())
+                Some(
+                    "a transform is SELECT … FROM input [LEFT JOIN table ON …] [WHERE …]; the columns of input are the \
+                     topic's schema"
+                        .to_owned(),
+                )
             }
             Self::Stage { source, .. } => source.hint(),
             _ => None,

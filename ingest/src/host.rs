@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::prelude::SessionContext;
 use drumline_lake::Stores;
 use drumline_proto::v1;
@@ -11,11 +12,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::budget::Budget;
 use crate::{Error, assignment, probe};
 
 /// Makes the sessions that transforms are planned in: the host's functions and settings.
 pub type SessionFactory = Arc<dyn Fn() -> datafusion::error::Result<SessionContext> + Send + Sync>;
 
+/// Memory for streams where nobody says how much.
+const DEFAULT_MEMORY: u64 = 512 << 20;
 /// Events that may wait before the worker has taken them; an assignment waits when there are more.
 const EVENTS: usize = 256;
 /// Answers of one stream that may wait: there is at most one open offer per topic.
@@ -32,10 +36,12 @@ pub struct Options {
     pub max_record_bytes: usize,
     /// Threads that transform and write, for all streams together.
     pub threads: usize,
+    /// Memory for what is read ahead and for open files, for all streams together.
+    pub(crate) budget: Budget,
 }
 
 impl Options {
-    /// Records up to 8 MiB, and as many threads as the machine has cores.
+    /// Records up to 8 MiB, 512 MiB of memory, and as many threads as the machine has cores.
     pub fn new(stores: Stores, session: SessionFactory) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
@@ -43,7 +49,16 @@ impl Options {
             session,
             max_record_bytes: 8 << 20,
             threads,
+            budget: Budget::new(DEFAULT_MEMORY, None),
         }
+    }
+
+    /// The same with so many bytes for what is read ahead and for open files, for all streams together. What they
+    /// hold is accounted in `pool`.
+    #[must_use]
+    pub fn with_memory(mut self, bytes: Option<u64>, pool: &Arc<dyn MemoryPool>) -> Self {
+        self.budget = Budget::new(bytes.unwrap_or(DEFAULT_MEMORY), Some(pool));
+        self
     }
 }
 

@@ -10,14 +10,17 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod assignment;
+mod budget;
 mod decode;
 mod error;
 mod host;
 pub mod kafka;
+mod lookup;
 mod machine;
 mod partitioning;
 mod pipeline;
 mod places;
+mod planner;
 mod probe;
 mod roll;
 mod schema;

@@ -28,11 +28,11 @@ pub(crate) enum Event {
         topic: usize,
         tables: Vec<Positions>,
     },
-    /// Everything below `next` is with the writers, which hold `buffered` bytes in memory.
+    /// Everything below `next` is with the writers.
     Advanced {
         topic: usize,
         next: Positions,
-        buffered: u64,
+        written: Written,
     },
     /// Files with everything below `next` are closed, and durable.
     Closed { topic: usize, next: Positions },
@@ -48,6 +48,45 @@ pub(crate) enum Event {
     Failed,
 }
 
+/// What the files hold that are not closed yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Bytes of the largest file.
+    pub file: u64,
+    /// Rows of all of them.
+    pub rows: u64,
+}
+
+/// When files are closed.
+#[derive(Debug, Clone)]
+pub(crate) struct Rolling {
+    pub interval: Duration,
+    /// A moment at which files are closed, and again after every interval; none: an interval after their first
+    /// record.
+    pub aligned_to: Option<Instant>,
+    /// Bytes of the largest file.
+    pub file_size: u64,
+    /// Rows of all files of a topic.
+    pub file_rows: u64,
+}
+
+impl Rolling {
+    /// When files are closed whose first record came at `since`.
+    fn due(&self, since: Instant) -> Instant {
+        let Some(anchor) = self.aligned_to else {
+            return since + self.interval;
+        };
+        let interval = self.interval.as_nanos().max(1);
+        let intervals = since.saturating_duration_since(anchor).as_nanos() / interval + 1;
+        let nanos = u64::try_from(intervals * interval).unwrap_or(u64::MAX);
+        anchor + Duration::from_nanos(nanos)
+    }
+
+    fn is_full(&self, written: Written) -> bool {
+        written.file >= self.file_size || written.rows >= self.file_rows
+    }
+}
+
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Action {
@@ -61,7 +100,7 @@ pub(crate) enum Action {
     },
     /// Closed files of a topic hold nothing and belong to nothing.
     DiscardClosed { topic: usize },
-    /// Stop taking records of a topic: memory is full and its last offer is unanswered.
+    /// Stop taking records of a topic: its files are full and its last offer is unanswered.
     Pause { topic: usize },
     /// Take records again.
     Resume { topic: usize },
@@ -96,8 +135,7 @@ enum Sealed {
 /// The state of one assignment.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    flush_interval: Duration,
-    target_bytes: u64,
+    rolling: Rolling,
     topics: Vec<Topic>,
     last_offer: u64,
     draining: bool,
@@ -105,13 +143,12 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(topics: usize, flush_interval: Duration, target_bytes: u64) -> Self {
+    pub(crate) fn new(topics: usize, rolling: Rolling) -> Self {
         let topics = std::iter::repeat_with(Topic::default)
             .take(topics)
             .collect();
         Self {
-            flush_interval,
-            target_bytes,
+            rolling,
             topics,
             last_offer: 0,
             draining: false,
@@ -130,7 +167,7 @@ impl Machine {
             .iter()
             .filter_map(waiting)
             .min()
-            .map(|since| since + self.flush_interval)
+            .map(|since| self.rolling.due(since))
     }
 
     pub(crate) fn step(&mut self, now: Instant, event: Event) -> Vec<Action> {
@@ -147,8 +184,8 @@ impl Machine {
             Event::Advanced {
                 topic,
                 next,
-                buffered,
-            } => self.advanced(now, topic, next, buffered),
+                written,
+            } => self.advanced(now, topic, next, written),
             Event::Closed { topic, next } => self.closed(topic, next, &mut actions),
             Event::Answered {
                 id,
@@ -190,14 +227,14 @@ impl Machine {
         self.draining
     }
 
-    fn advanced(&mut self, now: Instant, topic: usize, next: Positions, buffered: u64) {
-        let target = self.target_bytes;
+    fn advanced(&mut self, now: Instant, topic: usize, next: Positions, written: Written) {
+        let full = self.rolling.is_full(written);
         if let Some(topic) = self.topics.get_mut(topic) {
             for (partition, position) in next {
                 let known = topic.next.entry(partition).or_insert(position);
                 *known = position.max(*known);
             }
-            topic.full = buffered >= target;
+            topic.full = full;
             topic.waiting_since.get_or_insert(now);
         }
     }
@@ -275,10 +312,7 @@ impl Machine {
                 continue;
             };
             if topic.sealed == Sealed::Nothing {
-                if topic.full
-                    || self.draining
-                    || now.saturating_duration_since(since) >= self.flush_interval
-                {
+                if topic.full || self.draining || now >= self.rolling.due(since) {
                     topic.sealed = Sealed::Closing;
                     // What comes from here on may belong to the next files: their interval begins.
                     topic.waiting_since = Some(now);

@@ -7,6 +7,7 @@ use datafusion::prelude::SessionContext;
 use drumline_proto::PartitionColumn;
 use drumline_proto::v1::RouteDefinition;
 
+use crate::lookup::Lookups;
 use crate::transform::Transform;
 use crate::{Error, Result};
 
@@ -30,9 +31,10 @@ pub(crate) async fn plan(
     topic: &str,
     route: &RouteDefinition,
     input: SchemaRef,
+    lookups: &Lookups,
 ) -> Result<Transform, Refused> {
     let sql = route.transform.trim().trim_end_matches(';');
-    let plain = Transform::plan(session, topic, sql, input.clone())
+    let plain = Transform::plan_with(session, topic, sql, input.clone(), lookups)
         .await
         .map_err(Refused::Transform)?;
     let columns = route.partition_columns();
@@ -53,7 +55,7 @@ pub(crate) async fn plan(
     let whole =
         |columns: &[String]| format!("SELECT *, {} FROM ({rows}) AS result", columns.join(", "));
     let texts: Vec<String> = made.iter().map(|(name, sql)| column(sql, name)).collect();
-    let planned = run(session, topic, &whole(&texts), &input).await?;
+    let planned = run(session, topic, &whole(&texts), &input, lookups).await?;
     let mut zoned = false;
     let texts: Vec<String> = made
         .iter()
@@ -66,7 +68,7 @@ pub(crate) async fn plan(
         })
         .collect();
     match zoned {
-        true => run(session, topic, &whole(&texts), &input).await,
+        true => run(session, topic, &whole(&texts), &input, lookups).await,
         false => Ok(planned),
     }
 }
@@ -84,8 +86,9 @@ async fn run(
     topic: &str,
     sql: &str,
     input: &SchemaRef,
+    lookups: &Lookups,
 ) -> Result<Transform, Refused> {
-    let planned = Transform::plan(session, topic, sql, input.clone()).await;
+    let planned = Transform::plan_with(session, topic, sql, input.clone(), lookups).await;
     planned.map_err(|error| match error {
         Error::Transform { reason, .. } => refused(topic, reason),
         other => Refused::PartitionBy(other),
@@ -134,7 +137,14 @@ mod tests {
 
     async fn planned(route: &RouteDefinition) -> Result<Transform, String> {
         let session = SessionContext::new();
-        let planned = plan(&session, "t", route, schema::input(&fields())).await;
+        let planned = plan(
+            &session,
+            "t",
+            route,
+            schema::input(&fields()),
+            &Lookups::new(),
+        )
+        .await;
         planned.map_err(|refused| refused.into_error().to_string())
     }
 

@@ -1,14 +1,18 @@
 //! One `[[topic]]` of an assignment: takes batches from its source, transforms and writes them for each of its
 //! routes, and closes files when told to. It goes on writing into new files while the old ones are being closed.
 
+use std::time::Instant;
+
 use arrow::datatypes::SchemaRef;
 use drumline_lake::Stores;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::{Order, Share};
 use crate::decode::{Batch, Letters};
-use crate::machine::Positions;
+use crate::machine::{Positions, Written};
+use crate::planner::Planner;
 use crate::roll::{Roll, Rolled, Target};
 use crate::source::{Read, Seen};
 use crate::transform::Transform;
@@ -30,7 +34,7 @@ pub(crate) enum Report {
     },
     Advanced {
         next: Positions,
-        buffered: u64,
+        written: Written,
     },
     Closed {
         next: Positions,
@@ -48,11 +52,21 @@ pub(crate) struct Pipeline {
     /// The tables its rows go to, in the order of the definition.
     pub routes: Vec<Route>,
     pub letters: Target,
+    pub share: Share,
     pub reports: mpsc::Sender<(usize, Report)>,
+}
+
+async fn finish(rolls: Vec<Roll>) -> Result<Vec<Rolled>> {
+    let mut tables = Vec::with_capacity(rolls.len());
+    for roll in rolls {
+        tables.push(roll.finish().await?);
+    }
+    Ok(tables)
 }
 
 /// One table that a topic's rows go to.
 pub(crate) struct Route {
+    pub planner: Planner,
     pub transform: Transform,
     pub table_schema: SchemaRef,
     pub target: Target,
@@ -73,6 +87,7 @@ impl Pipeline {
             stores,
             routes,
             letters,
+            mut share,
             reports,
         } = self;
         let targets = routes.iter().map(|route| &route.target).chain([&letters]);
@@ -84,36 +99,57 @@ impl Pipeline {
             letters: Roll::new(letters),
             next: Positions::new(),
         };
-        let mut closing: JoinSet<Result<Report>> = JoinSet::new();
-        let mut paused = false;
+        let mut closing: JoinSet<(u64, Result<Report>)> = JoinSet::new();
+        let mut closing_bytes = 0u64;
+        let (mut paused, mut order) = (false, Order::default());
         loop {
             let report = tokio::select! {
                 biased;
                 () = revoked.cancelled() => break,
                 Some(closed) = closing.join_next() => match closed {
-                    Ok(Ok(report)) => report,
-                    Ok(Err(error)) => Report::Failed(error),
+                    Ok((bytes, closed)) => {
+                        closing_bytes -= bytes;
+                        share.holds(open.buffered_bytes(), closing_bytes);
+                        closed.unwrap_or_else(Report::Failed)
+                    }
                     Err(error) => Report::Failed(Error::Bug { context: format!("closing files did not end: {error}") }),
                 },
                 command = commands.recv() => match command {
                     Some(Command::Close) => {
-                        let (rolls, next) = (open.take_rolls(), open.next.clone());
+                        let (bytes, next) = (open.buffered_bytes(), open.next.clone());
+                        let rolls = open.take_rolls();
+                        closing_bytes += bytes;
+                        share.holds(0, closing_bytes);
                         closing.spawn(async move {
-                            let mut tables = Vec::with_capacity(rolls.len());
-                            for roll in rolls {
-                                tables.push(roll.finish().await?);
-                            }
-                            Ok(Report::Closed { next, tables })
+                            let tables = finish(rolls).await;
+                            (bytes, tables.map(|tables| Report::Closed { next, tables }))
                         });
-                        continue;
+                        match open.refresh().await {
+                            Ok(()) => continue,
+                            Err(error) => Report::Failed(error),
+                        }
                     }
                     Some(Command::Pause) => { paused = true; continue }
                     Some(Command::Resume) => { paused = false; continue }
                     None => break,
                 },
-                read = reads.recv(), if !paused => match read {
+                ordered = share.ordered() => {
+                    order = ordered;
+                    let Some(to) = order.shrink else { continue };
+                    match open.shrink(to).await {
+                        Ok(()) => {
+                            share.shrunk(open.buffered_bytes(), closing_bytes);
+                            continue;
+                        }
+                        Err(error) => Report::Failed(error),
+                    }
+                }
+                read = reads.recv(), if !paused && !order.paused => match read {
                     Some(read) => match open.take(read).await {
-                        Ok(report) => report,
+                        Ok(report) => {
+                            share.holds(open.buffered_bytes(), closing_bytes);
+                            report
+                        }
                         Err(error) => Report::Failed(error),
                     },
                     // It says why it ends, and ends only when this pipeline does.
@@ -150,6 +186,7 @@ struct Open {
 
 struct OpenRoute {
     table: String,
+    planner: Planner,
     transform: Transform,
     table_schema: SchemaRef,
     rows: Roll,
@@ -157,16 +194,64 @@ struct OpenRoute {
 
 impl OpenRoute {
     fn new(route: Route) -> Self {
-        Self {
+        let versions = route.planner.versions();
+        let mut open = Self {
             table: route.target.table.clone(),
+            planner: route.planner,
             transform: route.transform,
             table_schema: route.table_schema,
             rows: Roll::new(route.target),
+        };
+        open.rows.looked_up_in(versions);
+        open
+    }
+
+    /// Between files: what is written next is made with the newest tables.
+    async fn refresh(&mut self) -> Result<()> {
+        if let Some(transform) = self.planner.refreshed(Instant::now()).await? {
+            self.transform = transform;
+            self.rows.looked_up_in(self.planner.versions());
         }
+        Ok(())
     }
 }
 
 impl Open {
+    async fn refresh(&mut self) -> Result<()> {
+        for route in &mut self.routes {
+            route.refresh().await?;
+        }
+        Ok(())
+    }
+
+    fn rolls(&self) -> impl Iterator<Item = &Roll> {
+        self.routes
+            .iter()
+            .map(|route| &route.rows)
+            .chain([&self.letters])
+    }
+
+    fn buffered_bytes(&self) -> u64 {
+        self.rolls().map(Roll::buffered_bytes).sum()
+    }
+
+    /// Closes open files, those of the table that holds the most first, until the others hold no more than this.
+    async fn shrink(&mut self, bytes: u64) -> Result<()> {
+        let mut beyond = self.buffered_bytes().saturating_sub(bytes);
+        let routes = self.routes.iter_mut().map(|route| &mut route.rows);
+        let mut rolls: Vec<&mut Roll> = routes.chain([&mut self.letters]).collect();
+        rolls.sort_by_key(|roll| std::cmp::Reverse(roll.buffered_bytes()));
+        for roll in rolls {
+            if beyond == 0 {
+                break;
+            }
+            let held = roll.buffered_bytes();
+            roll.shrink(held.saturating_sub(beyond)).await?;
+            beyond = beyond.saturating_sub(held.saturating_sub(roll.buffered_bytes()));
+        }
+        Ok(())
+    }
+
     /// The open files of each route, then those of the dead letters.
     fn take_rolls(&mut self) -> Vec<Roll> {
         let rows = self.routes.iter_mut().map(|route| route.rows.take());
@@ -239,11 +324,14 @@ impl Open {
             self.write_letters(dead).await?;
         }
         self.next.extend(next);
-        let rows = self.routes.iter().map(|route| route.rows.buffered_bytes());
-        let buffered = rows.sum::<u64>() + self.letters.buffered_bytes();
+        let rolls = || self.rolls();
+        let written = Written {
+            file: rolls().map(Roll::largest_file).max().unwrap_or(0),
+            rows: rolls().map(Roll::rows).sum(),
+        };
         Ok(Report::Advanced {
             next: self.next.clone(),
-            buffered,
+            written,
         })
     }
 

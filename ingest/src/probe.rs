@@ -13,7 +13,9 @@ use drumline_proto::{PartitionColumn, v1};
 use crate::host::Options;
 use crate::kafka::{self, partition_counts, settings};
 use crate::partitioning::Refused;
-use crate::{Error, Result, partitioning, schema};
+use crate::places::Places;
+use crate::planner::Planner;
+use crate::{Error, Result, schema};
 
 /// A failure, and the key of the definition it is about.
 struct Failed {
@@ -27,7 +29,7 @@ pub(crate) async fn probe(options: &Options, probe: &v1::Probe) -> v1::ProbeResu
         ..Default::default()
     };
     let definition = probe.definition.clone().unwrap_or_default();
-    if let Err(Failed { key, error }) = look(options, &definition, &mut result).await {
+    if let Err(Failed { key, error }) = look(options, &definition, &probe.lake, &mut result).await {
         result.key = key;
         result.failure = Some(error.failure());
     }
@@ -37,6 +39,7 @@ pub(crate) async fn probe(options: &Options, probe: &v1::Probe) -> v1::ProbeResu
 async fn look(
     options: &Options,
     definition: &v1::StreamDefinition,
+    lake: &str,
     result: &mut v1::ProbeResult,
 ) -> std::result::Result<(), Failed> {
     let failed = |error| Failed {
@@ -48,7 +51,8 @@ async fn look(
     for (index, topic) in definition.topics.iter().enumerate() {
         for (at, route) in topic.all_routes().iter().enumerate() {
             let key = |part: &str| format!("topic[{index}].{}", topic.route_key(at, part));
-            let schema = table_schema(options, index, topic, route, &key).await?;
+            let schema =
+                table_schema(options, (definition, lake), index, topic, route, &key).await?;
             unite(&mut tables, &route.table, schema, &key)?;
         }
     }
@@ -83,6 +87,7 @@ async fn look(
 
 async fn table_schema(
     options: &Options,
+    (definition, lake): (&v1::StreamDefinition, &str),
     index: usize,
     topic: &v1::TopicDefinition,
     route: &v1::RouteDefinition,
@@ -92,25 +97,21 @@ async fn table_schema(
         key: declared_key(&error, index),
         error,
     })?;
-    let session = (options.session)().map_err(|error| Failed {
-        key: key("transform"),
-        error: Error::Bug {
-            context: format!("no session for transforms: {error}"),
+    let named = |refused| match refused {
+        Refused::Transform(error) => Failed {
+            key: key("transform"),
+            error,
         },
-    })?;
+        Refused::PartitionBy(error) => Failed {
+            key: key("partition_by"),
+            error,
+        },
+    };
     let input = schema::input(&fields);
-    let transform = partitioning::plan(&session, &topic.label(), route, input)
-        .await
-        .map_err(|refused| match refused {
-            Refused::Transform(error) => Failed {
-                key: key("transform"),
-                error,
-            },
-            Refused::PartitionBy(error) => Failed {
-                key: key("partition_by"),
-                error,
-            },
-        })?;
+    let (label, places) = (topic.label(), Places::one(""));
+    let planner = Planner::new(options, definition, lake, label, route, input, places).await;
+    let planner = planner.map_err(|error| named(Refused::Transform(error)))?;
+    let transform = planner.plan().await.map_err(named)?;
     let table = schema::table(transform.schema(), route.metadata_columns);
     for PartitionColumn { name: column, .. } in &route.partition_columns() {
         if table.column_with_name(column).is_none() {

@@ -1,5 +1,7 @@
 //! Open files of one topic: its table's and the dead letters', between two closings.
 
+use std::collections::BTreeMap;
+
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use drumline_lake::{StagedFile, Stores, WriteTarget, Writer};
@@ -21,6 +23,7 @@ pub(crate) struct Roll {
     target: Target,
     writer: Option<Writer>,
     rows: u64,
+    lookups: BTreeMap<String, u64>,
 }
 
 /// Files of one table that are closed.
@@ -29,6 +32,8 @@ pub(crate) struct Rolled {
     pub table: String,
     pub files: Vec<StagedFile>,
     pub rows: u64,
+    /// Versions of the tables that the rows' transform looked things up in.
+    pub lookups: BTreeMap<String, u64>,
 }
 
 impl Roll {
@@ -37,6 +42,7 @@ impl Roll {
             target,
             writer: None,
             rows: 0,
+            lookups: BTreeMap::new(),
         }
     }
 
@@ -79,8 +85,32 @@ impl Roll {
         written.map_err(|source| self.failed(source))
     }
 
+    /// Has what is written from here on be of these versions of other tables.
+    pub(crate) fn looked_up_in(&mut self, lookups: BTreeMap<String, u64>) {
+        self.lookups = lookups;
+    }
+
+    /// Bytes in memory.
     pub(crate) fn buffered_bytes(&self) -> u64 {
         self.writer.as_ref().map_or(0, Writer::buffered_bytes)
+    }
+
+    /// Closes the largest open files until the others hold no more than this.
+    pub(crate) async fn shrink(&mut self, bytes: u64) -> Result<()> {
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
+        let shrunk = writer.shrink(bytes).await;
+        shrunk.map_err(|source| self.failed(source))
+    }
+
+    /// Bytes of the largest file, closed ones included.
+    pub(crate) fn largest_file(&self) -> u64 {
+        self.writer.as_ref().map_or(0, Writer::largest_file)
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
     }
 
     /// Takes the open files away; what is written next goes to new ones.
@@ -89,6 +119,7 @@ impl Roll {
             target: self.target.clone(),
             writer: self.writer.take(),
             rows: std::mem::take(&mut self.rows),
+            lookups: self.lookups.clone(),
         }
     }
 
@@ -105,6 +136,7 @@ impl Roll {
             table: self.target.table,
             files,
             rows: self.rows,
+            lookups: self.lookups,
         })
     }
 

@@ -25,9 +25,8 @@ use crate::places::Places;
 use crate::{Error, Result};
 use watch::{Absence, Watch};
 
-/// A batch is handed on when it has this many records, this many bytes, or is this old.
+/// A batch is handed on when it has this many records, as many bytes as it may, or is this old.
 const BATCH_RECORDS: usize = 8192;
-const BATCH_BYTES: usize = 8 << 20;
 const BATCH_AGE: Duration = Duration::from_millis(200);
 /// How long a quiet poll may take: what a stop waits for.
 const POLL: Duration = Duration::from_millis(50);
@@ -41,6 +40,8 @@ pub(crate) struct Reading {
     pub config: ClientConfig,
     /// By place.
     pub partitions: BTreeMap<i32, Begin>,
+    /// Bytes of records after which a batch is handed on.
+    pub batch_bytes: usize,
     pub decoder: Decoder,
 }
 
@@ -103,6 +104,7 @@ fn read(
         places,
         config,
         partitions,
+        batch_bytes,
         mut decoder,
     } = reading;
     let brokers = config.get("bootstrap.servers").unwrap_or_default();
@@ -173,7 +175,7 @@ fn read(
         while let Ok(next) = acknowledge.try_recv() {
             commit_for_lag_tools(&consumer, &places, &next);
         }
-        let full = decoder.records() >= BATCH_RECORDS || decoder.bytes() >= BATCH_BYTES;
+        let full = decoder.records() >= BATCH_RECORDS || decoder.bytes() >= batch_bytes;
         if full || (!decoder.is_empty() && since.elapsed() >= BATCH_AGE) {
             let batch = Box::new(decoder.finish()?);
             if reads.blocking_send(Read::Batch(batch)).is_err() {

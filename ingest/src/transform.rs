@@ -6,6 +6,7 @@
 //! the rows of the batch.
 
 use std::collections::HashSet;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -15,14 +16,16 @@ use arrow::array::{
 use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, JoinType, TableReference};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::prelude::SessionContext;
 
 use crate::decode::Origins;
+use crate::lookup::{self, Lookups};
 use crate::places::Places;
 use crate::{Error, Result};
 
@@ -52,6 +55,7 @@ enum Step {
         names: Vec<String>,
     },
     Filter(Arc<dyn PhysicalExpr>),
+    Lookup(lookup::Index),
     Nothing,
 }
 
@@ -65,12 +69,24 @@ pub(crate) struct Transformed {
 }
 
 impl Transform {
-    /// Plans `sql` over `input`; empty SQL keeps every field as it is.
+    /// Plans `sql` over `input` alone.
+    #[cfg(test)]
     pub(crate) async fn plan(
         session: &SessionContext,
         topic: &str,
         sql: &str,
         input: SchemaRef,
+    ) -> Result<Self> {
+        Self::plan_with(session, topic, sql, input, &Lookups::new()).await
+    }
+
+    /// Plans `sql` over `input` and the tables of `lookups`; empty SQL keeps every field as it is.
+    pub(crate) async fn plan_with(
+        session: &SessionContext,
+        topic: &str,
+        sql: &str,
+        input: SchemaRef,
+        lookups: &Lookups,
     ) -> Result<Self> {
         let failed = |reason: String| Error::Transform {
             topic: topic.to_owned(),
@@ -89,9 +105,10 @@ impl Transform {
         session
             .register_table("input", Arc::new(EmptyTable::new(input)))
             .map_err(words)?;
+        lookup::register(session, lookups).map_err(words)?;
         let state = session.state();
         let plan = state.create_logical_plan(sql).await.map_err(words)?;
-        row_by_row(&plan).map_err(failed)?;
+        row_by_row(&plan, lookups).map_err(failed)?;
         let plan = state.optimize(&plan).map_err(words)?;
         let names = plan
             .schema()
@@ -105,7 +122,8 @@ impl Transform {
         }
         let schema = Arc::new(plan.schema().as_arrow().clone());
         let mut steps = Vec::new();
-        take_apart(&plan, &mut steps, state.execution_props()).map_err(words)?;
+        let assembly = Assembly { session, topic };
+        assembly.take_apart(&plan, &mut steps).await?;
         Ok(Self {
             topic: topic.to_owned(),
             places: Places::one(topic),
@@ -198,6 +216,7 @@ impl Transform {
                     let columns: Vec<usize> = columns.iter().copied().chain([last]).collect();
                     batch.project(&columns)?
                 }
+                Step::Lookup(index) => index.join(&batch)?,
                 Step::Nothing => batch.slice(0, 0),
                 Step::Filter(predicate) => {
                     let keep = predicate.evaluate(&batch)?.into_array(batch.num_rows())?;
@@ -297,19 +316,23 @@ fn numbering(batch: &RecordBatch) -> Result<UInt32Array> {
 }
 
 /// Refuses what is not one row in, at most one row out.
-fn row_by_row(plan: &LogicalPlan) -> std::result::Result<(), String> {
+fn row_by_row(plan: &LogicalPlan, lookups: &Lookups) -> std::result::Result<(), String> {
     let mut refused = None;
     let walked = plan.apply(|node| {
         let what = match node {
             LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {
                 None
             }
-            LogicalPlan::TableScan(scan) if scan.table_name.table() == "input" => None,
-            LogicalPlan::TableScan(scan) => {
-                Some(format!("reads {}; only input can be read", scan.table_name))
-            }
+            LogicalPlan::TableScan(scan) if is_known(&scan.table_name, lookups) => None,
+            LogicalPlan::TableScan(scan) => Some(format!(
+                "reads {}; only input can be read, and tables of the lake that it is joined with",
+                scan.table_name
+            )),
             LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) => Some("groups rows".to_owned()),
-            LogicalPlan::Join(_) => Some("joins".to_owned()),
+            LogicalPlan::Join(join) => match reads_input(&join.right) {
+                true => Some("has input at the right of a join".to_owned()),
+                false => None,
+            },
             LogicalPlan::Sort(_) => Some("sorts".to_owned()),
             LogicalPlan::Limit(_) => Some("limits rows".to_owned()),
             LogicalPlan::Window(_) => Some("uses a window function".to_owned()),
@@ -353,77 +376,137 @@ fn row_by_row(plan: &LogicalPlan) -> std::result::Result<(), String> {
     }
     refused.map_or(Ok(()), |what| {
         Err(format!(
-            "{what}; a stream's transform works row by row (columns and WHERE only)"
+            "{what}; a stream's transform works row by row (columns, WHERE, and lookups by LEFT or INNER JOIN)"
         ))
     })
 }
 
-/// Steps of an optimised plan, from its scan upwards.
-fn take_apart(
-    plan: &LogicalPlan,
-    steps: &mut Vec<Step>,
-    properties: &datafusion::logical_expr::execution_props::ExecutionProps,
-) -> datafusion::error::Result<()> {
-    let context = PhysicalPlanningContext::default();
-    match plan {
-        LogicalPlan::TableScan(scan) if scan.filters.is_empty() && scan.fetch.is_none() => {
-            if let Some(columns) = &scan.projection {
-                steps.push(Step::Select(columns.clone()));
-            }
-        }
-        // The optimiser found that no row can pass. What is above has its schema.
-        LogicalPlan::EmptyRelation(empty) => {
-            steps.push(Step::Nothing);
-            steps.push(Step::Project {
-                expressions: empty
-                    .schema
-                    .fields()
-                    .iter()
-                    .map(|field| null_of(field.data_type()))
-                    .collect::<datafusion::error::Result<_>>()?,
-                names: empty
-                    .schema
-                    .fields()
-                    .iter()
-                    .map(|field| field.name().clone())
-                    .collect(),
-            });
-        }
-        LogicalPlan::SubqueryAlias(alias) => take_apart(&alias.input, steps, properties)?,
-        LogicalPlan::Filter(filter) => {
-            take_apart(&filter.input, steps, properties)?;
-            steps.push(Step::Filter(create_physical_expr(
-                &filter.predicate,
-                filter.input.schema(),
-                properties,
-                &context,
-            )?));
-        }
-        LogicalPlan::Projection(projection) => {
-            take_apart(&projection.input, steps, properties)?;
-            let input = projection.input.schema();
-            let expressions = projection
-                .expr
-                .iter()
-                .map(|expr| create_physical_expr(expr, input, properties, &context));
-            steps.push(Step::Project {
-                expressions: expressions.collect::<datafusion::error::Result<_>>()?,
-                names: projection
-                    .schema
-                    .fields()
-                    .iter()
-                    .map(|field| field.name().clone())
-                    .collect(),
-            });
-        }
-        other => {
-            return Err(DataFusionError::Plan(format!(
-                "the planner made a step that streams do not run: {}",
-                other.display()
-            )));
+fn is_known(table: &TableReference, lookups: &Lookups) -> bool {
+    let name = match table.schema() {
+        Some(schema) => format!("{schema}.{}", table.table()),
+        None => table.table().to_owned(),
+    };
+    name == "input" || lookups.contains_key(&name) || lookups.contains_key(table.table())
+}
+
+fn reads_input(plan: &LogicalPlan) -> bool {
+    plan.exists(|node| {
+        Ok(matches!(node, LogicalPlan::TableScan(scan) if scan.table_name.table() == "input"))
+    })
+    .unwrap_or(false)
+}
+
+/// Makes steps of an optimised plan.
+struct Assembly<'a> {
+    session: &'a SessionContext,
+    topic: &'a str,
+}
+
+impl Assembly<'_> {
+    fn failed(&self, error: DataFusionError) -> Error {
+        Error::Transform {
+            topic: self.topic.to_owned(),
+            reason: message(&error),
         }
     }
-    Ok(())
+
+    fn physical(&self, expression: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+        let (state, context) = (self.session.state(), PhysicalPlanningContext::default());
+        create_physical_expr(expression, schema, state.execution_props(), &context)
+            .map_err(|error| self.failed(error))
+    }
+
+    /// Steps of a plan, from its scan upwards.
+    fn take_apart<'b>(
+        &'b self,
+        plan: &'b LogicalPlan,
+        steps: &'b mut Vec<Step>,
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'b>> {
+        Box::pin(async move {
+            match plan {
+                LogicalPlan::TableScan(scan)
+                    if scan.filters.is_empty()
+                        && scan.fetch.is_none()
+                        && scan.table_name.table() == "input" =>
+                {
+                    if let Some(columns) = &scan.projection {
+                        steps.push(Step::Select(columns.clone()));
+                    }
+                }
+                // The optimiser found that no row can pass. What is above has its schema.
+                LogicalPlan::EmptyRelation(empty) => {
+                    let fields = empty.schema.fields().iter();
+                    let nulls = fields.clone().map(|field| null_of(field.data_type()));
+                    let expressions = nulls.collect::<datafusion::error::Result<_>>();
+                    steps.push(Step::Nothing);
+                    steps.push(Step::Project {
+                        expressions: expressions.map_err(|error| self.failed(error))?,
+                        names: fields.map(|field| field.name().clone()).collect(),
+                    });
+                }
+                LogicalPlan::SubqueryAlias(alias) => self.take_apart(&alias.input, steps).await?,
+                LogicalPlan::Filter(filter) => {
+                    self.take_apart(&filter.input, steps).await?;
+                    let predicate = self.physical(&filter.predicate, filter.input.schema())?;
+                    steps.push(Step::Filter(predicate));
+                }
+                LogicalPlan::Projection(projection) => {
+                    self.take_apart(&projection.input, steps).await?;
+                    let input = projection.input.schema();
+                    let expressions = projection.expr.iter();
+                    steps.push(Step::Project {
+                        expressions: expressions
+                            .map(|expression| self.physical(expression, input))
+                            .collect::<Result<_>>()?,
+                        names: projection
+                            .schema
+                            .fields()
+                            .iter()
+                            .map(|field| field.name().clone())
+                            .collect(),
+                    });
+                }
+                LogicalPlan::Join(join) => {
+                    self.take_apart(&join.left, steps).await?;
+                    steps.push(Step::Lookup(self.index(join).await?));
+                }
+                other => {
+                    return Err(self.failed(DataFusionError::Plan(format!(
+                        "the planner made a step that streams do not run: {}",
+                        other.display()
+                    ))));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    async fn index(&self, join: &Join) -> Result<lookup::Index> {
+        if let Some(reason) = lookup::refusal(join) {
+            return Err(self.failed(DataFusionError::Plan(reason)));
+        }
+        let rows = lookup::right_rows(self.session, &join.right).await;
+        let rows = rows.map_err(|error| self.failed(error))?;
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for (left, right) in &join.on {
+            ours.push(self.physical(left, join.left.schema())?);
+            theirs.push(self.physical(right, join.right.schema())?);
+        }
+        let inner = join.join_type == JoinType::Inner;
+        lookup::Index::new(&scanned(&join.right), ours, &theirs, rows, inner)
+    }
+}
+
+/// The table that a plan reads, for messages.
+fn scanned(plan: &LogicalPlan) -> String {
+    let mut table = String::new();
+    let _ = plan.apply(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            table = scan.table_name.to_string();
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    table
 }
 
 fn null_of(data_type: &DataType) -> datafusion::error::Result<Arc<dyn PhysicalExpr>> {

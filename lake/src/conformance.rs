@@ -85,6 +85,8 @@ pub fn offer(from: i64, to: i64, files: Vec<crate::StagedFile>) -> Commit {
         stream: "s".to_owned(),
         epoch: 1,
         ranges: vec![range],
+        lookups: Default::default(),
+        definition: 0,
     };
     Commit::append(made_by, files)
 }

@@ -31,6 +31,8 @@ pub struct Options {
     pub cores: u32,
     /// Memory for its tasks, in bytes; beyond it they spill or fail. None: unbounded.
     pub memory: Option<u64>,
+    /// Of that, what streams may hold: records read ahead and open files. None: a third of it.
+    pub ingest_memory: Option<u64>,
     /// How object stores are reached.
     pub stores: Stores,
     /// Folder for spilled rows; made if missing.
@@ -52,6 +54,7 @@ impl Options {
             id: None,
             cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
             memory: None,
+            ingest_memory: None,
             stores: Stores::from_env(),
             work_dir: work_dir.into(),
             drain_within: Duration::from_secs(60),

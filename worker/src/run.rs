@@ -114,8 +114,12 @@ pub async fn start(options: Options) -> Result<Handle, Error> {
     let runtime = Arc::clone(tasks.runtime());
     let session =
         move || drumline_engine::local_session(&runtime, &BTreeMap::new()).map_err(Into::into);
-    let (streams, stream_events) =
-        StreamHost::new(drumline_ingest::Options::new(stores, Arc::new(session)));
+    let for_streams = options
+        .ingest_memory
+        .or(options.memory.map(|memory| memory / 3));
+    let ingest_options = drumline_ingest::Options::new(stores, Arc::new(session))
+        .with_memory(for_streams, &tasks.runtime().memory_pool);
+    let (streams, stream_events) = StreamHost::new(ingest_options);
 
     let shutdown = CancellationToken::new();
     let drain = CancellationToken::new();

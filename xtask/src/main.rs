@@ -78,6 +78,8 @@ enum Bench {
     Tpch,
     /// Kafka to committed Parquet, against decoding and encoding in memory
     Ingest,
+    /// Resident memory of a worker with a thousand open folders and 64 Kafka partitions
+    IngestMemory,
 }
 
 fn main() -> ExitCode {
@@ -111,6 +113,7 @@ fn dispatch(command: Command) -> Result<()> {
             let name = match bench {
                 Bench::Tpch => "tpch",
                 Bench::Ingest => "ingest",
+                Bench::IngestMemory => "ingest_memory",
             };
             cargo(&["build", "--release", "--package", "drumline-cli"])?;
             let mut command = vec![

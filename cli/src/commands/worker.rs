@@ -44,6 +44,10 @@ pub(crate) struct Arguments {
     /// Memory for tasks and streams, e.g. 4GiB or 60%; beyond it they spill to the scratch space, or fail
     #[arg(long, default_value = "60%", value_name = "SIZE", env = "DRUMLINE_WORKER__MEMORY", value_parser = memory::parse)]
     memory: Memory,
+    /// Of that, what streams may hold: records read ahead and open files; beyond it the largest files are closed
+    /// early [default: a third]
+    #[arg(long, value_name = "SIZE", env = "DRUMLINE_WORKER__INGEST_MEMORY", value_parser = memory::parse)]
+    ingest_memory: Option<Memory>,
     /// Scratch space; emptied when the worker stops
     #[arg(
         long,
@@ -110,6 +114,18 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
     options.drain_within = std::time::Duration::from_secs(arguments.drain_seconds);
     options.cores = arguments.cores.unwrap_or(options.cores);
     options.memory = arguments.memory.bytes()?;
+    options.ingest_memory = match arguments.ingest_memory {
+        Some(memory) => memory.bytes()?,
+        None => None,
+    };
+    if let (Some(part), Some(whole)) = (options.ingest_memory, options.memory)
+        && part > whole
+    {
+        return Err(Failure::usage(format!(
+            "--ingest-memory of {part} bytes is more than --memory, of which it is a part: {whole} bytes"
+        ))
+        .hint("give less, or more with --memory"));
+    }
     options.stores = config::stores()?;
     let worker = tokio::select! {
         worker = drumline_worker::start(options) => worker.map_err(|error| explain(error, arguments.listen))?,

@@ -127,6 +127,29 @@ impl<'a> Section<'a> {
         value::bytes(&text).map_err(|reason| self.wrong(key, reason, Some(value::SIZE)))
     }
 
+    /// A number from 1 on.
+    pub(super) fn count(&self, key: &str) -> Result<Option<u64>> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let number = match value.get_ref() {
+            DeValue::Integer(integer) => {
+                u64::from_str_radix(integer.as_str(), integer.radix()).ok()
+            }
+            _ => None,
+        };
+        match number.filter(|number| *number > 0) {
+            Some(number) => Ok(Some(number)),
+            None => {
+                let reason = match value.get_ref() {
+                    DeValue::Integer(integer) => format!("{} is not accepted", integer.as_str()),
+                    other => format!("is {}", value::kind(other)),
+                };
+                Err(self.wrong(key, reason, Some("a number from 1 on")))
+            }
+        }
+    }
+
     pub(super) fn boolean(&self, key: &str) -> Result<Option<bool>> {
         let Some(value) = self.get(key) else {
             return Ok(None);

@@ -205,6 +205,27 @@ schema = { a = "int" }
 }
 
 #[test]
+fn files_are_closed_by_rows_and_by_the_clock_where_the_file_says_so() {
+    let rows = |rows: &str| {
+        let text = WHOLE.replacen("target_file_size", &format!("{rows}\ntarget_file_size"), 1);
+        read(&text)
+    };
+    let stream = rows("target_file_rows = 1_000_000\nflush_aligned = true").unwrap();
+    assert_eq!(
+        (stream.target_file_rows, stream.flush_aligned),
+        (1_000_000, true)
+    );
+    let plain = read(WHOLE).unwrap();
+    assert_eq!((plain.target_file_rows, plain.flush_aligned), (0, false));
+    for wrong in ["0", "-1", "\"many\""] {
+        let error = rows(&format!("target_file_rows = {wrong}")).unwrap_err();
+        let (said, hint) = (error.to_string(), error.hint().unwrap_or_default());
+        assert!(said.contains("line 5: target_file_rows: "), "{said}");
+        assert!(hint.contains("a number from 1 on"), "{hint}");
+    }
+}
+
+#[test]
 fn environment_variables_are_put_into_texts_only() {
     let with = |brokers: &str| {
         read(&format!(

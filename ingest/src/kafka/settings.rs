@@ -22,13 +22,10 @@ const FIXED: [(&str, &str); 7] = [
 ];
 
 /// Settings that a definition may override.
-const CONSUMER_DEFAULTS: [(&str, &str); 7] = [
+const CONSUMER_DEFAULTS: [(&str, &str); 5] = [
     ("client.id", "drumline"),
     ("check.crcs", "true"),
     ("fetch.wait.max.ms", "100"),
-    // Bytes read ahead per topic: what bounds memory while a pipeline waits.
-    ("queued.max.messages.kbytes", "32768"),
-    ("fetch.message.max.bytes", "4194304"),
     ("socket.keepalive.enable", "true"),
     // How soon new partitions of a topic are noticed.
     ("topic.metadata.refresh.interval.ms", "30000"),
@@ -59,6 +56,29 @@ pub(crate) fn consumer(
     }
     Ok(config)
 }
+
+/// Bounds what a consumer reads ahead to `bytes`, but for what the definition sets itself.
+pub(crate) fn read_ahead(
+    config: &mut ClientConfig,
+    passed_on: &HashMap<String, String>,
+    bytes: u64,
+) {
+    // One answer of a broker may go beyond what the queue takes.
+    let fetch = bytes.clamp(LEAST_FETCH, 50 << 20);
+    let bounds = [
+        ("queued.max.messages.kbytes", (bytes >> 10).max(1)),
+        ("fetch.max.bytes", fetch),
+        ("fetch.message.max.bytes", (fetch / 4).min(4 << 20)),
+    ];
+    for (key, value) in bounds {
+        if !passed_on.contains_key(key) {
+            config.set(key, value.to_string());
+        }
+    }
+}
+
+/// librdkafka wants to be able to fetch its largest message, of 1 MB.
+const LEAST_FETCH: u64 = 1 << 20;
 
 /// A client that produces or administers.
 pub(crate) fn client(brokers: &str, passed_on: &BTreeMap<String, String>) -> ClientConfig {

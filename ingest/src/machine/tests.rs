@@ -4,8 +4,17 @@ use super::*;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
+fn rolling() -> Rolling {
+    Rolling {
+        interval: INTERVAL,
+        aligned_to: None,
+        file_size: 1000,
+        file_rows: u64::MAX,
+    }
+}
+
 fn started(now: Instant) -> Machine {
-    let mut machine = Machine::new(1, INTERVAL, 1000);
+    let mut machine = Machine::new(1, rolling());
     let tables = vec![Positions::from([(0, 100)]), Positions::from([(0, 80)])];
     assert_eq!(machine.step(now, Event::Started { topic: 0, tables }), []);
     machine
@@ -15,11 +24,11 @@ fn at(next: i64) -> Positions {
     Positions::from([(0, next)])
 }
 
-fn advanced(next: i64, buffered: u64) -> Event {
+fn advanced(next: i64, file: u64) -> Event {
     Event::Advanced {
         topic: 0,
         next: at(next),
-        buffered,
+        written: Written { file, rows: 0 },
     }
 }
 
@@ -137,7 +146,7 @@ fn a_table_that_is_ahead_is_left_out_until_it_is_reached() {
 }
 
 #[test]
-fn full_memory_with_an_unanswered_offer_pauses_until_the_answer() {
+fn full_files_with_an_unanswered_offer_pause_until_the_answer() {
     let now = Instant::now();
     let mut machine = started(now);
     machine.step(now, advanced(120, 5000));
@@ -283,7 +292,7 @@ proptest! {
         steps in proptest::collection::vec((0..6u8, 0..2usize, 0..3i32, 1..50i64), 1..200),
     ) {
         let mut now = Instant::now();
-        let mut machine = Machine::new(2, INTERVAL, 1000);
+        let mut machine = Machine::new(2, rolling());
         let starts = |topic: i64| vec![
             (0..3).map(|p| (p, topic * 10 + i64::from(p))).collect::<Positions>(),
             (0..3).map(|p| (p, 25)).collect::<Positions>(),
@@ -301,7 +310,7 @@ proptest! {
             let event = match kind {
                 0 | 1 => {
                     *read[topic].entry(partition).or_default() += amount;
-                    Event::Advanced { topic, next: read[topic].clone(), buffered: u64::try_from(amount).unwrap() * 40 }
+                    Event::Advanced { topic, next: read[topic].clone(), written: Written { file: u64::try_from(amount).unwrap() * 40, rows: 0 } }
                 }
                 2 if closing[topic] => { closing[topic] = false; Event::Closed { topic, next: read[topic].clone() } }
                 3 => match open[topic].take() { Some(id) => Event::Answered { id, committed: true }, None => Event::Ticked },
@@ -331,4 +340,45 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn rows_close_files_too() {
+    let now = Instant::now();
+    let rolling = Rolling {
+        file_rows: 100,
+        ..rolling()
+    };
+    let mut machine = Machine::new(1, rolling);
+    let advanced = |next, rows| Event::Advanced {
+        topic: 0,
+        next: at(next),
+        written: Written { file: 10, rows },
+    };
+    assert_eq!(machine.step(now, advanced(99, 99)), []);
+    assert_eq!(
+        machine.step(now, advanced(100, 100)),
+        [Action::CloseFiles { topic: 0 }]
+    );
+}
+
+#[test]
+fn aligned_files_are_closed_by_the_clock_however_late_they_began() {
+    let anchor = Instant::now();
+    let rolling = Rolling {
+        aligned_to: Some(anchor),
+        ..rolling()
+    };
+    for (began, due) in [(0, 10), (3, 10), (9, 10), (10, 20), (1234, 1240)] {
+        let began = anchor + Duration::from_secs(began);
+        assert_eq!(rolling.due(began), anchor + Duration::from_secs(due));
+    }
+    let mut machine = Machine::new(1, rolling);
+    let seven = anchor + Duration::from_secs(7);
+    machine.step(seven, advanced(120, 10));
+    assert_eq!(machine.wake_at(), Some(anchor + INTERVAL));
+    assert_eq!(
+        machine.step(anchor + INTERVAL, Event::Ticked),
+        [Action::CloseFiles { topic: 0 }]
+    );
 }

@@ -194,7 +194,7 @@ async fn what_is_not_row_by_row_is_refused_by_name() {
         ("SELECT DISTINCT song FROM input", "groups rows"),
         (
             "SELECT a.song FROM input a JOIN input b ON a.ts = b.ts",
-            "joins",
+            "has input at the right of a join",
         ),
         ("SELECT song FROM input ORDER BY ts", "sorts"),
         ("SELECT song FROM input LIMIT 3", "limits rows"),

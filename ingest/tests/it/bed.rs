@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::prelude::SessionContext;
 use drumline_ingest::kafka::{EmbeddedKafka, Producer};
 use drumline_ingest::{HostEvent, Options, StreamHost};
@@ -36,7 +37,10 @@ pub struct Host {
 
 impl Host {
     pub fn start(stores: Stores) -> Self {
-        let mut options = Options::new(stores, Arc::new(|| Ok(SessionContext::new())));
+        Self::of(Options::new(stores, Arc::new(|| Ok(SessionContext::new()))))
+    }
+
+    fn of(mut options: Options) -> Self {
         options.max_record_bytes = 64 << 10;
         options.threads = 2;
         let (host, events) = StreamHost::new(options);
@@ -138,6 +142,7 @@ impl Bed {
         let probe = v1::Probe {
             id: 1,
             definition: Some(definition.clone()),
+            ..Default::default()
         };
         let probed = Host::start(stores.clone()).host.probe(&probe).await;
         assert_eq!(
@@ -191,6 +196,12 @@ impl Bed {
         Host::start(self.stores.clone())
     }
 
+    /// One that may hold so many bytes, which it tells the pool.
+    pub fn host_with(&self, memory: u64, pool: &Arc<dyn MemoryPool>) -> Host {
+        let session = Arc::new(|| Ok(SessionContext::new()));
+        Host::of(Options::new(self.stores.clone(), session).with_memory(Some(memory), pool))
+    }
+
     /// Sends values in order, all to the partition of `key`.
     pub fn send(&self, key: &str, values: impl IntoIterator<Item = Vec<u8>>) {
         for value in values {
@@ -238,6 +249,7 @@ impl Bed {
             epoch,
             partitions: assigned,
             tables,
+            ..Default::default()
         }
     }
 
@@ -259,6 +271,8 @@ impl Bed {
             stream: offer.stream.clone(),
             epoch: offer.epoch,
             ranges: table.ranges.iter().map(range).collect(),
+            lookups: Default::default(),
+            definition: 0,
         };
         let files: Vec<StagedFile> = serde_json::from_slice(&table.files_json).unwrap();
         assert_eq!(table.rows, files.iter().map(|file| file.rows).sum::<u64>());

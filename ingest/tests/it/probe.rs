@@ -16,6 +16,7 @@ async fn refused(
         .probe(&v1::Probe {
             id: 7,
             definition: Some(definition),
+            ..Default::default()
         })
         .await;
     assert_eq!(result.id, 7);

@@ -1,5 +1,7 @@
 //! What a commit says and answers.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{StagedFile, StatementId};
@@ -18,6 +20,12 @@ pub enum MadeBy {
         epoch: u64,
         /// What the commit consumed.
         ranges: Vec<OffsetRange>,
+        /// Which definition of the stream wrote its rows, counted from 1; 0: not known.
+        #[serde(default)]
+        definition: u64,
+        /// Versions of the tables that its rows were made with.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        lookups: BTreeMap<String, u64>,
     },
 }
 

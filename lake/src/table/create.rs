@@ -266,6 +266,8 @@ impl Commit {
                 stream: String::new(),
                 epoch: 0,
                 ranges: Vec::new(),
+                lookups: Default::default(),
+                definition: 0,
             },
             files: Vec::new(),
             change: None,

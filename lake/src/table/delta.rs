@@ -141,9 +141,19 @@ fn commit_info(table_id: Uuid, proposal: &Proposal<'_>, now: i64) -> Value {
     });
     match made_by {
         Some(MadeBy::Statement(id)) => info[STATEMENT] = json!(id),
-        Some(MadeBy::Stream { stream, epoch, .. }) => {
+        Some(MadeBy::Stream {
+            stream,
+            epoch,
+            definition,
+            lookups,
+            ..
+        }) => {
             info["drumline.stream"] = json!(stream);
             info["drumline.epoch"] = json!(epoch);
+            info["drumline.definition"] = json!(definition);
+            if !lookups.is_empty() {
+                info["drumline.lookups"] = json!(lookups);
+            }
         }
         None => {}
     }
@@ -423,6 +433,14 @@ fn made_by(info: &Map<String, Value>) -> Option<MadeBy> {
     Some(MadeBy::Stream {
         stream: info.get("drumline.stream")?.as_str()?.to_owned(),
         epoch: info.get("drumline.epoch")?.as_u64()?,
+        definition: info
+            .get("drumline.definition")
+            .and_then(Value::as_u64)
+            .unwrap_or_default(),
+        lookups: info
+            .get("drumline.lookups")
+            .and_then(|lookups| serde_json::from_value(lookups.clone()).ok())
+            .unwrap_or_default(),
         ranges: Vec::new(),
     })
 }

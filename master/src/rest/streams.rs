@@ -170,8 +170,8 @@ fn stream(
             .map(|definition| {
                 definition
                     .topics
-                    .into_iter()
-                    .map(|topic| topic.topic)
+                    .iter()
+                    .flat_map(|topic| topic.names().map(str::to_owned))
                     .collect()
             })
             .unwrap_or_default(),

@@ -10,7 +10,7 @@ use drumline_proto::v1::{
 };
 
 use super::runner::Streams;
-use super::tables::{StreamTables, Target};
+use super::tables::{StreamTables, Target, all_targets};
 use super::{Layout, Partition, service};
 use crate::Error;
 use crate::cluster::Workers;
@@ -89,22 +89,6 @@ impl Applier {
                 failure,
             });
         }
-        let targets = targets(&definition, &probed)?;
-        self.tables.ensure(&targets).await.map_err(|(key, error)| {
-            let failure = service::failure_of(&error);
-            Refusal { key, failure }
-        })?;
-        let ends = ends(&probed);
-        let matched = probed.matched.clone().into_iter().collect();
-        let matching = definition.clone().matching(&matched);
-        self.tables
-            .begin_at(&matching, &ends)
-            .await
-            .map_err(|error| Refusal {
-                key: "start_from".to_owned(),
-                failure: service::failure_of(&error),
-            })?;
-
         let before = self
             .catalog
             .refresh()
@@ -112,6 +96,19 @@ impl Applier {
             .map_err(lake_error)?
             .stream(&definition.name)
             .cloned();
+        let targets = targets(&definition, &probed)?;
+        let own = match &before {
+            Some(before) => tables_before(&definition.name, &before.definition)?,
+            None => BTreeSet::new(),
+        };
+        let ensured = self.tables.ensure(&definition.name, &targets, &own).await;
+        ensured.map_err(|(key, error)| {
+            let failure = service::failure_of(&error);
+            Refusal { key, failure }
+        })?;
+        let ends = ends(&probed);
+        let matched = probed.matched.clone().into_iter().collect();
+        let matching = definition.clone().matching(&matched);
         // Changing a stream leaves it paused or running as it was.
         definition.paused = before
             .as_ref()
@@ -127,23 +124,33 @@ impl Applier {
         let changed = before
             .as_ref()
             .is_none_or(|before| before.definition != text);
+        if created {
+            let begun = self.tables.begin_at(&matching, &ends).await;
+            begun.map_err(|error| Refusal {
+                key: "start_from".to_owned(),
+                failure: service::failure_of(&error),
+            })?;
+        }
         if changed {
             let revision = before.map_or(1, |before| before.revision + 1);
-            let name = definition.name.clone();
             let stream = StreamObject {
                 definition: text,
                 paused: definition.paused,
                 revision,
             };
-            self.catalog
-                .change(|_| {
-                    Ok(vec![Change::PutStream {
-                        name: name.clone(),
-                        stream: stream.clone(),
-                    }])
-                })
-                .await
-                .map_err(lake_error)?;
+            let name = definition.name.clone();
+            if !created {
+                self.cut(&name, &matching, &ends).await?;
+            }
+            let put = || Change::PutStream {
+                name: name.clone(),
+                stream: stream.clone(),
+            };
+            if let Err(error) = self.catalog.change(|_| Ok(vec![put()])).await {
+                self.streams.release(&name).await;
+                return Err(lake_error(error));
+            }
+            definition.revision = revision;
             let layout = Layout::from(probed);
             self.streams.put(definition, Some(layout)).await;
         }
@@ -152,6 +159,40 @@ impl Applier {
             changed,
             ..ApplyStreamResponse::default()
         })
+    }
+
+    /// Has the old definition end at one offset of each partition, where the new one begins: tables that come new
+    /// to a partition too.
+    async fn cut(
+        &self,
+        name: &str,
+        matching: &StreamDefinition,
+        ends: &BTreeMap<Partition, i64>,
+    ) -> Result<(), Refusal> {
+        let cut = match self.streams.hold(name).await {
+            true => match self.tables.begin_beside(matching).await {
+                Ok(()) => self.tables.begin_at(matching, ends).await,
+                Err(error) => Err(error),
+            },
+            false => {
+                self.streams.release(name).await;
+                let message = format!(
+                    "a commit of stream {name} broke off, so its tables stand at different offsets, and its old \
+                     definition could not make them even in time"
+                );
+                let hint = "see `drumline stream status` for why, and apply again; or delete the stream and apply it";
+                return Err(refusal(FailureKind::Retryable, "stream", message, hint));
+            }
+        };
+        if let Err(error) = cut {
+            self.streams.release(name).await;
+            let failure = service::failure_of(&error);
+            return Err(Refusal {
+                key: "stream".to_owned(),
+                failure,
+            });
+        }
+        Ok(())
     }
 
     async fn probe(&self, definition: &StreamDefinition) -> Result<ProbeResult, Refusal> {
@@ -179,6 +220,17 @@ impl Applier {
                 "check that the workers reach the brokers, then apply again",
             )
         })
+    }
+}
+
+/// Tables that the stream wrote so far: these may get columns.
+fn tables_before(name: &str, definition: &str) -> Result<BTreeSet<String>, Refusal> {
+    match service::decode(name, definition) {
+        Ok(definition) => Ok(all_targets(&definition)),
+        Err(error) => Err(Refusal {
+            key: "stream".to_owned(),
+            failure: service::failure_of(&error),
+        }),
     }
 }
 
@@ -319,6 +371,7 @@ fn targets(definition: &StreamDefinition, probed: &ProbeResult) -> Result<Vec<Ta
     };
     targets.push(Target {
         name: table_name(&definition.dead_letters, "dead_letters")?,
+        text: definition.dead_letters.clone(),
         location: None,
         format: format(&definition.format, "format")?,
         schema,
@@ -340,6 +393,7 @@ fn target(
     };
     Ok(Target {
         name: table_name(&route.table, &key("table"))?,
+        text: route.table.clone(),
         location: (!route.location.is_empty()).then(|| route.location.clone()),
         format: format(&route.format, &key("format"))?,
         schema,

@@ -27,6 +27,14 @@ pub(crate) enum Event {
     StreamDeleted {
         stream: String,
     },
+    /// Its definition is about to change: nobody is to read it.
+    HoldRequested {
+        stream: String,
+    },
+    /// Its definition stays.
+    HoldReleased {
+        stream: String,
+    },
     WorkerCame {
         worker: String,
     },
@@ -93,6 +101,8 @@ pub(crate) enum Action {
         stream: String,
         epoch: u64,
     },
+    /// Nobody reads the stream, and its tables are even.
+    ConfirmHold { stream: String },
     CommitOffer {
         definition: Arc<StreamDefinition>,
         commit: CommitId,
@@ -145,6 +155,15 @@ impl Coordinator {
             Event::StreamDeleted { stream } => {
                 if let Some(mut gone) = self.streams.remove(&stream) {
                     gone.revoke_all(&mut actions);
+                }
+            }
+            Event::HoldRequested { stream } => match self.streams.get_mut(&stream) {
+                Some(held) => held.hold(&mut actions),
+                None => actions.push(Action::ConfirmHold { stream }),
+            },
+            Event::HoldReleased { stream } => {
+                if let Some(stream) = self.streams.get_mut(&stream) {
+                    stream.release(&mut actions);
                 }
             }
             Event::WorkerCame { worker } => {
@@ -247,6 +266,7 @@ impl Coordinator {
             committing: BTreeSet::new(),
             failures: 0,
             reads: 0,
+            holding: false,
             look: Look::Never,
         };
         if let Some(mut before) = self.streams.remove(&name) {
@@ -340,6 +360,7 @@ impl Coordinator {
                 Ok(offsets) => {
                     stream.offsets.advance(offsets);
                     stream.committed();
+                    stream.caught_up(actions);
                 }
                 Err(reason) => {
                     // Part of the offer may have landed: its worker starts again from the tables.
@@ -380,7 +401,11 @@ impl Coordinator {
             Err(reason) => stream.fail(now, Step::Reading, reason),
             Ok(offsets) => {
                 stream.offsets = offsets;
+                if stream.held(actions) {
+                    return;
+                }
                 stream.phase = Phase::Running;
+                let definition = stream.assigned_definition();
                 for (worker, partitions) in std::mem::take(&mut stream.planned) {
                     if partitions.is_empty() || stream.shares.contains_key(&worker) {
                         continue;
@@ -399,7 +424,7 @@ impl Coordinator {
                     );
                     actions.push(Action::AssignPartitions {
                         worker,
-                        definition: Arc::clone(&stream.definition),
+                        definition: Arc::clone(&definition),
                         epoch,
                         partitions,
                         offsets: stream.offsets.clone(),

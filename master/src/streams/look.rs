@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Layout;
+use drumline_proto::v1::{StartFrom, StreamDefinition};
+
 use super::coordinator::Action;
 use super::stream::{Phase, Stream};
 
@@ -64,9 +66,14 @@ impl Stream {
             worker: worker.clone(),
             since: now,
         };
+        // Where new topics end is not asked: they are read from their first record.
+        let definition = StreamDefinition {
+            start_from: StartFrom::Earliest.into(),
+            ..(*self.definition).clone()
+        };
         actions.push(Action::ProbeStream {
             worker: worker.clone(),
-            definition: Arc::clone(&self.definition),
+            definition: Arc::new(definition),
         });
     }
 

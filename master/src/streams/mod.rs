@@ -1,6 +1,6 @@
 //! Streams on the master: who consumes which partitions, and the commits of what workers offer.
 //!
-//! `coordinator.rs`, `stream.rs` and `look.rs` decide, purely; `runner.rs` carries out; `tables.rs` reads and commits through
+//! `coordinator.rs`, `stream.rs`, `cutover.rs` and `look.rs` decide, purely; `runner.rs` carries out; `tables.rs` reads and commits through
 //! `lake`; `apply.rs` checks a definition before anything is kept; `service.rs` answers clients; `wire.rs` words what goes
 //! to workers.
 //! Invariant: a stream's definition lives in the catalog, its offsets live in its tables, and the
@@ -9,6 +9,7 @@
 mod apply;
 mod balance;
 mod coordinator;
+mod cutover;
 mod look;
 mod runner;
 mod service;

@@ -25,6 +25,9 @@ use crate::facts::{self, Facts};
 /// How long a client waits for a worker's look at brokers and topics.
 const PROBE_LIMIT: Duration = Duration::from_secs(25);
 
+/// How long a stream's tables may take to come to the same offsets before its definition changes.
+const HOLD_LIMIT: Duration = Duration::from_secs(60);
+
 #[derive(Debug)]
 enum Command {
     Put {
@@ -32,6 +35,13 @@ enum Command {
         layout: Option<Layout>,
     },
     Delete {
+        stream: String,
+    },
+    Hold {
+        stream: String,
+        reply: oneshot::Sender<()>,
+    },
+    Release {
         stream: String,
     },
     Probe {
@@ -61,6 +71,21 @@ impl Streams {
 
     pub(crate) async fn delete(&self, stream: String) {
         let _ = self.commands.send(Command::Delete { stream }).await;
+    }
+
+    /// Has nobody read the stream, and its tables stand at the same offsets, until it is put or released; whether
+    /// that was so in time.
+    pub(crate) async fn hold(&self, stream: &str) -> bool {
+        let (reply, held) = oneshot::channel();
+        let stream = stream.to_owned();
+        let sent = self.commands.send(Command::Hold { stream, reply }).await;
+        sent.is_ok() && matches!(tokio::time::timeout(HOLD_LIMIT, held).await, Ok(Ok(())))
+    }
+
+    /// Has the stream go on as it was.
+    pub(crate) async fn release(&self, stream: &str) {
+        let stream = stream.to_owned();
+        let _ = self.commands.send(Command::Release { stream }).await;
     }
 
     /// What a worker sees of the definition's brokers, topics and transforms; nothing if no worker
@@ -116,6 +141,8 @@ struct Runner {
     told: BTreeMap<String, (String, String)>,
     probes: HashMap<u64, (String, Asker)>,
     next_probe: u64,
+    /// Who waits for a stream to be held.
+    holds: HashMap<String, oneshot::Sender<()>>,
     steps: JoinSet<Done>,
 }
 
@@ -142,6 +169,7 @@ pub(crate) fn start(
         told: BTreeMap::new(),
         probes: HashMap::new(),
         next_probe: 1,
+        holds: HashMap::new(),
         steps: JoinSet::new(),
     };
     (Streams { commands }, runner.run(receiver, events, shutdown))
@@ -177,6 +205,14 @@ impl Runner {
             Command::Put { definition, layout } => {
                 self.step(Event::StreamPut { definition, layout }).await;
             }
+            Command::Hold { stream, reply } => {
+                self.holds.insert(stream.clone(), reply);
+                self.step(Event::HoldRequested { stream }).await;
+            }
+            Command::Release { stream } => {
+                self.holds.remove(&stream);
+                self.step(Event::HoldReleased { stream }).await;
+            }
             Command::Delete { stream } => self.step(Event::StreamDeleted { stream }).await,
             Command::Probe { definition, reply } => {
                 if let Some(worker) = self.workers.alive().first() {
@@ -197,6 +233,7 @@ impl Runner {
         let probe = Probe {
             id,
             definition: Some(definition),
+            lake: self.tables.lake(),
         };
         self.workers
             .send(
@@ -442,6 +479,11 @@ impl Runner {
                     wire::message(master_message::Message::Revoke(Revoke { stream, epoch }));
                 self.workers.send(&worker, revoke).await;
             }
+            Action::ConfirmHold { stream } => {
+                if let Some(reply) = self.holds.remove(&stream) {
+                    let _ = reply.send(());
+                }
+            }
             Action::CommitOffer {
                 definition,
                 commit,
@@ -450,7 +492,7 @@ impl Runner {
                 let tables = self.tables.clone();
                 self.steps.spawn(async move {
                     let result = tables
-                        .commit(&offer)
+                        .commit(&offer, definition.revision)
                         .await
                         .map_err(|error| error.to_string());
                     if let Err(reason) = &result {

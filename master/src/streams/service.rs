@@ -44,6 +44,7 @@ impl StreamsService {
         for (name, stream) in snapshot.streams() {
             let mut definition = decode(name, &stream.definition)?;
             definition.paused = stream.paused;
+            definition.revision = stream.revision;
             self.applier.streams.put(definition, None).await;
         }
         Ok(())
@@ -73,6 +74,7 @@ impl StreamsService {
                 .await
                 .map_err(lake_status)?;
             definition.paused = paused;
+            definition.revision = stream.revision;
             self.applier.streams.put(definition, None).await;
         }
         Ok(())
@@ -192,9 +194,10 @@ fn summary(status: StreamStatus) -> StreamSummary {
 
 /// A definition as the catalog keeps it.
 pub(super) fn encode(definition: &StreamDefinition) -> Result<String, Error> {
-    // Whether it is paused is kept beside it.
+    // Whether it is paused, and which one it is, are kept beside it.
     let plain = StreamDefinition {
         paused: false,
+        revision: 0,
         ..definition.clone()
     };
     serde_json::to_string(&plain).map_err(|source| Error::Bug {
@@ -202,7 +205,7 @@ pub(super) fn encode(definition: &StreamDefinition) -> Result<String, Error> {
     })
 }
 
-fn decode(name: &str, text: &str) -> Result<StreamDefinition, Error> {
+pub(super) fn decode(name: &str, text: &str) -> Result<StreamDefinition, Error> {
     serde_json::from_str(text).map_err(|source| Error::StreamDefinition {
         stream: name.to_owned(),
         reason: source.to_string(),

@@ -151,6 +151,7 @@ impl State {
             (
                 Phase::Probing { .. }
                 | Phase::Settling
+                | Phase::Held
                 | Phase::Reading { .. }
                 | Phase::Waiting { .. },
                 None,

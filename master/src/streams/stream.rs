@@ -31,6 +31,8 @@ pub(crate) enum Phase {
         read: u64,
     },
     Running,
+    /// Nobody reads it, and its tables are even: its definition may be changed.
+    Held,
     Waiting {
         until: Instant,
     },
@@ -87,6 +89,8 @@ pub(crate) struct Stream {
     pub(super) committing: BTreeSet<CommitId>,
     pub(super) failures: u32,
     pub(super) reads: u64,
+    /// Its definition is about to change.
+    pub(super) holding: bool,
     /// For topics that match a pattern.
     pub(super) look: Look,
 }
@@ -267,12 +271,13 @@ impl Stream {
             Phase::Probing { .. }
             | Phase::Waiting { .. }
             | Phase::Reading { .. }
+            | Phase::Held
             | Phase::Paused => {}
         }
     }
 
     pub(super) fn settle(&mut self, workers: &BTreeSet<String>, actions: &mut Vec<Action>) {
-        if workers.is_empty() {
+        if workers.is_empty() && !self.holding {
             return;
         }
         let wanted = self.wanted(workers);

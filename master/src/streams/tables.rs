@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use drumline_lake::{
-    Catalog, Commit, Format, MadeBy, NewTable, OffsetRange, StagedFile, Table, TableName,
+    Catalog, Commit, Format, MadeBy, NewTable, OffsetRange, StagedFile, StatementId, Table,
+    TableName,
 };
 use drumline_proto::v1::{AssignedTable, Offer, OfferedTable, StreamDefinition};
 use uuid::Uuid;
@@ -16,6 +17,8 @@ use crate::Error;
 /// Columns and place of one target table, for a stream that is being applied.
 pub(crate) struct Target {
     pub(crate) name: TableName,
+    /// As the definition has it.
+    pub(crate) text: String,
     pub(crate) location: Option<String>,
     pub(crate) format: Format,
     pub(crate) schema: SchemaRef,
@@ -40,7 +43,7 @@ pub(crate) fn targets_of(definition: &StreamDefinition, topic: &str) -> BTreeSet
         .collect()
 }
 
-fn all_targets(definition: &StreamDefinition) -> BTreeSet<String> {
+pub(super) fn all_targets(definition: &StreamDefinition) -> BTreeSet<String> {
     let routes = definition.topics.iter().flat_map(|t| t.all_routes());
     routes
         .map(|route| route.table)
@@ -74,9 +77,14 @@ impl StreamTables {
         }
     }
 
-    /// Makes the targets that do not exist; an existing one must have the same columns and place.
-    /// The error's first part is the key of the definition it is about.
-    pub(crate) async fn ensure(&self, targets: &[Target]) -> Result<(), (String, Error)> {
+    /// Makes the targets that do not exist. An existing one must have columns and partitions that fit; one of the
+    /// stream's `own` gets those that it has not. The error's first part is the key of the definition it is about.
+    pub(crate) async fn ensure(
+        &self,
+        stream: &str,
+        targets: &[Target],
+        own: &BTreeSet<String>,
+    ) -> Result<(), (String, Error)> {
         let snapshot = self
             .catalog
             .refresh()
@@ -112,13 +120,15 @@ impl StreamTables {
                 .await
                 .map_err(keyed)?;
             let held = table.snapshot().await.map_err(keyed)?;
-            if let Some(difference) = difference(target, &held) {
+            let is_own = own.contains(&target.text);
+            if let Some(difference) = difference(target, &held, is_own) {
                 let table = target.name.to_string();
                 return Err((
                     target.key.clone(),
                     Error::StreamTableDiffers { table, difference },
                 ));
             }
+            grow(&table, stream, target, &held).await.map_err(keyed)?;
         }
         Ok(())
     }
@@ -197,12 +207,34 @@ impl StreamTables {
                 stream: definition.name.clone(),
                 epoch: 0,
                 ranges,
+                definition: definition.revision,
+                lookups: BTreeMap::new(),
             };
             let files = Vec::new();
             let table = self.table(&name).await?;
             table.commit(Commit::append(made_by, files)).await?;
         }
         Ok(())
+    }
+
+    /// Has tables that hold nothing of a partition begin where the others stand.
+    pub(crate) async fn begin_beside(&self, definition: &StreamDefinition) -> Result<(), Error> {
+        let (held, _) = self.read(definition).await?;
+        let mut positions = BTreeMap::new();
+        for (partition, offset) in held.0.values().flatten() {
+            let least = positions.entry(partition.clone()).or_insert(*offset);
+            *least = (*least).min(*offset);
+        }
+        positions.retain(|partition, _| {
+            let mut topics = definition.topics.iter();
+            topics.any(|topic| topic.reads(&partition.topic))
+        });
+        self.begin_at(definition, &positions).await
+    }
+
+    /// URL of the lake.
+    pub(crate) fn lake(&self) -> String {
+        self.catalog.lake().root().to_string()
     }
 
     /// Where a new share's writers stage files.
@@ -231,10 +263,11 @@ impl StreamTables {
         Ok(assigned)
     }
 
-    /// Commits an offer, one commit per table; returns what the tables now hold.
+    /// Commits an offer of this definition's, one commit per table; returns what the tables now hold.
     pub(crate) async fn commit(
         &self,
         offer: &Offer,
+        definition: u64,
     ) -> Result<(TableOffsets, BTreeMap<String, TableProgress>), Error> {
         let mut offsets = TableOffsets::default();
         let mut progress = BTreeMap::new();
@@ -261,6 +294,8 @@ impl StreamTables {
                 stream: offer.stream.clone(),
                 epoch: offer.epoch,
                 ranges,
+                definition,
+                lookups: offered.lookups.clone().into_iter().collect(),
             };
             let (count, bytes) = (files.len() as u64, files.iter().map(|file| file.size).sum());
             let committed = table.commit(Commit::append(made_by, files)).await?;
@@ -322,8 +357,39 @@ fn ranges_of(offered: &OfferedTable) -> Vec<OffsetRange> {
     ranges.collect()
 }
 
+/// Adds the columns that a table has not.
+async fn grow(
+    table: &Table,
+    stream: &str,
+    target: &Target,
+    held: &drumline_lake::TableSnapshot,
+) -> drumline_lake::Result<()> {
+    let fields = target.schema.fields().iter();
+    let more: Vec<FieldRef> = fields
+        .filter(|field| held.schema.index_of(field.name()).is_err())
+        .cloned()
+        .collect();
+    if more.is_empty() {
+        return Ok(());
+    }
+    // Each apply is a statement of its own: what is there already stays as it is.
+    let statement = StatementId {
+        application: format!("stream/{stream}/{}", Uuid::now_v7()),
+        ordinal: 0,
+        text_hash: 0,
+    };
+    table
+        .add_columns(&Schema::new(more), true, statement)
+        .await?;
+    Ok(())
+}
+
 /// How an existing table is not what the stream would make, in words.
-fn difference(target: &Target, held: &drumline_lake::TableSnapshot) -> Option<String> {
+fn difference(
+    target: &Target,
+    held: &drumline_lake::TableSnapshot,
+    is_own: bool,
+) -> Option<String> {
     if held.partition_columns != target.partition_by {
         return Some(format!(
             "it is partitioned by ({}), the stream by ({})",
@@ -331,12 +397,36 @@ fn difference(target: &Target, held: &drumline_lake::TableSnapshot) -> Option<St
             target.partition_by.join(", ")
         ));
     }
-    let missing = target
-        .schema
-        .fields()
-        .iter()
-        .find(|field| held.schema.field_with_name(field.name()).is_err());
-    missing.map(|field| format!("it has no column `{}`", field.name()))
+    let mut fields = target.schema.fields().iter();
+    fields.find_map(|field| {
+        let name = field.name();
+        match held.schema.field_with_name(name) {
+            Err(_) if is_own => None,
+            Err(_) => Some(format!("it has no column `{name}`")),
+            Ok(column) if fits(field.data_type(), column.data_type()) => None,
+            Ok(column) => Some(format!(
+                "its column `{name}` is {}, the stream yields {}",
+                column.data_type(),
+                field.data_type()
+            )),
+        }
+    })
+}
+
+/// Whether a column can hold all values that a stream yields for it, or nearly all: the rest are dead letters.
+fn fits(yielded: &DataType, column: &DataType) -> bool {
+    use DataType::{Binary, Date32, Decimal128, Float32, Float64, Null, Timestamp, Utf8};
+    match (yielded, column) {
+        (Null, _) => true,
+        (one, other) if one.is_integer() && other.is_integer() => true,
+        (one, Float32 | Float64 | Decimal128(..)) if one.is_numeric() => true,
+        (Timestamp(..), Timestamp(..)) | (Date32, Timestamp(..)) => true,
+        (Utf8, DataType::LargeUtf8 | DataType::Utf8View) => true,
+        (Binary, DataType::LargeBinary | DataType::BinaryView) => true,
+        // Formats name the parts of nested columns each in its own way.
+        (one, other) if one.is_nested() => other.is_nested(),
+        (one, other) => one == other,
+    }
 }
 
 #[cfg(test)]

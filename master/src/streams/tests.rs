@@ -557,3 +557,152 @@ fn a_topic_that_comes_to_match_a_pattern_is_read_while_the_stream_runs() {
     assert_eq!(run(&mut coordinator, again, failed), []);
     assert_eq!(coordinator.streams()["s"].phase, Phase::Running);
 }
+
+fn held(rows: i64, dead: Option<i64>) -> TableOffsets {
+    let at = |offset| BTreeMap::from([(partition(0), offset)]);
+    TableOffsets(BTreeMap::from([
+        ("t".to_owned(), at(rows)),
+        ("dead".to_owned(), dead.map(at).unwrap_or_default()),
+    ]))
+}
+
+fn tables_read(coordinator: &Coordinator, result: TableOffsets) -> Event {
+    let Phase::Reading { read } = coordinator.streams()["s"].phase else {
+        panic!("{:?}", coordinator.streams()["s"].phase)
+    };
+    Event::TablesRead {
+        stream: "s".to_owned(),
+        read,
+        result: Ok(result),
+    }
+}
+
+#[test]
+fn a_definition_changes_where_all_tables_stand_at_the_same_offset() {
+    let now = Instant::now();
+    let mut coordinator = Coordinator::new(0);
+    run(&mut coordinator, now, came("a"));
+    run(&mut coordinator, now, put(1));
+    let hold = || Event::HoldRequested {
+        stream: "s".to_owned(),
+    };
+    let actions = coordinator.step(now, hold());
+    assert!(
+        matches!(&actions[0], Action::RevokeEpoch { epoch: 0, .. }),
+        "{actions:?}"
+    );
+    // Uneven: a commit broke off between the two. The old definition goes on, and only it.
+    let event = tables_read(&coordinator, held(100, Some(80)));
+    let actions = coordinator.step(now, event);
+    let Some(Action::AssignPartitions {
+        definition: old,
+        epoch: 1,
+        offsets,
+        ..
+    }) = actions.first()
+    else {
+        panic!("{actions:?}")
+    };
+    assert_eq!((old.revision, old.flush_interval_millis), (0, 200));
+    assert_eq!(offsets, &held(100, Some(80)));
+    // One table more, and they are even: nobody may go on reading.
+    let offer = offer(1, 1, &[(0, 80, 120)]);
+    coordinator.step(
+        now,
+        Event::Offered {
+            worker: "a".to_owned(),
+            offer,
+        },
+    );
+    let commit = CommitId {
+        worker: "a".to_owned(),
+        epoch: 1,
+        offer: 1,
+    };
+    let ended = Event::CommitEnded {
+        stream: "s".to_owned(),
+        commit,
+        result: Ok(held(120, Some(120))),
+    };
+    let actions = coordinator.step(now, ended);
+    assert!(
+        actions
+            .iter()
+            .any(|a| matches!(a, Action::RevokeEpoch { epoch: 1, .. })),
+        "{actions:?}"
+    );
+    let event = tables_read(&coordinator, held(120, Some(120)));
+    let confirmed = Action::ConfirmHold {
+        stream: "s".to_owned(),
+    };
+    assert_eq!(coordinator.step(now, event), [confirmed]);
+    // Whatever happens, it is not read.
+    assert_eq!(coordinator.step(now, came("b")), []);
+    assert_eq!(
+        coordinator.step(now + Duration::from_secs(60), Event::Tick),
+        []
+    );
+    let changed = Event::StreamPut {
+        definition: Arc::new(StreamDefinition {
+            revision: 2,
+            ..(*definition()).clone()
+        }),
+        layout: Some(layout(1)),
+    };
+    coordinator.step(now, changed);
+    let event = tables_read(&coordinator, held(120, Some(120)));
+    let actions = coordinator.step(now, event);
+    let assigned = actions.iter().find_map(|action| match action {
+        Action::AssignPartitions { definition, .. } => Some(definition.revision),
+        _ => None,
+    });
+    assert_eq!(assigned, Some(2));
+}
+
+#[test]
+fn a_hold_that_is_released_lets_the_stream_go_on() {
+    let now = Instant::now();
+    let mut coordinator = Coordinator::new(0);
+    run(&mut coordinator, now, came("a"));
+    run(&mut coordinator, now, put(1));
+    let hold = Event::HoldRequested {
+        stream: "s".to_owned(),
+    };
+    let confirmed = run(&mut coordinator, now, hold);
+    assert!(
+        matches!(confirmed.last(), Some(Action::ConfirmHold { .. })),
+        "{confirmed:?}"
+    );
+    let release = Event::HoldReleased {
+        stream: "s".to_owned(),
+    };
+    assert_eq!(shares(&run(&mut coordinator, now, release)).len(), 1);
+    let unknown = Event::HoldRequested {
+        stream: "other".to_owned(),
+    };
+    assert!(matches!(
+        &run(&mut coordinator, now, unknown)[..],
+        [Action::ConfirmHold { .. }]
+    ));
+}
+
+#[test]
+fn tables_are_even_where_all_that_share_a_partition_hold_the_same() {
+    let even = |held: TableOffsets| super::cutover::is_even(&definition(), &held);
+    assert!(even(TableOffsets::default()));
+    assert!(even(held(7, Some(7))));
+    assert!(!even(held(7, Some(8))));
+    assert!(!even(held(7, None)));
+    // Others' topics in a table that is shared are others' concern.
+    let mut foreign = held(7, Some(7));
+    let other = Partition {
+        topic: "other".to_owned(),
+        partition: 0,
+    };
+    foreign
+        .0
+        .entry("t".to_owned())
+        .or_default()
+        .insert(other, 3);
+    assert!(even(foreign));
+}

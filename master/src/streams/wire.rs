@@ -44,6 +44,7 @@ pub(super) async fn assign(
         epoch,
         partitions: partitions.collect(),
         tables: targets,
+        lake: tables.lake(),
     })))
 }
 

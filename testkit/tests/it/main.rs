@@ -5,6 +5,7 @@
 mod broker;
 mod cancels;
 mod consumer;
+mod cutover;
 mod dead_letters;
 mod demo;
 mod doctor;
@@ -13,6 +14,7 @@ mod drains;
 mod engines;
 mod failures;
 mod ids;
+mod lookups;
 mod memory;
 mod metrics;
 mod payloads;

@@ -25,6 +25,8 @@ fn stream(ranges: &[(i32, i64, i64)]) -> MadeBy {
                 to,
             })
             .collect(),
+        lookups: Default::default(),
+        definition: 0,
     }
 }
 

@@ -72,7 +72,9 @@ impl Model {
                     prop_assert!(current, "a revoked epoch got to commit");
                     self.commits.push((commit, offer));
                 }
-                Action::ProbeStream { .. } | Action::AnswerOffer { .. } => {}
+                Action::ProbeStream { .. }
+                | Action::ConfirmHold { .. }
+                | Action::AnswerOffer { .. } => {}
             }
         }
         Ok(())
