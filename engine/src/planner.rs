@@ -22,13 +22,14 @@ mod literals;
 mod membership;
 mod merge;
 mod names;
+mod redefine;
 mod rewrite;
 mod show;
 mod subqueries;
 mod upkeep;
 mod write;
 
-use crate::sql::{self, Body, Names, Statement};
+use crate::sql::{self, Alter, Body, Names, Statement};
 use crate::{Engine, Query, Result, local_session};
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
@@ -294,6 +295,11 @@ impl Planner<'_> {
             Body::CreateTable(create) => self.create_table(create).await,
             Body::CreateExternal(create) => self.create_external(create).await,
             Body::CreateView(create) => self.create_view(create).await,
+            Body::Alter(Alter::Columns {
+                table,
+                if_exists,
+                change,
+            }) => self.redefine(table, *if_exists, change).await,
             Body::CreateSchema { .. }
             | Body::Drop { .. }
             | Body::Alter(_)

@@ -31,6 +31,8 @@ extensions_options! {
         pub job_deadline: u64, default = 0
         /// Whether INSERT INTO takes columns by name, and adds those to the table that it has not.
         pub add_columns: bool, default = false
+        /// Whether INSERT INTO takes columns by name, and gives those of the table a wider type where its rows need it.
+        pub widen_columns: bool, default = false
         /// What INSERT OVERWRITE replaces where it names no PARTITION: the whole `table`, or the `partitions`
         /// that its rows are in.
         pub overwrite: String, default = "table".to_owned()

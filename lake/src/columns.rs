@@ -95,6 +95,37 @@ pub(crate) fn split(schema: &Schema, partitions: &[String]) -> (SchemaRef, Vec<F
     (Arc::new(Schema::new(in_files)), as_folders)
 }
 
+/// The type that a table holds where values of a column become those of another one; `None` where not every value
+/// has one that is the same.
+pub fn widens(from: &DataType, to: &DataType) -> Option<DataType> {
+    use DataType::{Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, Timestamp};
+    let to = stored_type(to)?;
+    let digits = |kind: &DataType| match kind {
+        Int8 => Some(3),
+        Int16 => Some(5),
+        Int32 => Some(10),
+        Int64 => Some(19),
+        _ => None,
+    };
+    let is_wider = match (from, &to) {
+        (Int8, Int16 | Int32 | Int64)
+        | (Int16, Int32 | Int64)
+        | (Int32, Int64)
+        | (Float32 | Int8 | Int16 | Int32, Float64)
+        | (Int8 | Int16, Float32)
+        | (Date32, Timestamp(_, _)) => true,
+        (Decimal128(p, s), Decimal128(wider, scale)) => {
+            let whole = |precision: &u8, scale: &i8| i16::from(*precision) - i16::from(*scale);
+            scale >= s && whole(wider, scale) >= whole(p, s) && (wider, scale) != (p, s)
+        }
+        (from, Decimal128(precision, scale)) => {
+            digits(from).is_some_and(|digits| i16::from(*precision) - i16::from(*scale) >= digits)
+        }
+        _ => false,
+    };
+    is_wider.then_some(to)
+}
+
 /// A schema without metadata, as another writer's log may carry some.
 pub(crate) fn plain(schema: &Schema) -> SchemaRef {
     let fields = schema
@@ -238,6 +269,34 @@ mod tests {
             Field::new("song", DataType::Utf8, true),
         ]);
         assert!(stored("t", &schema).is_err());
+    }
+
+    #[test]
+    fn a_type_is_wider_when_it_holds_every_value() {
+        use DataType::{Date32, Decimal128, Float32, Float64, Int32, Int64, UInt64, Utf8};
+        for (from, to) in [
+            (Int32, Int64),
+            (Int32, UInt64),
+            (Int32, Float64),
+            (Float32, Float64),
+            (Decimal128(10, 2), Decimal128(12, 3)),
+            (Int64, Decimal128(20, 1)),
+            (Date32, DataType::Timestamp(TimeUnit::Nanosecond, None)),
+        ] {
+            assert!(widens(&from, &to).is_some(), "{from} to {to}");
+        }
+        for (from, to) in [
+            (Int64, Int32),
+            (Int64, Int64),
+            (Int64, Float64),
+            (Float64, Float32),
+            (Int64, Decimal128(20, 2)),
+            (Decimal128(10, 2), Decimal128(10, 3)),
+            (Decimal128(10, 2), Decimal128(10, 2)),
+            (Int32, Utf8),
+        ] {
+            assert!(widens(&from, &to).is_none(), "{from} to {to}");
+        }
     }
 
     #[test]

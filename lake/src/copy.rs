@@ -168,6 +168,7 @@ impl PreparedCopy {
             folder: location.clone(),
             schema_json: columns::to_json(&schema)?,
             partition_columns: new.partition_columns,
+            definition: 0,
             target_file_size: options.target_file_size,
             codec: options.codec,
             compression_level: options.compression_level,

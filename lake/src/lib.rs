@@ -36,7 +36,7 @@ pub use catalog::{
     Catalog, CatalogSnapshot, Change, Changed, External, FileFormat, Format, Object, ObjectKind,
     StatementId, StreamObject,
 };
-pub use columns::NOT_NULL;
+pub use columns::{NOT_NULL, widens};
 pub use copy::{Copying, Existing, NewCopy, PreparedCopy};
 pub use error::{Error, ErrorKind, Result};
 pub use locations::Locations;
@@ -46,7 +46,8 @@ pub use root::Lake;
 pub use snapshot::{AsOf, DataFile, FILE_COLUMN, ROW_COLUMN, TableSnapshot, Version};
 pub use stores::{BucketSettings, Stores};
 pub use table::{
-    Commit, Committed, MadeBy, NewTable, OffsetRange, Operation, PreparedTable, Table, TableChange,
+    Commit, Committed, MadeBy, NewTable, OffsetRange, Operation, PreparedTable, Redefinition,
+    Table, TableChange,
 };
 pub use upkeep::{
     Candidate, Compaction, Expired, Lease, Leftover, Retention, Turn, Vacuum, Vacuumed, Wishes,

@@ -13,6 +13,7 @@ use datafusion::logical_expr::Expr;
 use url::Url;
 
 use crate::provider::SnapshotProvider;
+use crate::table::NUMBER;
 use crate::{Error, Format, MadeBy, Result, TableName, columns};
 
 /// Column of a tracked scan: the file's place in [`TableSnapshot::files`].
@@ -188,6 +189,35 @@ impl TableSnapshot {
         let schema = Arc::new(Schema::new(all.collect::<Vec<_>>()));
         let json = columns::to_json(&schema)?;
         Ok((schema, json))
+    }
+
+    /// How often it was redefined: see [`crate::WriteTarget::definition`].
+    pub fn definition(&self) -> u64 {
+        let number = self.properties.get(NUMBER);
+        number
+            .and_then(|number| number.parse().ok())
+            .unwrap_or_default()
+    }
+
+    /// Other columns of the table, as Delta writes schemas.
+    ///
+    /// # Errors
+    /// A column that the table cannot hold.
+    pub fn reshaped(&self, schema: &Schema, partition_columns: &[String]) -> Result<String> {
+        let table = self.name.to_string();
+        let marked = schema.fields().iter().map(|field| {
+            let field = field.as_ref().clone();
+            match field.is_nullable() {
+                true => field,
+                false => {
+                    field.with_metadata([(columns::NOT_NULL.to_owned(), "true".to_owned())].into())
+                }
+            }
+        });
+        let marked = Schema::new(marked.collect::<Vec<_>>());
+        let stored = columns::stored(&table, &marked)?;
+        columns::check_partitions(&table, &stored, partition_columns)?;
+        columns::to_json(&stored)
     }
 
     /// The snapshot that a provider scans, if it is one of these.

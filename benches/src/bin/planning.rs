@@ -168,6 +168,7 @@ async fn made(catalog: &Catalog, arguments: &Arguments) -> Result<Table> {
                     "maxValues": {"id": number * ROWS + ROWS - 1, "name": format!("name {number}x")},
                     "nullCount": {"id": 0, "name": 0},
                 })),
+                definition: 0,
             }
         });
         let made_by = MadeBy::Statement(StatementId {

@@ -9,7 +9,7 @@ use datafusion::common::Result as PlanResult;
 use drumline_lake::StagedFile;
 use std::sync::{Arc, LazyLock};
 
-/// `path`, `size`, `rows`, `partition_values` and `statistics` (both JSON).
+/// `path`, `size`, `rows`, `partition_values` and `statistics` (both JSON), `definition`.
 pub(super) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         Field::new("path", DataType::Utf8, false),
@@ -17,6 +17,7 @@ pub(super) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         Field::new("rows", DataType::UInt64, false),
         Field::new("partition_values", DataType::Utf8, false),
         Field::new("statistics", DataType::Utf8, true),
+        Field::new("definition", DataType::UInt64, false),
     ]))
 });
 
@@ -39,10 +40,12 @@ pub(super) fn to_rows(files: &[StagedFile], counts: Option<Counts>) -> PlanResul
     let mut paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
     let mut sizes: Vec<u64> = files.iter().map(|file| file.size).collect();
     let mut rows: Vec<u64> = files.iter().map(|file| file.rows).collect();
+    let mut definitions: Vec<u64> = files.iter().map(|file| file.definition).collect();
     if let Some(counts) = counts {
         paths.push("");
         sizes.push(0);
         rows.push(0);
+        definitions.push(0);
         values.push("[]".to_owned());
         statistics.push(Some(json(serde_json::to_string(&counts))?));
     }
@@ -52,6 +55,7 @@ pub(super) fn to_rows(files: &[StagedFile], counts: Option<Counts>) -> PlanResul
         Arc::new(UInt64Array::from_iter_values(rows)),
         Arc::new(StringArray::from(values)),
         Arc::new(StringArray::from(statistics)),
+        Arc::new(UInt64Array::from_iter_values(definitions)),
     ];
     Ok(RecordBatch::try_new(Arc::clone(&SCHEMA), columns)?)
 }
@@ -92,6 +96,8 @@ pub fn staged_files(rows: &[RecordBatch]) -> Result<Vec<StagedFile>> {
             text("statistics")?,
         );
         let (size, count) = (number("size")?, number("rows")?);
+        let definition = number("definition")?;
+        let definition = definition.as_primitive::<UInt64Type>();
         let (path, values) = (path.as_string::<i32>(), values.as_string::<i32>());
         let statistics = statistics.as_string::<i32>();
         let (size, count) = (
@@ -108,6 +114,7 @@ pub fn staged_files(rows: &[RecordBatch]) -> Result<Vec<StagedFile>> {
                     true => Some(serde_json::from_str(statistics.value(row)).map_err(broken)?),
                     false => None,
                 },
+                definition: definition.value(row),
             });
         }
     }

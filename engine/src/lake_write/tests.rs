@@ -23,6 +23,7 @@ fn staged_files_survive_their_rows() {
                 ("hour".to_owned(), None),
             ],
             statistics: Some(serde_json::json!({"numRecords": 3, "minValues": {"a": -1}})),
+            definition: 3,
         },
         StagedFile {
             path: "file:///lake/c.parquet".to_owned(),
@@ -30,6 +31,7 @@ fn staged_files_survive_their_rows() {
             rows: 0,
             partition_values: vec![],
             statistics: None,
+            definition: 0,
         },
     ];
     let rows = [

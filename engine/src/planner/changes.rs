@@ -265,6 +265,7 @@ impl Planner<'_> {
                 rewritten: BTreeSet::new(),
                 inserts,
                 shape: None,
+                redefined: None,
             })),
             input: self.query(input),
         }))

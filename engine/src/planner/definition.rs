@@ -345,6 +345,9 @@ impl Planner<'_> {
                     if_not_exists: *if_not_exists,
                 }
             }
+            Alter::Columns { .. } => {
+                return Err(crate::Error::bug("a change of columns is no definition"));
+            }
             Alter::Properties {
                 object,
                 name,

@@ -17,8 +17,8 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::tree_node::Transformed;
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::logical_expr::LogicalPlan;
-use drumline_lake::{Operation, SortColumn, TableSnapshot, WriteTarget};
-use std::collections::BTreeSet;
+use drumline_lake::{Operation, Redefinition, SortColumn, TableSnapshot, WriteTarget};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a `DELETE`, `UPDATE` or `MERGE` does to its table's files.
 #[derive(Debug, Clone)]
@@ -36,6 +36,36 @@ pub struct Rewrite {
     pub(super) inserts: bool,
     /// Set where its files are to be other ones than the table's properties ask for.
     pub(super) shape: Option<Shape>,
+    /// Set where the table becomes another one.
+    pub(super) redefined: Option<Redefine>,
+}
+
+/// What a table becomes.
+#[derive(Debug, Clone)]
+pub(super) struct Redefine {
+    /// All columns, as Delta writes schemas; none where they stay.
+    pub(super) columns: Option<String>,
+    pub(super) partition_columns: Vec<String>,
+    /// Properties that change; none goes.
+    pub(super) properties: BTreeMap<String, Option<String>>,
+}
+
+impl Redefine {
+    /// What it is.
+    pub(super) fn of(snapshot: &TableSnapshot) -> Self {
+        Self {
+            columns: None,
+            partition_columns: snapshot.partition_columns.clone(),
+            properties: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn told(&self) -> Redefinition {
+        Redefinition {
+            partition_columns: self.partition_columns.clone(),
+            properties: self.properties.clone(),
+        }
+    }
 }
 
 /// How files are written anew.
@@ -56,10 +86,21 @@ pub(super) enum Search {
     None,
     /// These do.
     Files(BTreeSet<usize>),
+    /// None does, unless there are rows that must not be.
+    Broken(Box<Broken>),
     /// These do, in an order that a sample of their rows tells.
     Sample(Box<Sample>),
     /// By a query.
     Plan(Box<SearchPlan>),
+}
+
+/// Rows that must not be.
+#[derive(Debug, Clone)]
+pub(super) struct Broken {
+    /// Yields one, if there is any.
+    pub(super) plan: LogicalPlan,
+    /// What is wrong then.
+    pub(super) what: String,
 }
 
 /// How the order of rows is found out.
@@ -96,6 +137,7 @@ impl Write {
             WriteMode::Rewrite(rewrite) => match &rewrite.search {
                 Search::Plan(plan) => Some(self.query(plan.files.clone())),
                 Search::Sample(sample) => Some(self.query(sample.plan.clone())),
+                Search::Broken(broken) => Some(self.query(broken.plan.clone())),
                 _ => None,
             },
             _ => None,
@@ -131,6 +173,17 @@ impl Write {
         let all = || 0..rewrite.snapshot.files.len();
         match &rewrite.search {
             Search::None => {}
+            Search::Broken(broken) => {
+                let row = first_row(found);
+                if !row.is_empty() {
+                    return Err(sql::Error::Invalid {
+                        reason: format!("{}{row}", broken.what),
+                        position: None,
+                        hint: Some("UPDATE or DELETE them first".to_owned()),
+                    }
+                    .into());
+                }
+            }
             Search::Files(files) => {
                 rewrite.removed.clone_from(files);
                 rewrite.rewritten.clone_from(files);
@@ -197,17 +250,7 @@ impl Doubled {
     /// The error that names the row, by what [`Write::doubled`] yielded.
     pub fn error(self, row: &[RecordBatch]) -> Error {
         let Self { operation, table } = self;
-        let named = row.iter().find(|batch| batch.num_rows() > 0);
-        let row = named.map_or_else(String::new, |batch| {
-            let options = FormatOptions::default().with_null("NULL");
-            let fields = batch.schema();
-            let values = batch.columns().iter().zip(fields.fields());
-            let values = values.filter_map(|(values, field)| {
-                let value = ArrayFormatter::try_new(values, &options).ok()?;
-                Some(format!("{} = {}", field.name(), value.value(0)))
-            });
-            format!(" ({})", values.collect::<Vec<_>>().join(", "))
-        });
+        let row = first_row(row);
         let what = match operation {
             Operation::Merge => "MERGE matches more than one row of its source with",
             _ => "UPDATE … FROM finds more than one new value for",
@@ -224,9 +267,32 @@ impl Doubled {
     }
 }
 
+/// The first row that was found, in words; nothing where there is none.
+fn first_row(rows: &[RecordBatch]) -> String {
+    let named = rows.iter().find(|batch| batch.num_rows() > 0);
+    named.map_or_else(String::new, |batch| {
+        let options = FormatOptions::default().with_null("NULL");
+        let fields = batch.schema();
+        let values = batch.columns().iter().zip(fields.fields());
+        let values = values.filter_map(|(values, field)| {
+            let value = ArrayFormatter::try_new(values, &options).ok()?;
+            Some(format!("{} = {}", field.name(), value.value(0)))
+        });
+        format!(" ({})", values.collect::<Vec<_>>().join(", "))
+    })
+}
+
 impl Rewrite {
     /// Asks of a target what the statement does.
     pub(super) fn shape(&self, target: &mut WriteTarget) {
+        if let Some(redefined) = &self.redefined {
+            if let Some(columns) = &redefined.columns {
+                target.schema_json.clone_from(columns);
+            }
+            target
+                .partition_columns
+                .clone_from(&redefined.partition_columns);
+        }
         let Some(shape) = &self.shape else {
             return;
         };

@@ -1,6 +1,7 @@
 //! `INSERT` and `CREATE TABLE`.
 
 use super::constraints::Demands;
+use super::rewrite::Redefine;
 use super::{CreateTable, Definition, Planned, Planner, Write, WriteMode, names, query_statement};
 use crate::functions::store_as;
 use crate::lake_write::Counts;
@@ -16,7 +17,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::sql::parser::DFParser;
 use datafusion::sql::sqlparser::ast::{ColumnDef, ColumnOption, Ident};
-use drumline_lake::{DataFile, Format, Operation, StagedFile, TableChange, TableSnapshot};
+use drumline_lake::{DataFile, Format, Operation, StagedFile, TableChange, TableSnapshot, widens};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -68,6 +69,7 @@ impl WriteMode {
                     remove: Vec::new(),
                     rows: None,
                     columns: Some(extend.columns.clone()),
+                    redefines: None,
                 };
                 Some((change, counts))
             }
@@ -78,6 +80,7 @@ impl WriteMode {
                     remove: overwrite.removed(files),
                     rows: None,
                     columns: None,
+                    redefines: None,
                 };
                 Some((change, counts))
             }
@@ -88,7 +91,11 @@ impl WriteMode {
                     base: rewrite.snapshot.version,
                     remove: rewrite.removed(),
                     rows: Some(counts.changed()),
-                    columns: None,
+                    columns: rewrite
+                        .redefined
+                        .as_ref()
+                        .and_then(|new| new.columns.clone()),
+                    redefines: rewrite.redefined.as_ref().map(Redefine::told),
                 };
                 Some((change, counts))
             }
@@ -131,8 +138,9 @@ impl Planner<'_> {
         let schema = Arc::clone(&snapshot.schema);
         let is_plain =
             !insert.overwrite && insert.columns.is_empty() && insert.partition.is_empty();
-        if is_plain && settings::of(&self.base.copied_config()).add_columns {
-            return self.insert_by_name(snapshot, insert).await;
+        let how = settings::of(&self.base.copied_config());
+        if is_plain && (how.add_columns || how.widen_columns) {
+            return self.insert_by_name(snapshot, insert, &how).await;
         }
         let fixed = self.fixed(&snapshot, insert)?;
         let targets = self.insert_columns(&table.to_string(), &insert.columns, &schema, &fixed)?;
@@ -200,6 +208,7 @@ impl Planner<'_> {
         &self,
         snapshot: TableSnapshot,
         insert: &sql::Insert,
+        how: &settings::DrumlineSettings,
     ) -> Result<Planned> {
         let plan = self.logical(&query_statement(&insert.source)).await?;
         self.check_columns(plan.schema().as_arrow())?;
@@ -211,6 +220,16 @@ impl Planner<'_> {
         let more: Vec<_> = found
             .filter(|field| known(field.name()).is_none())
             .collect();
+        if let (Some(field), false) = (more.first(), how.add_columns) {
+            return Err(self.invalid(
+                format!("`{}` has no column `{}`", snapshot.name, field.name()),
+                Some("SET drumline.add_columns = true adds it"),
+            ));
+        }
+        let wider = match how.widen_columns {
+            true => wider_than(&snapshot.schema, plan.schema().as_arrow()),
+            false => BTreeMap::new(),
+        };
         let (schema, columns) = match more.is_empty() {
             true => (Arc::clone(&snapshot.schema), None),
             false => {
@@ -219,6 +238,16 @@ impl Planner<'_> {
                     .map(|field| field.as_ref().clone().with_nullable(true));
                 let (schema, columns) =
                     snapshot.extended(&Schema::new(more.collect::<Vec<_>>()))?;
+                (schema, Some(columns))
+            }
+        };
+        let (schema, columns) = match wider.is_empty() {
+            true => (schema, columns),
+            false => {
+                let fields = super::redefine::widened(&schema, &wider);
+                let fields: Vec<_> = fields.into_iter().map(|(field, _)| field).collect();
+                let schema = Arc::new(Schema::new(fields));
+                let columns = snapshot.reshaped(&schema, &snapshot.partition_columns)?;
                 (schema, Some(columns))
             }
         };
@@ -257,6 +286,9 @@ impl Planner<'_> {
             rows.push(value.alias(field.name()));
         }
         let rows = LogicalPlanBuilder::from(plan).project(rows)?.build()?;
+        if let (false, Some(columns)) = (wider.is_empty(), &columns) {
+            return self.insert_widened(snapshot, rows, &wider, columns.clone());
+        }
         let rows = self.kept(
             &table,
             &snapshot.properties,
@@ -557,6 +589,17 @@ impl Planner<'_> {
         }
         Ok(())
     }
+}
+
+/// Columns of a table whose type the rows' own is wider than, and that type.
+fn wider_than(table: &Schema, rows: &Schema) -> BTreeMap<usize, DataType> {
+    let fields = table.fields().iter().enumerate();
+    let wider = fields.filter_map(|(at, field)| {
+        let mut given = rows.fields().iter();
+        let given = given.find(|one| one.name().eq_ignore_ascii_case(field.name()))?;
+        Some((at, widens(field.data_type(), given.data_type())?))
+    });
+    wider.collect()
 }
 
 /// What the declaration says of its columns.

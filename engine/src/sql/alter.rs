@@ -5,16 +5,18 @@
 //! | `ALTER TABLE a RENAME TO b, c RENAME TO d` | any number of names, one after the other, in one step |
 //! | `ALTER TABLE a SWAP WITH b, …` | names change places, in one step |
 //! | `ALTER SCHEMA a RENAME TO b`, `ALTER SCHEMA a SWAP WITH b` | with all that is in them |
-//! | `ALTER TABLE t ADD COLUMN c INT` | |
+//! | `ALTER TABLE t ADD COLUMN c INT`, `DROP COLUMN c`, `RENAME COLUMN c TO d` | |
+//! | `ALTER TABLE t ALTER COLUMN c SET NOT NULL`, `DROP NOT NULL`, `TYPE …`, `COMMENT '…'` | |
+//! | `ALTER TABLE t ADD CONSTRAINT c CHECK (…)`, `DROP CONSTRAINT c` | |
 //! | `ALTER TABLE t SET TBLPROPERTIES (…)`, `UNSET` | |
 //! | `COMMENT ON TABLE t IS '…'` | also COLUMN, VIEW, SCHEMA; NULL takes it away |
 
 use super::clauses::{properties, property_names};
-use super::parse::{end, from_parser, parser, syntax};
-use super::statement::{Alter, Body, CommentOn, NameChange, ObjectType};
+use super::parse::{end, from_parser, parser, reads_only, syntax};
+use super::statement::{Alter, Body, ColumnChange, CommentOn, NameChange, ObjectType};
 use super::tokens::is_word;
 use super::{Error, not_yet};
-use datafusion::sql::sqlparser::ast::ObjectName;
+use datafusion::sql::sqlparser::ast::{ColumnDef, Ident, ObjectName, ObjectNamePart};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -100,7 +102,30 @@ pub(super) fn alter(tokens: &[TokenWithSpan]) -> Result<Body, Error> {
     let first = name(tokens, &mut parser)?;
     let at = parser.peek_token();
     let is_table = object == ObjectType::Table;
-    let alter = if is_word(&at, "RENAME") || is_word(&at, "SWAP") {
+    let next = parser.peek_nth_token(1);
+    if is_table && is_word(&at, "ALTER") {
+        return alter_column(tokens, &mut parser, first, if_exists);
+    }
+    let names_constraint = ["CONSTRAINT", "CHECK"]
+        .iter()
+        .any(|word| is_word(&next, word));
+    let alter = if is_table && is_word(&at, "RENAME") && is_word(&next, "COLUMN") {
+        parser.next_token();
+        parser.next_token();
+        let from = identifier(tokens, &mut parser)?;
+        let to = parser.next_token();
+        if !is_word(&to, "TO") {
+            return Err(syntax("expected TO behind the column", Some(&to)));
+        }
+        let to = identifier(tokens, &mut parser)?;
+        columns(first, if_exists, ColumnChange::Rename { from, to })
+    } else if is_table && is_word(&at, "DROP") {
+        let change = drop_columns(tokens, &mut parser)?;
+        columns(first, if_exists, change)
+    } else if is_table && is_word(&at, "ADD") && names_constraint {
+        let change = add_check(tokens, &mut parser, &first)?;
+        columns(first, if_exists, change)
+    } else if is_word(&at, "RENAME") || is_word(&at, "SWAP") {
         name_changes(tokens, &mut parser, object, first, if_exists)?
     } else if is_word(&at, "ADD") && is_table {
         add_columns(tokens, &mut parser, first, if_exists)?
@@ -144,13 +169,153 @@ pub(super) fn alter(tokens: &[TokenWithSpan]) -> Result<Body, Error> {
     Ok(Body::Alter(alter))
 }
 
+fn identifier(tokens: &[TokenWithSpan], parser: &mut Parser<'_>) -> Result<Ident, Error> {
+    let found = parser.parse_identifier();
+    found.map_err(|error| from_parser(error, tokens))
+}
+
+fn columns(table: ObjectName, if_exists: bool, change: ColumnChange) -> Alter {
+    Alter::Columns {
+        table,
+        if_exists,
+        change,
+    }
+}
+
+/// `ALTER [COLUMN] a SET NOT NULL | DROP NOT NULL | [SET DATA] TYPE … | COMMENT '…'`.
+fn alter_column(
+    tokens: &[TokenWithSpan],
+    parser: &mut Parser<'_>,
+    table: ObjectName,
+    if_exists: bool,
+) -> Result<Body, Error> {
+    parser.next_token();
+    let _ = parser.parse_keyword(Keyword::COLUMN);
+    let column = identifier(tokens, parser)?;
+    let at = parser.peek_token();
+    let change = if parser.parse_keywords(&[Keyword::SET, Keyword::NOT, Keyword::NULL]) {
+        ColumnChange::NotNull {
+            column,
+            demanded: true,
+        }
+    } else if parser.parse_keywords(&[Keyword::DROP, Keyword::NOT, Keyword::NULL]) {
+        ColumnChange::NotNull {
+            column,
+            demanded: false,
+        }
+    } else if parser.parse_keywords(&[Keyword::SET, Keyword::DATA, Keyword::TYPE])
+        || parser.parse_keyword(Keyword::TYPE)
+    {
+        let data_type = parser.parse_data_type();
+        ColumnChange::Type {
+            column: Box::new(ColumnDef {
+                name: column,
+                data_type: data_type.map_err(|error| from_parser(error, tokens))?,
+                options: Vec::new(),
+            }),
+        }
+    } else if parser.parse_keyword(Keyword::COMMENT) {
+        let text = match parser.parse_keyword(Keyword::NULL) {
+            true => None,
+            false => {
+                let text = parser.parse_literal_string();
+                Some(text.map_err(|error| from_parser(error, tokens))?)
+            }
+        };
+        end(parser)?;
+        let mut name = table;
+        name.0.push(ObjectNamePart::Identifier(column));
+        return Ok(Body::Comment {
+            on: CommentOn::Column,
+            name,
+            text,
+            if_exists,
+        });
+    } else {
+        return Err(syntax(
+            "expected SET NOT NULL, DROP NOT NULL, TYPE or COMMENT behind the column",
+            Some(&at),
+        ));
+    };
+    end(parser)?;
+    Ok(Body::Alter(columns(table, if_exists, change)))
+}
+
+/// `DROP COLUMN a, DROP COLUMN b`, `DROP COLUMNS (a, b)`, `DROP CONSTRAINT c`.
+fn drop_columns(tokens: &[TokenWithSpan], parser: &mut Parser<'_>) -> Result<ColumnChange, Error> {
+    parser.next_token();
+    let at = parser.peek_token();
+    if is_word(&at, "CONSTRAINT") {
+        parser.next_token();
+        let if_exists = parser.parse_keywords(IF_EXISTS);
+        let name = identifier(tokens, parser)?;
+        return Ok(ColumnChange::DropCheck { name, if_exists });
+    }
+    if !is_word(&at, "COLUMN") && !is_word(&at, "COLUMNS") {
+        return Err(syntax(
+            "expected COLUMN or CONSTRAINT behind DROP",
+            Some(&at),
+        ));
+    }
+    parser.next_token();
+    let if_exists = parser.parse_keywords(IF_EXISTS);
+    let in_parens = parser.consume_token(&Token::LParen);
+    let mut columns = vec![identifier(tokens, parser)?];
+    while parser.consume_token(&Token::Comma) {
+        if !in_parens && is_word(&parser.peek_token(), "DROP") {
+            parser.next_token();
+            let _ = parser.parse_keyword(Keyword::COLUMN);
+        }
+        columns.push(identifier(tokens, parser)?);
+    }
+    if in_parens {
+        let closed = parser.expect_token(&Token::RParen);
+        closed.map_err(|error| from_parser(error, tokens))?;
+    }
+    Ok(ColumnChange::Drop { columns, if_exists })
+}
+
+/// `ADD CONSTRAINT c CHECK (…)`, `ADD CHECK (…)`.
+fn add_check(
+    tokens: &[TokenWithSpan],
+    parser: &mut Parser<'_>,
+    table: &ObjectName,
+) -> Result<ColumnChange, Error> {
+    parser.next_token();
+    let name = match parser.parse_keyword(Keyword::CONSTRAINT) {
+        true => identifier(tokens, parser)?,
+        false => {
+            let last = table.0.last().and_then(|part| part.as_ident());
+            Ident::new(format!(
+                "{}_check",
+                last.map_or("table", |last| last.value.as_str())
+            ))
+        }
+    };
+    let at = parser.peek_token();
+    if !parser.parse_keyword(Keyword::CHECK) {
+        return Err(not_yet::error(
+            "a constraint other than CHECK",
+            Some(&at),
+            None,
+        ));
+    }
+    let broken = |error| from_parser(error, tokens);
+    parser.expect_token(&Token::LParen).map_err(broken)?;
+    let condition = parser.parse_expr().map_err(broken)?;
+    parser.expect_token(&Token::RParen).map_err(broken)?;
+    reads_only(&condition, &at)?;
+    Ok(ColumnChange::AddCheck {
+        name,
+        condition: Box::new(condition),
+    })
+}
+
 fn unknown_action(object: ObjectType, at: &TokenWithSpan) -> Error {
     if at.token == Token::EOF {
         return syntax("expected what to do, such as RENAME TO", Some(at));
     }
     let refused = [
-        ("DROP", "ALTER TABLE … DROP"),
-        ("ALTER", "ALTER TABLE … ALTER COLUMN"),
         ("CHANGE", "ALTER TABLE … CHANGE COLUMN"),
         ("REPLACE", "ALTER TABLE … REPLACE COLUMNS"),
         ("OWNER", "ALTER … OWNER"),
@@ -161,7 +326,7 @@ fn unknown_action(object: ObjectType, at: &TokenWithSpan) -> Error {
         _ => syntax(
             match object {
                 ObjectType::Table => {
-                    "expected RENAME TO, SWAP WITH, ADD COLUMN, SET TBLPROPERTIES or UNSET TBLPROPERTIES"
+                    "expected RENAME TO, RENAME COLUMN, SWAP WITH, ADD, DROP or ALTER COLUMN, ADD or DROP CONSTRAINT, SET TBLPROPERTIES or UNSET TBLPROPERTIES"
                 }
                 ObjectType::View => {
                     "expected RENAME TO, SWAP WITH, SET TBLPROPERTIES or UNSET TBLPROPERTIES"

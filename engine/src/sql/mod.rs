@@ -35,7 +35,7 @@ pub(crate) use locate::{Names, candidates, explain};
 pub use script::{MAX_DEPTH, MAX_SQL_BYTES, parse};
 pub use statement::Statement;
 pub(crate) use statement::{
-    Alter, Body, CommentOn, Copy, CreateExternal, CreateTable, CreateView, Delete, Insert, Merge,
-    MergeAction, MergeClause, MergeWhen, ObjectType, Optimize, Show, Update, Vacuum,
+    Alter, Body, ColumnChange, CommentOn, Copy, CreateExternal, CreateTable, CreateView, Delete,
+    Insert, Merge, MergeAction, MergeClause, MergeWhen, ObjectType, Optimize, Show, Update, Vacuum,
 };
 pub(crate) use time_travel::{split as split_as_of, without as without_as_of};

@@ -256,6 +256,12 @@ pub(crate) enum Alter {
         if_exists: bool,
         if_not_exists: bool,
     },
+    /// What columns are, or what rows must keep.
+    Columns {
+        table: ObjectName,
+        if_exists: bool,
+        change: ColumnChange,
+    },
     Properties {
         object: ObjectType,
         name: ObjectName,
@@ -263,6 +269,34 @@ pub(crate) enum Alter {
         set: Vec<(String, String)>,
         unset: Vec<String>,
         unset_if_exists: bool,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum ColumnChange {
+    Drop {
+        columns: Vec<Ident>,
+        if_exists: bool,
+    },
+    Rename {
+        from: Ident,
+        to: Ident,
+    },
+    NotNull {
+        column: Ident,
+        demanded: bool,
+    },
+    /// The column with the type it gets.
+    Type {
+        column: Box<ColumnDef>,
+    },
+    AddCheck {
+        name: Ident,
+        condition: Box<Expr>,
+    },
+    DropCheck {
+        name: Ident,
+        if_exists: bool,
     },
 }
 

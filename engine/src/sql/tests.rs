@@ -269,9 +269,9 @@ fn definitions_that_cannot_be_are_refused() {
         "ALTER",
         "ALTER TABLE t",
         "ALTER TABLE t RENAME b",
-        "ALTER TABLE t RENAME COLUMN a TO b",
-        "ALTER TABLE t DROP COLUMN a",
-        "ALTER TABLE t ADD CONSTRAINT c CHECK (a > 0)",
+        "ALTER TABLE t RENAME COLUMN a",
+        "ALTER TABLE t DROP a",
+        "ALTER TABLE t ADD CONSTRAINT c UNIQUE (a)",
         "ALTER TABLE t SWAP b",
         "ALTER TABLE t SET LOCATION 'x'",
         "ALTER TABLE t SET TBLPROPERTIES ('a' = 'b', 'a' = 'c')",
@@ -301,12 +301,12 @@ fn definitions_that_cannot_be_are_refused() {
         nowhere: expected what to do, such as RENAME TO
     ALTER TABLE t RENAME b
         line 1, column 22: expected TO behind RENAME
-    ALTER TABLE t RENAME COLUMN a TO b
-        line 1, column 22: ALTER TABLE … RENAME COLUMN is not supported yet
-    ALTER TABLE t DROP COLUMN a
-        line 1, column 15: ALTER TABLE … DROP is not supported yet
-    ALTER TABLE t ADD CONSTRAINT c CHECK (a > 0)
-        line 1, column 19: ALTER TABLE … ADD CONSTRAINT is not supported yet
+    ALTER TABLE t RENAME COLUMN a
+        nowhere: expected TO behind the column
+    ALTER TABLE t DROP a
+        line 1, column 20: expected COLUMN or CONSTRAINT behind DROP
+    ALTER TABLE t ADD CONSTRAINT c UNIQUE (a)
+        line 1, column 32: a constraint other than CHECK is not supported yet
     ALTER TABLE t SWAP b
         line 1, column 20: expected WITH behind SWAP
     ALTER TABLE t SET LOCATION 'x'

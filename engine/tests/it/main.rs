@@ -2,6 +2,7 @@
 //! listener of its own, compared with one session that runs everything in place.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod alter;
 mod changes;
 mod client_plans;
 mod cluster;

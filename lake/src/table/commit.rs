@@ -110,6 +110,19 @@ pub struct TableChange {
     pub rows: Option<u64>,
     /// All columns after it, as Delta writes schemas; none where they stay.
     pub columns: Option<String>,
+    /// Set where rows that were written for the table as it was do not fit it any more: nothing but a
+    /// rearrangement may have come before it, and files that were staged before are refused after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redefines: Option<Redefinition>,
+}
+
+/// What a table becomes, besides its columns.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redefinition {
+    /// Its partition columns.
+    pub partition_columns: Vec<String>,
+    /// Properties of its log that change; none goes.
+    pub properties: BTreeMap<String, Option<String>>,
 }
 
 /// Kinds of statements that write.
@@ -130,6 +143,16 @@ pub enum Operation {
     AddColumns,
     /// `OPTIMIZE`: the same rows in other files.
     Optimize,
+    /// `ALTER TABLE … DROP COLUMN`.
+    DropColumns,
+    /// `ALTER TABLE … RENAME COLUMN`.
+    RenameColumn,
+    /// `ALTER TABLE … ALTER COLUMN`.
+    ChangeColumn,
+    /// `ALTER TABLE … ADD CONSTRAINT`.
+    AddConstraint,
+    /// `ALTER TABLE … DROP CONSTRAINT`.
+    DropConstraint,
 }
 
 impl Operation {
@@ -142,6 +165,11 @@ impl Operation {
             Self::Merge => "MERGE",
             Self::AddColumns => "ADD COLUMNS",
             Self::Optimize => "OPTIMIZE",
+            Self::DropColumns => "DROP COLUMNS",
+            Self::RenameColumn => "RENAME COLUMN",
+            Self::ChangeColumn => "CHANGE COLUMN",
+            Self::AddConstraint => "ADD CONSTRAINT",
+            Self::DropConstraint => "DROP CONSTRAINT",
         }
     }
 }

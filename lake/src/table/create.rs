@@ -170,7 +170,7 @@ impl PreparedTable {
             offsets,
             published_below: 0,
         };
-        let committed = match table.log.add(&self.definition, &proposal).await? {
+        let committed = match table.log.add(&self.definition, None, &proposal).await? {
             Some(step) => {
                 let publish = step.publish.clone();
                 let known = table.learn(Known {

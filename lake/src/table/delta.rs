@@ -84,6 +84,7 @@ pub(super) fn encode_record(
     location: &str,
     definition: &Definition,
     proposal: &Proposal<'_>,
+    raised: Option<Value>,
 ) -> Result<Bytes> {
     let now = Utc::now().timestamp_millis();
     let mut lines = vec![commit_info(table_id, proposal, now)];
@@ -91,6 +92,7 @@ pub(super) fn encode_record(
         lines.push(protocol(definition));
         lines.push(metadata(table_id, definition, now)?);
     } else if let Some(definition) = &proposal.definition {
+        lines.extend(raised);
         lines.push(metadata(table_id, definition, now)?);
     }
     let rearranges = proposal
@@ -127,7 +129,12 @@ fn commit_info(table_id: Uuid, proposal: &Proposal<'_>, now: i64) -> Value {
         | Operation::Update
         | Operation::Merge
         | Operation::AddColumns
-        | Operation::Optimize => json!({}),
+        | Operation::Optimize
+        | Operation::DropColumns
+        | Operation::RenameColumn
+        | Operation::ChangeColumn
+        | Operation::AddConstraint
+        | Operation::DropConstraint => json!({}),
     };
     let mut info = json!({
         "timestamp": now,
@@ -194,6 +201,12 @@ fn remove(definition: &Definition, file: &DataFile, changes_data: bool, now: i64
         "partitionValues": values,
         "size": file.size,
     }})
+}
+
+/// The protocol that a table of ours needs from a commit on, if it is another one than before.
+pub(super) fn raised(definition: &Definition, proposal: &Proposal<'_>) -> Option<Value> {
+    let next = proposal.definition.as_ref()?;
+    (next.has_checks() && !definition.has_checks()).then(|| protocol(next))
 }
 
 /// Writers of version 2 keep NOT NULL, those of version 3 CHECK constraints too.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::delta::{self, Decoded, library};
 use super::state::{Definition, Done, Proposal, State, Step};
-use super::{Commit, MadeBy, Operation, plain};
+use super::{Commit, MadeBy, Operation, TableChange, plain};
 use crate::record_log::{CHECKPOINT_INTERVAL, Created, RecordLog};
 use crate::root::path_of;
 use crate::{Error, Format, Lake, Object, ObjectKind, Result, StatementId, Version};
@@ -206,12 +206,18 @@ impl TableLog {
     pub(super) async fn add(
         &self,
         definition: &Definition,
+        loaded: Option<&library::Loaded>,
         proposal: &Proposal<'_>,
     ) -> Result<Option<Step>> {
         let bytes = match self.format {
             Format::Parquet => plain::encode_record(self.id, &self.path, definition, proposal)?,
             Format::Delta => {
-                delta::encode_record(self.id, self.path.as_ref(), definition, proposal)?
+                let protocol = match loaded {
+                    Some(loaded) => loaded.raised(proposal)?,
+                    None => delta::raised(definition, proposal),
+                };
+                let location = self.path.as_ref();
+                delta::encode_record(self.id, location, definition, proposal, protocol)?
             }
         };
         let created = self
@@ -318,6 +324,22 @@ impl TableLog {
         }
     }
 
+    /// Refuses files that were staged before the table became another one: planned anew, their rows fit it.
+    pub(super) fn check_staged(&self, state: &State, commit: &Commit) -> Result<()> {
+        let redefines = |change: &TableChange| change.redefines.is_some();
+        let number = state.definition.number();
+        let mut files = commit.files.iter();
+        let is_old = files.any(|file| file.definition != number);
+        match is_old && !commit.change.as_ref().is_some_and(redefines) {
+            true => Err(Error::Conflict {
+                table: self.table.clone(),
+                version: state.version,
+                made_by: "a change of its columns or constraints".to_owned(),
+            }),
+            false => Ok(()),
+        }
+    }
+
     /// Refuses a change that rests on what the table no longer holds, naming the commit that came before it.
     pub(super) async fn check_change(&self, state: &State, commit: &Commit) -> Result<()> {
         if matches!(commit.made_by, MadeBy::Stream { .. }) && state.definition.has_checks() {
@@ -330,7 +352,8 @@ impl TableLog {
             return Ok(());
         };
         let append_only = state.definition.properties.get("delta.appendOnly");
-        let changes_rows = change.operation != Operation::Optimize && !change.remove.is_empty();
+        let keeps_rows = change.operation == Operation::Optimize || change.redefines.is_some();
+        let changes_rows = !keeps_rows && !change.remove.is_empty();
         if changes_rows && append_only.is_some_and(|value| value == "true") {
             return Err(Error::ReadOnly {
                 table: self.table.clone(),
@@ -346,7 +369,9 @@ impl TableLog {
                 Format::Parquet => plain::effect(&self.records, version, &bytes)?,
                 Format::Delta => delta::effect(&self.records, version, &bytes)?,
             };
-            let is_harmless = effect.appends_only || (effect.rearranges_only && is_whole);
+            let may_append = change.redefines.is_none();
+            let is_harmless =
+                (effect.appends_only && may_append) || (effect.rearranges_only && is_whole);
             if !is_harmless {
                 return Err(Error::Conflict {
                     table: self.table.clone(),

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use chrono::{DateTime, Utc};
-pub use commit::{Commit, Committed, MadeBy, OffsetRange, Operation, TableChange};
+pub use commit::{Commit, Committed, MadeBy, OffsetRange, Operation, Redefinition, TableChange};
 pub use create::{NewTable, PreparedTable};
 use datafusion::arrow::datatypes::{FieldRef, Schema};
 use object_store::ObjectStore;
@@ -33,8 +33,8 @@ use object_store::ObjectMeta;
 
 use self::log::{Known, TableLog};
 pub(crate) use self::publish::publish;
-pub(crate) use self::state::Unpublished;
 use self::state::{Definition, Done, Proposal};
+pub(crate) use self::state::{NUMBER, Unpublished};
 use crate::moved;
 use crate::record_log::{MAX_RACES, back_off};
 use crate::root::path_of;
@@ -248,7 +248,11 @@ impl Table {
                 offsets,
                 published_below: state.published_below(),
             };
-            if let Some(step) = self.log.add(&state.definition, &proposal).await? {
+            if let Some(step) = self
+                .log
+                .add(&state.definition, known.loaded.as_ref(), &proposal)
+                .await?
+            {
                 let publish = step.publish.clone();
                 let landed = self.learn(known.with(state.apply(step)));
                 return Ok(self
@@ -291,6 +295,7 @@ impl Table {
                 remove: Vec::new(),
                 rows: Some(0),
                 columns,
+                redefines: None,
             };
             let commit = Commit {
                 change: Some(change),
@@ -349,7 +354,10 @@ impl Table {
             Lease::of(&self.lake).check(epoch).await?;
         }
         let staging = self.lake.own_folder().join("staging");
-        self.log.check(&state.definition, commit, &staging)?;
+        let changed = state.definition.changed_by(commit)?;
+        let definition = changed.as_ref().unwrap_or(&state.definition);
+        self.log.check(definition, commit, &staging)?;
+        self.log.check_staged(state, commit)?;
         self.log.check_change(state, commit).await?;
         let table = self.name.to_string();
         Ok(Decision::Go(state.offsets_after(&table, &commit.made_by)?))
@@ -447,7 +455,7 @@ impl Done {
 fn properties(object: &Object, definition: &Definition) -> BTreeMap<String, String> {
     let own = definition.properties.iter();
     let mut all: BTreeMap<String, String> = own
-        .filter(|(name, _)| name.starts_with("delta."))
+        .filter(|(name, _)| name.starts_with("delta.") || name.starts_with("drumline."))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     let others = object.properties.iter();
@@ -487,6 +495,7 @@ fn write_target(
         folder,
         schema_json: columns::to_json(&definition.schema)?,
         partition_columns: definition.partition_columns.clone(),
+        definition: definition.number(),
         target_file_size: options.target_file_size,
         codec: options.codec,
         compression_level: options.compression_level,

@@ -23,20 +23,44 @@ pub(crate) struct Definition {
 /// Prefix of the properties that are CHECK constraints.
 pub(super) const CHECK: &str = "delta.constraints.";
 
+/// The property that counts how often a table was redefined.
+pub(crate) const NUMBER: &str = "drumline.definition";
+
 impl Definition {
     /// What a commit makes of it; none where it stays.
     pub(crate) fn changed_by(&self, commit: &Commit) -> Result<Option<Arc<Self>>> {
-        let columns = commit
-            .change
-            .as_ref()
-            .and_then(|change| change.columns.as_ref());
-        let Some(columns) = columns else {
+        let Some(change) = &commit.change else {
             return Ok(None);
         };
-        Ok(Some(Arc::new(Self {
-            schema: columns::from_json(columns)?,
-            ..self.clone()
-        })))
+        if change.columns.is_none() && change.redefines.is_none() {
+            return Ok(None);
+        }
+        let mut changed = self.clone();
+        if let Some(columns) = &change.columns {
+            changed.schema = columns::from_json(columns)?;
+        }
+        if let Some(redefines) = &change.redefines {
+            changed
+                .partition_columns
+                .clone_from(&redefines.partition_columns);
+            for (key, value) in &redefines.properties {
+                match value {
+                    Some(value) => changed.properties.insert(key.clone(), value.clone()),
+                    None => changed.properties.remove(key),
+                };
+            }
+            let number = (self.number() + 1).to_string();
+            changed.properties.insert(NUMBER.to_owned(), number);
+        }
+        Ok(Some(Arc::new(changed)))
+    }
+
+    /// How often the table was made another one: files that were staged for an earlier one do not fit it.
+    pub(crate) fn number(&self) -> u64 {
+        let number = self.properties.get(NUMBER);
+        number
+            .and_then(|number| number.parse().ok())
+            .unwrap_or_default()
     }
 
     pub(crate) fn has_checks(&self) -> bool {

@@ -41,6 +41,7 @@ pub(super) struct OpenFile {
     schema: SchemaRef,
     writer: Encoder,
     partition_values: Vec<(String, Option<String>)>,
+    definition: u64,
 }
 
 enum Encoder {
@@ -156,6 +157,7 @@ impl OpenFile {
             schema,
             writer,
             partition_values,
+            definition: target.definition,
         })
     }
 
@@ -241,6 +243,7 @@ impl OpenFile {
                 statistics: finished.statistics,
                 path: self.path.to_string(),
                 partition_values: self.partition_values,
+                definition: self.definition,
             }),
             Err(error) => {
                 self.abort().await;

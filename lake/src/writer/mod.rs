@@ -40,6 +40,9 @@ pub struct WriteTarget {
     pub schema_json: String,
     /// Columns whose values become folders.
     pub partition_columns: Vec<String>,
+    /// How often the table had been redefined: files of another count do not fit it.
+    #[serde(default)]
+    pub definition: u64,
     /// A file is closed when it reaches this size in bytes.
     pub target_file_size: u64,
     /// How Parquet is compressed.
@@ -109,6 +112,9 @@ pub struct StagedFile {
     pub partition_values: Vec<(String, Option<String>)>,
     /// Statistics in Delta's shape.
     pub statistics: Option<serde_json::Value>,
+    /// What the table was when it was staged: see [`WriteTarget::definition`].
+    #[serde(default)]
+    pub definition: u64,
 }
 
 /// Writes rows into staged files: one open file per partition value, rolled at the target size.

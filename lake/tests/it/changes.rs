@@ -3,7 +3,8 @@
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use drumline_lake::conformance::{new_table, number, stage, statement};
 use drumline_lake::{
-    Catalog, Commit, Error, Format, Lake, MadeBy, Operation, StatementId, Table, TableChange,
+    Catalog, Commit, Error, Format, Lake, MadeBy, Operation, Redefinition, StatementId, Table,
+    TableChange,
 };
 
 use crate::faults::{Fault, faulty_lake, reopened};
@@ -40,6 +41,7 @@ async fn taking(table: &Table, part: &str, id: StatementId, operation: Operation
             base: snapshot.version,
             rows: Some(remove.len() as u64),
             columns: None,
+            redefines: None,
             remove,
         }),
         ..Commit::append(MadeBy::Statement(id), Vec::new())
@@ -177,4 +179,52 @@ async fn a_table_for_new_rows_only_keeps_its_rows() {
     let commit = taking(&table, "1", statement("a", 1, 1), Operation::Delete).await;
     let error = table.commit(commit).await.unwrap_err();
     assert!(matches!(error, Error::ReadOnly { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn rows_staged_before_a_table_became_another_one_are_refused() {
+    for format in [Format::Delta, Format::Parquet] {
+        let (lake, table, _) = table_of_three(format).await;
+        let target = table.write_target("late").await.unwrap();
+        let late = stage(&lake, &target, 10..11).await;
+        let snapshot = table.snapshot().await.unwrap();
+        let key = "delta.constraints.small".to_owned();
+        let redefine = |ordinal, base| Commit {
+            change: Some(TableChange {
+                operation: Operation::AddConstraint,
+                base,
+                remove: Vec::new(),
+                rows: Some(0),
+                columns: None,
+                redefines: Some(Redefinition {
+                    partition_columns: snapshot.partition_columns.clone(),
+                    properties: [(key.clone(), Some("id < 1000".to_owned()))].into(),
+                }),
+            }),
+            ..Commit::append(
+                MadeBy::Statement(statement("x", ordinal, u64::from(ordinal))),
+                Vec::new(),
+            )
+        };
+        // Rows that came after it was worked out were not looked at.
+        append(&lake, &table, 2, 3..6).await;
+        let error = table.commit(redefine(1, snapshot.version)).await;
+        assert!(matches!(error, Err(Error::Conflict { .. })), "{error:?}");
+        let done = table.commit(redefine(2, snapshot.version + 1)).await;
+        assert_eq!(done.unwrap().version, 3, "{format:?}");
+        let id = MadeBy::Statement(statement("late", 1, 1));
+        let error = table.commit(Commit::append(id, late)).await;
+        assert!(matches!(error, Err(Error::Conflict { .. })), "{error:?}");
+        append(&lake, &table, 3, 6..9).await;
+        let other = Table::open(&reopened(&lake).await, table.name(), table.object())
+            .await
+            .unwrap();
+        for table in [&table, &other] {
+            assert_eq!(ids(&lake, table).await, 36, "{format:?}");
+            let properties = table.snapshot().await.unwrap().properties;
+            assert_eq!(properties[&key], "id < 1000");
+            assert_eq!(properties["drumline.definition"], "1");
+        }
+        append(&lake, &other, 4, 9..12).await;
+    }
 }

@@ -79,6 +79,7 @@ async fn another_reader_of_delta_sees_which_files_went() {
         remove: vec![gone.path.clone()],
         rows: Some(gone.rows),
         columns: None,
+        redefines: None,
     };
     let made_by = MadeBy::Statement(statement("app", 1, 1));
     let commit = Commit {

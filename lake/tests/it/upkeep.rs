@@ -75,6 +75,7 @@ impl Home {
                     .collect(),
                 rows: None,
                 columns: None,
+                redefines: None,
             }),
             ..Commit::append(made_by, files)
         };

@@ -132,6 +132,14 @@ fn done(operation: Operation, counts: Counts, table: &str, rows: u64) -> String 
         }
         Operation::Overwrite => format!("wrote {changed} over those of {table}"),
         Operation::Append | Operation::AddColumns => format!("wrote {changed} to {table}"),
+        Operation::DropColumns
+        | Operation::RenameColumn
+        | Operation::ChangeColumn
+        | Operation::AddConstraint
+        | Operation::DropConstraint => match counts.kept {
+            0 => format!("changed {table}"),
+            kept => format!("changed {table}, and wrote its {} anew", counted(kept)),
+        },
         Operation::Optimize => {
             format!("wrote {} of {table} to fuller files", counted(counts.kept))
         }

@@ -54,7 +54,9 @@ async fn existing(
             committed,
         )));
     }
-    let write_target = table.write_target(attempt).await?;
+    let mut write_target = table.write_target(attempt).await?;
+    // As it was planned for: what it has become since, the commit is refused for.
+    write_target.definition = tables.snapshot_of(&name, object).await?.definition();
     Ok(Prepared::Run(
         Target::Existing(Box::new(table)),
         Box::new(write_target),

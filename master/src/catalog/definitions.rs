@@ -358,6 +358,9 @@ impl Step<'_> {
             let mut fields = known.fields().iter();
             fields.any(|field| field.name().eq_ignore_ascii_case(name))
         };
+        if names.is_empty() {
+            return Ok("nothing was done".to_owned());
+        }
         let have_all = names.iter().filter(is_known).count() == names.len();
         if if_not_exists && have_all {
             return Ok(format!("{name} has {}: nothing was done", list(&names)));

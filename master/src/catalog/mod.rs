@@ -123,7 +123,7 @@ impl PinnedTables {
         &self.catalog
     }
 
-    async fn snapshot_of(
+    pub(crate) async fn snapshot_of(
         &self,
         name: &TableName,
         object: &Object,

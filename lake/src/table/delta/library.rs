@@ -16,9 +16,10 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectMeta, ObjectStore};
+use serde_json::{Value, json};
 use url::Url;
 
-use super::super::state::{Definition, Offsets, State};
+use super::super::state::{Definition, Offsets, Proposal, State};
 use super::{check_path, offsets, rows_of, statement_app};
 use crate::record_log::RecordLog;
 use crate::writer::child;
@@ -48,6 +49,48 @@ impl Loaded {
             .transaction_version(self.log_store.as_ref(), statement_app(application))
             .await
             .map_err(|source| failed(&self.table, source))
+    }
+
+    /// The protocol that the table needs from a commit on, if it is another one than what was loaded.
+    pub(in crate::table) fn raised(&self, proposal: &Proposal<'_>) -> Result<Option<Value>> {
+        let has_checks = proposal
+            .definition
+            .as_ref()
+            .is_some_and(|definition| definition.has_checks());
+        let protocol = self.snapshot.protocol();
+        let version = protocol.min_writer_version();
+        let names = |features: Option<Vec<String>>| features.unwrap_or_default();
+        let writers = names(protocol.writer_features().map(|all| {
+            let names = all.iter().map(ToString::to_string);
+            names.collect()
+        }));
+        if !has_checks || (3..7).contains(&version) {
+            return Ok(None);
+        }
+        let reader = protocol.min_reader_version();
+        if version < 3 {
+            return Ok(Some(json!({"protocol": {
+                "minReaderVersion": reader,
+                "minWriterVersion": 3,
+            }})));
+        }
+        if writers.iter().any(|name| name == "checkConstraints") {
+            return Ok(None);
+        }
+        let writers = [writers, vec!["checkConstraints".to_owned()]].concat();
+        let mut raised = json!({
+            "minReaderVersion": reader,
+            "minWriterVersion": version,
+            "writerFeatures": writers,
+        });
+        if reader >= 3 {
+            let readers = names(protocol.reader_features().map(|all| {
+                let names = all.iter().map(ToString::to_string);
+                names.collect()
+            }));
+            raised["readerFeatures"] = json!(readers);
+        }
+        Ok(Some(json!({"protocol": raised})))
     }
 
     /// Refuses tables whose rules our writers would not keep.
