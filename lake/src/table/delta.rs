@@ -7,7 +7,7 @@
 
 pub(super) mod library;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -332,20 +332,23 @@ pub(super) fn decode_record(
 /// What a record means to a commit that was worked out before it, whoever wrote it.
 pub(super) fn effect(log: &RecordLog, version: u64, bytes: &[u8]) -> Result<Effect> {
     let mut is_blind = None;
-    let (mut adds_only, mut changes_data) = (true, false);
+    let (mut adds_only, mut changes_data, mut redefines) = (true, false, false);
+    let mut touches = HashSet::new();
     let mut made_by = "somebody".to_owned();
     for line in lines(log, version, bytes) {
         let line = line?;
         if line.protocol.is_some() || line.metadata.is_some() {
-            (adds_only, changes_data) = (false, true);
+            (adds_only, changes_data, redefines) = (false, true, true);
         }
         if let Some(add) = line.add {
             changes_data |= add.data_change;
             adds_only &= add.data_change;
+            touches.insert(hive::percent_decode(&add.path));
         }
         if let Some(remove) = line.remove {
             changes_data |= remove.data_change;
             adds_only = false;
+            touches.insert(hive::percent_decode(&remove.path));
         }
         if let Some(info) = line.commit_info {
             is_blind = info.get("isBlindAppend").and_then(Value::as_bool);
@@ -356,6 +359,8 @@ pub(super) fn effect(log: &RecordLog, version: u64, bytes: &[u8]) -> Result<Effe
         // Who does not say may have read what it wrote again.
         appends_only: adds_only && is_blind != Some(false),
         rearranges_only: !changes_data,
+        redefines,
+        touches,
         made_by,
     })
 }

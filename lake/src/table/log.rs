@@ -1,6 +1,6 @@
 //! A table's log, whatever its format: read it, follow it, add to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -39,6 +39,10 @@ pub(super) struct Effect {
     pub appends_only: bool,
     /// It moved rows between files, and changed none.
     pub rearranges_only: bool,
+    /// It changed columns, or what readers and writers must know.
+    pub redefines: bool,
+    /// Paths of the files that it added or took away, those whose rows it marked as deleted among them.
+    pub touches: HashSet<String>,
     /// Words for people.
     pub made_by: String,
 }
@@ -59,6 +63,16 @@ pub(super) fn checkpoint_interval(
         value: value.clone(),
         accepted: "a number of versions, from 1 on",
     })
+}
+
+impl Effect {
+    /// Whether a change may stand beside it: one of them only moved rows between files, and not those of the same
+    /// files.
+    fn is_beside(&self, change: &TableChange) -> bool {
+        let moves_rows = change.operation == Operation::Optimize && !self.redefines;
+        let mut files = change.remove.iter();
+        (self.rearranges_only || moves_rows) && !files.any(|path| self.touches.contains(path))
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -360,7 +374,6 @@ impl TableLog {
                 reason: "it takes new rows only (delta.appendOnly)".to_owned(),
             });
         }
-        let is_whole = state.removed_by(commit).is_some();
         for version in change.base + 1..=state.version {
             let Some(bytes) = self.records.read(version).await? else {
                 break;
@@ -369,10 +382,9 @@ impl TableLog {
                 Format::Parquet => plain::effect(&self.records, version, &bytes)?,
                 Format::Delta => delta::effect(&self.records, version, &bytes)?,
             };
-            let may_append = change.redefines.is_none();
-            let is_harmless =
-                (effect.appends_only && may_append) || (effect.rearranges_only && is_whole);
-            if !is_harmless {
+            // Files of the old columns, appended or put together meanwhile, would follow a change of columns.
+            let keeps_columns = change.redefines.is_none();
+            if !(keeps_columns && (effect.appends_only || effect.is_beside(change))) {
                 return Err(Error::Conflict {
                     table: self.table.clone(),
                     version,
@@ -380,10 +392,10 @@ impl TableLog {
                 });
             }
         }
-        match is_whole {
-            true => Ok(()),
+        match state.removed_by(commit) {
+            Some(_) => Ok(()),
             // The table is not what it was, and its log does not tell why.
-            false => Err(Error::Conflict {
+            None => Err(Error::Conflict {
                 table: self.table.clone(),
                 version: state.version,
                 made_by: "somebody".to_owned(),

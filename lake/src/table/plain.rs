@@ -160,11 +160,14 @@ pub(super) fn effect(log: &RecordLog, version: u64, bytes: &[u8]) -> Result<Effe
         Some(made_by) => made_by.to_string(),
         None => "somebody".to_owned(),
     };
+    let added = record.add.iter().map(|file| &file.path);
     Ok(Effect {
         appends_only: record.operation.is_none()
             && record.remove.is_empty()
             && record.definition.is_none(),
         rearranges_only: false,
+        redefines: record.definition.is_some(),
+        touches: added.chain(&record.remove).cloned().collect(),
         made_by,
     })
 }

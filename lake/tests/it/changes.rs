@@ -100,6 +100,53 @@ async fn appends_stand_beside_a_change_and_changes_do_not() {
     }
 }
 
+/// The rows of one partition in a new file, as of the snapshot of now.
+async fn moving(lake: &Lake, table: &Table, part: i64, app: &str) -> Commit {
+    let id = statement(app, 1, 1);
+    let taking = taking(table, &part.to_string(), id, Operation::Optimize).await;
+    let target = table.write_target(app).await.unwrap();
+    Commit {
+        files: stage(lake, &target, part..part + 1).await,
+        ..taking
+    }
+}
+
+#[tokio::test]
+async fn rows_are_moved_beside_changes_of_other_files() {
+    let (lake, table, _) = table_of_three(Format::Delta).await;
+    let moved = moving(&lake, &table, 1, "a").await;
+    let also_moved = moving(&lake, &table, 2, "b").await;
+    let late = moving(&lake, &table, 0, "c").await;
+    let delete = taking(&table, "0", statement("d", 1, 1), Operation::Delete).await;
+    table.commit(moved).await.unwrap();
+    // What was moved elsewhere is no reason to plan a change anew, and a change elsewhere none to move anew.
+    table.commit(delete).await.unwrap();
+    table.commit(also_moved).await.unwrap();
+    assert_eq!(ids(&lake, &table).await, 3);
+    // Rows that are gone must not come back.
+    let error = table.commit(late).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Conflict { version: 3, .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("application d"), "{error}");
+    assert_eq!(ids(&lake, &table).await, 3);
+}
+
+#[tokio::test]
+async fn rows_are_not_moved_past_a_change_of_columns() {
+    let (lake, table, _) = table_of_three(Format::Delta).await;
+    let late = moving(&lake, &table, 1, "a").await;
+    let more = Schema::new(vec![Field::new("price", DataType::Float64, true)]);
+    let id = statement("b", 1, 1);
+    table.add_columns(&more, false, id).await.unwrap();
+    let error = table.commit(late).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Conflict { version: 2, .. }),
+        "{error}"
+    );
+}
+
 #[tokio::test]
 async fn a_change_that_is_repeated_does_nothing_twice() {
     for format in [Format::Delta, Format::Parquet] {
