@@ -25,7 +25,9 @@ use tonic::Status;
 use tonic::service::Routes;
 
 use crate::admitter::Admitter;
-use crate::applications::{self, Applications, ApplicationsService, ResultsService, Services};
+use crate::applications::{
+    self, Applications, ApplicationsService, ResultsService, Rewrites, Services,
+};
 use crate::catalog::Names;
 use crate::cluster::ClusterService;
 use crate::doors::{self, AccessService, Keeper};
@@ -162,6 +164,7 @@ pub async fn start(options: Options) -> Result<Handle> {
         cluster: workers.clone(),
         admitter,
         placements: Placements::default(),
+        rewrites: Rewrites::default(),
         jobs: jobs.handle().clone(),
         tickets: keeper.seal.clone(),
         limits: Default::default(),

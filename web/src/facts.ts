@@ -28,6 +28,7 @@ type Event =
       statement: number;
       attempt: number;
       position: number;
+      table?: string;
     }
   | {
       event: 'job_planned';

@@ -42,10 +42,15 @@ pub(super) fn queued(job: &JobQueued) -> String {
         0 | 1 => "next in line".to_owned(),
         position => format!("number {position} in line"),
     };
-    format!(
-        "statement {} waits for free cores, {before}: all workers are busy, or none has joined yet",
-        job.ordinal
-    )
+    let ordinal = job.ordinal;
+    match job.table.as_str() {
+        "" => format!(
+            "statement {ordinal} waits for free cores, {before}: all workers are busy, or none has joined yet"
+        ),
+        table => format!(
+            "statement {ordinal} waits for its turn to change {table}, {before}: others are changing it"
+        ),
+    }
 }
 
 /// What each task of a job did.
@@ -142,7 +147,13 @@ mod tests {
             ordinal: 2,
             attempt: 1,
             position,
+            table: String::new(),
         };
+        let turn = JobQueued {
+            table: "plays".to_owned(),
+            ..job(2)
+        };
+        assert!(queued(&turn).contains("its turn to change plays, number 2 in line"));
         assert!(queued(&job(1)).starts_with("statement 2 waits for free cores, next in line"));
         assert!(queued(&job(3)).contains("number 3 in line"));
     }

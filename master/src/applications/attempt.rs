@@ -21,6 +21,7 @@ use super::flight::seal_ticket;
 use super::machine::{AttemptId, Event, Outcome};
 use super::results::{Limits, Pumped, ResultSlot, pump};
 use super::resume::change;
+use super::rewrites::{Turn, rewritten};
 use super::runner::Message;
 use super::target::{Prepared, prepare};
 use super::{Application, Body, Services, job};
@@ -79,6 +80,8 @@ pub(super) struct Attempt {
     pub(super) services: Arc<Services>,
     pub(super) settings: Arc<BTreeMap<String, String>>,
     pub(super) inbox: mpsc::Sender<Message>,
+    /// The statement's turn to rewrite a table; attempts before this one may have it already.
+    pub(super) turn: Arc<Turn>,
     /// The workers of its job.
     pub(super) used: OnceLock<BTreeSet<String>>,
 }
@@ -211,8 +214,8 @@ impl Attempt {
     }
 
     async fn try_run(&self) -> Result<Ended, Ended> {
-        let tables = self.services.names.pin().await?;
-        match self.plan(Arc::clone(&tables)).await? {
+        let (planned, tables) = self.plan_in_turn().await?;
+        match planned {
             Planned::Query(query) => self.answer(&query).await,
             Planned::Write(write) => self.write(write, &tables).await,
             Planned::Copy(copy) => self.copy(copy).await,
@@ -224,6 +227,45 @@ impl Attempt {
             }
             Planned::Set { key, value } => Ok(self.set(key, value)),
         }
+    }
+
+    /// Plans the statement; one that rewrites a table once it is its turn, on what those before it have made of it.
+    async fn plan_in_turn(&self) -> Result<(Planned, Arc<PinnedTables>), Ended> {
+        loop {
+            let over = self.services.rewrites.over();
+            let tables = self.services.names.pin().await?;
+            let planned = self.plan(Arc::clone(&tables)).await?;
+            let Some(table) = rewritten(&planned, &tables) else {
+                return Ok((planned, tables));
+            };
+            if self.turn.is_of(table) {
+                return Ok((planned, tables));
+            }
+            // Its turn in the line of jobs first: who is before it there may need the table's.
+            if let Some(turn) = self.application.turn() {
+                turn.comes().await;
+            }
+            self.turn.pass();
+            let queued = |before| self.tell_turn(&planned, before);
+            self.turn.take(&self.services.rewrites, table, queued).await;
+            if over == self.services.rewrites.over() {
+                return Ok((planned, tables));
+            }
+        }
+    }
+
+    /// Tells that others are before it to change the table.
+    fn tell_turn(&self, planned: &Planned, before: u32) {
+        let Planned::Write(write) = planned else {
+            return;
+        };
+        self.services.facts.publish(Fact::JobQueued {
+            application: self.application.id.clone(),
+            statement: self.id.ordinal,
+            attempt: self.told_id().attempt,
+            position: before,
+            table: write.table.to_string(),
+        });
     }
 
     async fn plan(&self, tables: Arc<PinnedTables>) -> drumline_engine::Result<Planned> {

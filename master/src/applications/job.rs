@@ -94,6 +94,7 @@ pub(super) async fn start(
             statement: id.ordinal,
             attempt: id.attempt,
             position: u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1),
+            table: String::new(),
         });
     }
     let nobody_is_there = services.workers.borrow().is_empty();

@@ -12,6 +12,7 @@ mod job;
 mod machine;
 mod results;
 mod resume;
+mod rewrites;
 mod runner;
 mod service;
 mod stall;
@@ -41,6 +42,7 @@ use machine::Event;
 use results::{Limits, ResultSlot};
 use resume::{Place, Turn};
 pub(crate) use resume::{Unfinished, unfinished};
+pub(crate) use rewrites::Rewrites;
 use runner::{Message, Runner};
 pub(crate) use service::ApplicationsService;
 
@@ -60,6 +62,7 @@ pub(crate) struct Services {
     pub(crate) cluster: Workers,
     pub(crate) admitter: Admitter,
     pub(crate) placements: Placements,
+    pub(crate) rewrites: Rewrites,
     /// Where planning and jobs compute, away from the threads that serve calls.
     pub(crate) jobs: runtime::Handle,
     /// Signs tickets for results.

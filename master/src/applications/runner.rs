@@ -15,6 +15,7 @@ use super::attempt::{Attempt, Ended, Source, read};
 use super::commit::{self, NotCommitted, Staged, Summary};
 use super::machine::{Action, AttemptId, End, Event, Machine, Outcome};
 use super::resume::{Place, cannot_go_on, settings_before};
+use super::rewrites::Turn;
 use super::{Application, Body, Services};
 use crate::facts::{Event as Fact, State};
 use crate::failure::Failure;
@@ -80,6 +81,8 @@ pub(crate) struct Runner {
     /// The attempt that has been told to stop.
     stopping: Option<AttemptId>,
     staged: Option<Staged>,
+    /// The statement's turn to rewrite a table, from its first attempt to its end.
+    turn: Arc<Turn>,
     summary: Summary,
     ordinal: u32,
     /// Where it goes on, if a master before this one began it.
@@ -109,6 +112,7 @@ impl Runner {
             interrupt: Interrupt::default(),
             stopping: None,
             staged: None,
+            turn: Arc::default(),
             summary: Summary::default(),
             ordinal: 0,
             resumed,
@@ -330,6 +334,7 @@ impl Runner {
             services: Arc::clone(&self.services),
             settings: Arc::clone(&self.settings),
             inbox: self.inbox.clone(),
+            turn: Arc::clone(&self.turn),
             used: OnceLock::new(),
         };
         let facts = self.services.facts.clone();
@@ -360,6 +365,7 @@ impl Runner {
     }
 
     fn finish_statement(&mut self, ordinal: u32, elapsed: Duration) {
+        self.turn.pass();
         if let Some(slot) = self.application.slot(ordinal) {
             slot.end(None);
         }
@@ -426,6 +432,7 @@ impl Runner {
     }
 
     fn finish(&mut self, end: End) {
+        self.turn.pass();
         let (state, failure) = match end {
             End::Succeeded => (State::Succeeded, None),
             End::Failed(failure) => (State::Failed, Some(failure)),

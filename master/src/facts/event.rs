@@ -71,6 +71,9 @@ pub(crate) enum Event {
         statement: u32,
         attempt: u32,
         position: u32,
+        /// The table that those before it change; empty where it waits for cores.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        table: String,
     },
     /// An attempt has a plan and runs. `stages` is empty where it runs in place.
     JobPlanned {

@@ -30,11 +30,13 @@ pub(super) fn told(fact: &Fact, history: &History) -> Option<ApplicationEvent> {
             statement,
             attempt,
             position,
+            table,
             ..
         } => Told::JobQueued(JobQueued {
             ordinal: *statement,
             attempt: *attempt,
             position: *position,
+            table: table.clone(),
         }),
         Event::JobPlanned {
             statement,

@@ -54,6 +54,7 @@ async fn what_was_recorded_is_there_after_a_restart_in_both_copies() {
         statement: 1,
         attempt: 1,
         position: 1,
+        table: String::new(),
     });
     facts.record(finished("a")).await.unwrap();
     let before = facts.history();
