@@ -353,9 +353,11 @@ impl Error {
             Self::Feature { .. } => {
                 "write the table anew without it, or read it with the program that wrote it"
             }
-            Self::OutcomeUnknown { .. } => "repeat the same commit: it is safe",
             Self::NotOwner { .. } => {
                 "nothing is to be done: the other master keeps the lake's tables fit"
+            }
+            Self::OutcomeUnknown { .. } => {
+                "see whether it is there (DESCRIBE HISTORY of the table) before you run the statement again"
             }
             Self::Conflict { .. } => {
                 "run the statement again, when nobody else changes the same rows"

@@ -3,7 +3,7 @@
 //! [`cluster`] starts real `drumline` processes and can kill or freeze each of them, [`kafka`] a real
 //! broker; [`gcs`] stands in for Google Cloud Storage and can be made to fail. [`outside`] and
 //! [`engines`] read what was written with other engines, [`answers`] compares two results, [`conformance`] is what every
-//! object store of ours must do. For tests only: nothing that ships depends on this crate.
+//! object store of ours must do, [`lakes`] what is left of a lake when its writers die. For tests only: nothing that ships depends on this crate.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod answers;
@@ -13,6 +13,7 @@ pub mod conformance;
 pub mod engines;
 pub mod gcs;
 pub mod kafka;
+pub mod lakes;
 pub mod outside;
 mod process;
 pub mod streams;

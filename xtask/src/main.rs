@@ -44,12 +44,15 @@ enum Command {
     Chaos {
         /// What to break
         victim: Victim,
-        /// How many times
-        #[arg(long, default_value_t = 20)]
-        seeds: u64,
+        /// How many times (20; lake: 200)
+        #[arg(long)]
+        seeds: Option<u64>,
         /// The first seed: a failing one is printed
-        #[arg(long, default_value_t = 0)]
+        #[arg(long, visible_alias = "from", default_value_t = 0)]
         from_seed: u64,
+        /// For how long, where it is no matter of seeds
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
     },
     /// Measure, in release builds; arguments are passed on
     Bench {
@@ -70,6 +73,10 @@ enum Victim {
     Workers,
     /// Links between network namespaces: cut while a query runs, one way too; needs root
     Links,
+    /// The lake's writers and its store: killed, answered wrongly or never, while a statement commits
+    Lake,
+    /// Nothing: writers, merges, OPTIMIZE, VACUUM and readers of one table at once, for some seconds
+    Writers,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -108,7 +115,15 @@ fn dispatch(command: Command) -> Result<()> {
             victim,
             seeds,
             from_seed,
-        } => chaos(victim, &seeds.to_string(), &from_seed.to_string()),
+            seconds,
+        } => {
+            let seeds = seeds.unwrap_or(match victim {
+                Victim::Lake => 200,
+                _ => 20,
+            });
+            let [seeds, from_seed, seconds] = [seeds, from_seed, seconds].map(|n| n.to_string());
+            chaos(victim, &seeds, &from_seed, &seconds)
+        }
         Command::Bench { bench, arguments } => {
             let name = match bench {
                 Bench::Tpch => "tpch",
@@ -150,10 +165,27 @@ fn faults(scenario: &str, seeds: &str, from_seed: &str) -> Result<()> {
     ])
 }
 
-fn chaos(victim: Victim, seeds: &str, from_seed: &str) -> Result<()> {
+fn lakes(arguments: &[&str]) -> Result<()> {
+    cargo(&["build", "--quiet", "--package", "drumline-cli"])?;
+    let mut command = vec![
+        "run",
+        "--quiet",
+        "--package",
+        "drumline-testkit",
+        "--bin",
+        "lakes",
+        "--",
+    ];
+    command.extend(arguments);
+    cargo(&command)
+}
+
+fn chaos(victim: Victim, seeds: &str, from_seed: &str, seconds: &str) -> Result<()> {
     match victim {
         Victim::Workers => faults("workers", seeds, from_seed),
         Victim::Links => faults("links", seeds, from_seed),
+        Victim::Lake => lakes(&["lake", "--seeds", seeds, "--from", from_seed]),
+        Victim::Writers => lakes(&["writers", "--seconds", seconds]),
         Victim::Journal => run_with(
             "cargo",
             &[

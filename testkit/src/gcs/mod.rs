@@ -13,7 +13,7 @@ mod faults;
 mod listing;
 mod requests;
 
-pub use faults::{Call, Effect, Fault, Faults, Operation};
+pub use faults::{Call, Effect, Fault, Faults, Gate, Operation, Rewrite};
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -34,6 +34,13 @@ pub struct Gcs {
     runtime: Option<tokio::runtime::Runtime>,
 }
 
+/// One address that a server listens at.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) server: Arc<Server>,
+    pub(crate) name: Arc<str>,
+}
+
 /// What the request handlers share.
 pub(crate) struct Server {
     pub(crate) buckets: Buckets,
@@ -49,26 +56,24 @@ impl Gcs {
             .enable_all()
             .build()
             .context("no runtime for the GCS stand-in")?;
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").context("no free port")?;
-        socket.set_nonblocking(true)?;
-        let address = socket.local_addr()?;
         let server = Arc::new(Server {
             buckets: Buckets::new(buckets),
             faults: Faults::default(),
         });
-        let router = axum::Router::new()
-            .fallback(requests::answer)
-            .with_state(server.clone())
-            .into_make_service_with_connect_info::<CutSwitch>();
-        runtime.spawn(async move {
-            let listener = Listener::new(tokio::net::TcpListener::from_std(socket)?);
-            axum::serve(listener, router).await
-        });
+        let address = listen(&runtime, &server, "")?;
         Ok(Self {
             address,
             server,
             runtime: Some(runtime),
         })
+    }
+
+    /// One more address of the same store; what comes there says so in [`Call::door`]. Gives what a process needs in
+    /// its environment to come through it.
+    pub fn door(&self, name: &str) -> Result<Vec<(String, String)>> {
+        let runtime = self.runtime.as_ref().context("the stand-in has ended")?;
+        let address = listen(runtime, &self.server, name)?;
+        Ok(environment(&format!("http://{address}")))
     }
 
     /// `http://127.0.0.1:PORT`.
@@ -83,19 +88,12 @@ impl Gcs {
 
     /// The service account document that sends a client here, without OAuth.
     pub fn service_account(&self) -> String {
-        serde_json::json!({
-            "gcs_base_url": self.base_url(),
-            "disable_oauth": true,
-            "client_email": "",
-            "private_key": "",
-            "private_key_id": "",
-        })
-        .to_string()
+        service_account(&self.base_url())
     }
 
     /// What a process needs in its environment to reach `gs://` buckets here.
     pub fn environment(&self) -> Vec<(String, String)> {
-        vec![("GOOGLE_SERVICE_ACCOUNT_KEY".into(), self.service_account())]
+        environment(&self.base_url())
     }
 
     /// A client of one bucket.
@@ -117,6 +115,23 @@ impl Gcs {
         self.server.buckets.bytes(bucket, key)
     }
 
+    /// Puts an object there, whatever there was: as another program would, and past the fault hook.
+    pub fn put(&self, bucket: &str, key: &str, bytes: Bytes) -> Result<()> {
+        let put = self
+            .server
+            .buckets
+            .put(bucket, key, bytes, http::HeaderMap::new(), None);
+        match put {
+            Ok(_) => Ok(()),
+            Err(refusal) => anyhow::bail!("cannot put {bucket}/{key}: {refusal:?}"),
+        }
+    }
+
+    /// Something to look into the store with, from inside a fault.
+    pub fn peek(&self) -> Peek {
+        Peek(Arc::clone(&self.server))
+    }
+
     /// Lists give at most this many entries a page (1,000 unless told), so that paging is met.
     pub fn set_page_size(&self, entries: usize) {
         self.server.buckets.set_page_size(entries);
@@ -134,6 +149,60 @@ impl Gcs {
         }
         Ok(())
     }
+}
+
+/// Looks into a store past its fault hook.
+#[derive(Clone)]
+pub struct Peek(Arc<Server>);
+
+impl Peek {
+    /// The keys in a bucket that start with `prefix`, in order.
+    pub fn keys(&self, bucket: &str, prefix: &str) -> Vec<String> {
+        self.0.buckets.keys(bucket, prefix)
+    }
+
+    /// An object's bytes as they are now.
+    pub fn bytes(&self, bucket: &str, key: &str) -> Option<Bytes> {
+        self.0.buckets.bytes(bucket, key)
+    }
+}
+
+fn listen(
+    runtime: &tokio::runtime::Runtime,
+    server: &Arc<Server>,
+    door: &str,
+) -> Result<SocketAddr> {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").context("no free port")?;
+    socket.set_nonblocking(true)?;
+    let address = socket.local_addr()?;
+    let router = axum::Router::new()
+        .fallback(requests::answer)
+        .with_state(Door {
+            server: server.clone(),
+            name: door.into(),
+        })
+        .into_make_service_with_connect_info::<CutSwitch>();
+    runtime.spawn(async move {
+        let listener = Listener::new(tokio::net::TcpListener::from_std(socket)?);
+        axum::serve(listener, router).await
+    });
+    Ok(address)
+}
+
+fn service_account(base_url: &str) -> String {
+    serde_json::json!({
+        "gcs_base_url": base_url,
+        "disable_oauth": true,
+        "client_email": "",
+        "private_key": "",
+        "private_key_id": "",
+    })
+    .to_string()
+}
+
+fn environment(base_url: &str) -> Vec<(String, String)> {
+    let key = service_account(base_url);
+    vec![("GOOGLE_SERVICE_ACCOUNT_KEY".into(), key)]
 }
 
 impl Drop for Gcs {

@@ -1,7 +1,5 @@
 //! From HTTP to buckets and back: which call a request is, and the headers of its answer.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::Response;
@@ -11,11 +9,11 @@ use futures::StreamExt;
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use url::form_urlencoded;
 
-use super::Server;
 use super::bucket::{BAD_RANGE, INVALID, NO_KEY, NOT_MODIFIED, Object, PRECONDITION, Refusal};
 use super::connection::CutSwitch;
 use super::faults::{Call, Effect, Operation};
 use super::listing::{ListRequest, escape, list};
+use super::{Door, Server};
 
 const GENERATION: &str = "x-goog-generation";
 const GENERATION_MATCH: &str = "x-goog-if-generation-match";
@@ -23,11 +21,11 @@ const COPY_SOURCE: &str = "x-goog-copy-source";
 
 /// Answers one request, through the fault hook.
 pub(crate) async fn answer(
-    State(server): State<Arc<Server>>,
+    State(Door { server, name }): State<Door>,
     ConnectInfo(switch): ConnectInfo<CutSwitch>,
     request: Request,
 ) -> Response {
-    let parsed = match Parsed::read(request).await {
+    let mut parsed = match Parsed::read(request).await {
         Ok(parsed) => parsed,
         Err(refusal) => return refuse(refusal),
     };
@@ -35,6 +33,7 @@ pub(crate) async fn answer(
         operation: parsed.operation,
         bucket: parsed.bucket.clone(),
         key: parsed.key.clone(),
+        door: name.to_string(),
     };
     match server.faults.next(&call) {
         None => act(&server, parsed).unwrap_or_else(refuse),
@@ -57,6 +56,42 @@ pub(crate) async fn answer(
             fault(503)
         }
         Some(Effect::CutBody) => cut_body(act(&server, parsed).unwrap_or_else(refuse)).await,
+        Some(Effect::StallBody(wait)) => {
+            stall_body(act(&server, parsed).unwrap_or_else(refuse), wait).await
+        }
+        Some(Effect::LandLater(wait, landed)) => {
+            // A task of its own, because this one goes when its client does.
+            let landing = tokio::spawn(async move {
+                tokio::time::sleep(wait).await;
+                let answer = act(&server, parsed).unwrap_or_else(refuse);
+                landed.open();
+                answer
+            });
+            landing.await.unwrap_or_else(|_| fault(503))
+        }
+        Some(Effect::HoldBefore(gate)) => {
+            gate.passed().await;
+            act(&server, parsed).unwrap_or_else(refuse)
+        }
+        Some(Effect::HoldAfter(gate)) => {
+            let answer = act(&server, parsed).unwrap_or_else(refuse);
+            gate.passed().await;
+            answer
+        }
+        Some(Effect::Keep(rewrite)) => {
+            parsed.body = rewrite.of(parsed.body);
+            act(&server, parsed).unwrap_or_else(refuse)
+        }
+        Some(Effect::KeepAndFail(rewrite, status)) => {
+            parsed.body = rewrite.of(parsed.body);
+            let _ = act(&server, parsed);
+            fault(status)
+        }
+        Some(Effect::Overwrite(gate)) => {
+            gate.passed().await;
+            parsed.headers.remove(GENERATION_MATCH);
+            act(&server, parsed).unwrap_or_else(refuse)
+        }
     }
 }
 
@@ -391,6 +426,28 @@ fn refuse(Refusal(status, code): Refusal) -> Response {
 fn fault(status: u16) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     refuse(Refusal(status, "PlantedFault"))
+}
+
+/// The same answer, with a pause in the middle of its body.
+async fn stall_body(response: Response, wait: std::time::Duration) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let bytes = axum::body::to_bytes(body, usize::MAX)
+        .await
+        .unwrap_or_default();
+    set(
+        &mut parts.headers,
+        header::CONTENT_LENGTH,
+        &bytes.len().to_string(),
+    );
+    let (half, rest) = (
+        bytes.slice(..bytes.len() / 2),
+        bytes.slice(bytes.len() / 2..),
+    );
+    let stream = futures::stream::iter([Ok(half)]).chain(futures::stream::once(async move {
+        tokio::time::sleep(wait).await;
+        Ok::<_, std::io::Error>(rest)
+    }));
+    Response::from_parts(parts, Body::from_stream(stream))
 }
 
 /// The same answer, but the connection ends after half of its body.

@@ -15,6 +15,7 @@ mod engines;
 mod failures;
 mod ids;
 mod lookups;
+mod lakes;
 mod memory;
 mod metrics;
 mod payloads;
