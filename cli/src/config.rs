@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use drumline_lake::{BucketSettings, Stores};
+use drumline_master::TopicBrokers;
 use drumline_security::local::Given;
 use serde::Deserialize;
 use url::Url;
@@ -18,13 +19,16 @@ use crate::failure::{Failure, OrFail as _, Result};
 /// Port of a master that was not told otherwise.
 pub(crate) const DEFAULT_PORT: u16 = 7077;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
     client: Client,
     #[serde(default)]
     notify: Notify,
+    /// `brokers` whose topics a master lets SQL read, and settings for librdkafka.
+    #[serde(default)]
+    kafka: BTreeMap<String, String>,
     /// Settings of single buckets, by `gs://bucket` or `s3://bucket`.
     #[serde(default)]
     stores: BTreeMap<String, BTreeMap<String, StoreSetting>>,
@@ -144,6 +148,17 @@ pub(crate) fn webhook(given: Option<String>) -> Result<Option<String>> {
     Ok(file.and_then(|(_, file)| file.notify.webhook))
 }
 
+/// Brokers of topics that no stream reads: as given, else `brokers` under `[kafka]` of the config file, where all other
+/// settings stand.
+pub(crate) fn kafka(given: Option<String>) -> Result<Option<TopicBrokers>> {
+    let files = [Some(PathBuf::from("drumline.toml")), user_config()];
+    let file = first_of(files.into_iter().flatten())?;
+    let mut settings = file.map(|(_, file)| file.kafka).unwrap_or_default();
+    let configured = settings.remove("brokers");
+    let brokers = given.or(configured).filter(|brokers| !brokers.is_empty());
+    Ok(brokers.map(|brokers| TopicBrokers { brokers, settings }))
+}
+
 /// The object stores: as the environment says, and single buckets as `[stores."gs://bucket"]` of the config file does.
 pub(crate) fn stores() -> Result<Stores> {
     stores_of(
@@ -226,7 +241,8 @@ fn first_of(files: impl Iterator<Item = PathBuf>) -> Result<Option<(PathBuf, Fil
             Failure::usage(format!("{}: {}", path.display(), error.message()))
                 .hint(
                     "the command line reads `master`, `token_file` and `ca` under `[client]`, a master `webhook` under \
-                     `[notify]`, masters and workers settings of buckets under `[stores.\"gs://bucket\"]`",
+                     `[notify]` and `brokers` and librdkafka's settings under `[kafka]`, masters and workers settings of \
+                     buckets under `[stores.\"gs://bucket\"]`",
                 )
         })?;
         return Ok(Some((path, file)));

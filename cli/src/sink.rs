@@ -25,7 +25,7 @@ pub(crate) struct SinkArg {
     /// Partitions of topics that are made because they are missing
     #[arg(long, value_name = "N", default_value_t = 4, conflicts_with = "output", value_parser = clap::value_parser!(u32).range(1..=1000))]
     topics_partitions: u32,
-    /// Setting passed on to librdkafka, e.g. security.protocol=SSL; may be repeated
+    /// Setting passed on to librdkafka, e.g. security.protocol=SSL; ${env:NAME} and ${file:PATH} are opened; may be repeated
     #[arg(long = "kafka", value_name = "KEY=VALUE", conflicts_with = "output", value_parser = crate::commands::setting)]
     kafka: Vec<(String, String)>,
 }

@@ -12,7 +12,7 @@
 //! start_from = "earliest"                  # or latest; default earliest
 //! format = "parquet"                       # or delta, the default
 //! dead_letters = "listening_dead_letters"  # the default: the name and _dead_letters
-//! kafka = { "security.protocol" = "ssl" }  # passed on to librdkafka
+//! kafka = { "security.protocol" = "ssl" }  # passed on to librdkafka; secrets by ${env:…} or ${file:…}
 //!
 //! [[topic]]
 //! topic = "listen_events"
@@ -149,7 +149,7 @@ pub fn parse_with(
     };
     Ok(v1::StreamDefinition {
         brokers: stream.brokers("brokers")?,
-        kafka: stream.strings_by_name("kafka")?,
+        kafka: stream.settings("kafka")?,
         flush_interval_millis: stream.duration("flush_interval", DEFAULT_FLUSH_INTERVAL)?,
         target_file_size: stream.bytes("target_file_size", DEFAULT_FILE_SIZE)?,
         target_file_rows: stream.count("target_file_rows")?.unwrap_or(0),

@@ -63,6 +63,9 @@ pub enum Error {
         /// The deadline it had.
         limit: Duration,
     },
+    /// A topic is read, and there is no worker that could.
+    #[error("workers read topics of Kafka, and none has joined this master")]
+    NoReader,
     /// The folder for spilled rows cannot be made.
     #[error("cannot make the work folder '{}': {source}", path.display())]
     WorkDir {
@@ -101,6 +104,7 @@ impl Error {
             | Self::WorkDir { .. }
             | Self::Setting { .. }
             | Self::OutOfMemory { .. }
+            | Self::NoReader
             | Self::DeadlineExceeded { .. } => ErrorKind::User,
             Self::Failed { kind, .. } => *kind,
             Self::Sql(error) => error.kind(),
@@ -136,6 +140,7 @@ impl Error {
                 Some("raise drumline.job_deadline (seconds; 0: none)".to_owned())
             }
             Self::Failed { hint, .. } => hint.clone(),
+            Self::NoReader => Some("start one with `drumline worker --master URL`".to_owned()),
             Self::OutOfMemory { .. } => Some(
                 "give the workers (and the master, for what runs in place) more with --memory, or read less at \
                  once; with `SET datafusion.optimizer.prefer_hash_join = false` joins sort, and spill"

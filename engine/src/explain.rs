@@ -9,8 +9,11 @@ use datafusion::logical_expr::{Explain, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::displayable;
 use datafusion_distributed::{DistributedExec, display_plan_ascii};
+use uuid::Uuid;
 
 use crate::Result;
+use crate::launch::physical_plan;
+use crate::stages::identified;
 
 /// A physical plan for people: by stages where it has any.
 pub(crate) fn text(plan: &Arc<dyn ExecutionPlan>) -> String {
@@ -24,7 +27,8 @@ pub(crate) fn text(plan: &Arc<dyn ExecutionPlan>) -> String {
 /// The rows of an `EXPLAIN`: the optimised logical plan, and the physical one.
 pub(crate) async fn explain(state: &SessionState, explain: &Explain) -> Result<RecordBatch> {
     let optimised: LogicalPlan = state.optimize(&explain.plan)?;
-    let physical = state.create_physical_plan(&explain.plan).await?;
+    // Stages of ours get their numbers here.
+    let physical = identified(&physical_plan(state, &explain.plan).await?, Uuid::now_v7())?;
     let kind = if physical.is::<DistributedExec>() {
         "distributed_plan"
     } else {

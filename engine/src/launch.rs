@@ -27,6 +27,7 @@ use crate::row_numbers::with_row_numbers;
 use crate::session::{Distribution, job_session};
 use crate::settings::{self, Settings};
 use crate::stages::{Routes, Stages, distributed_part, identified};
+use crate::topics::{needs_workers, on_workers};
 use crate::transport::client::Channels;
 use crate::{Error, Job, Query, Result, WorkerTarget};
 
@@ -69,7 +70,10 @@ pub(crate) async fn launch(
         };
         return Ok(job.run(&state, board, Box::pin(stream), Head::default(), interrupt));
     }
-    let plan = state.create_physical_plan(&query.plan).await?;
+    let plan = physical_plan(&state, &query.plan).await?;
+    if workers.is_empty() && needs_workers(&plan) {
+        return Err(Error::NoReader);
+    }
     let plan = identified(&plan, Uuid::now_v7())?;
     let prepared = prepare(&plan, workers, route, &routes)?;
     let plan = without_float_pruning(with_row_numbers(plan)?, &runtime)?;
@@ -96,8 +100,16 @@ pub(crate) async fn runs_in_place(inner: &Inner, query: &Query) -> Result<bool> 
     };
     let settings = with_partitions(&query.settings, &[]);
     let state = job_session(&inner.runtime, &settings, distribution)?;
-    let plan = state.create_physical_plan(&query.plan).await?;
+    let plan = physical_plan(&state, &query.plan).await?;
     Ok(distributed_part(&plan).is_none())
+}
+
+/// The plan as it runs, its stages not numbered yet.
+pub(crate) async fn physical_plan(
+    state: &SessionState,
+    plan: &LogicalPlan,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    on_workers(state.create_physical_plan(plan).await?)
 }
 
 /// Computes on a task of its own: who reads the rows can wait for something else at the same time, and can

@@ -39,6 +39,7 @@ mod settings;
 pub mod sql;
 mod stages;
 mod tasks;
+mod topics;
 mod transport;
 mod work;
 
@@ -51,11 +52,12 @@ pub use logs::{LogLine, LogTail};
 pub use memory::Exhausted;
 pub use options::{Keepalive, Options, WorkerTarget};
 pub use planner::{
-    Copy, CreateTable, Definition, Doubled, Extend, Foreign, NameChange, Overwrite, Planned,
-    Replaced, Resolved, Rewrite, SYSTEM_SCHEMA, TableRef, Tables, Vacuum, Write, WriteMode,
-    names_in,
+    Copy, CreateTable, Definition, Doubled, Extend, Foreign, Fresh, NameChange, Overwrite, Planned,
+    Replaced, Resolved, Rewrite, SYSTEM_SCHEMA, TOPICS_SCHEMA, TableRef, Tables, Vacuum, Write,
+    WriteMode, names_in,
 };
 pub use process::Process;
 pub use session::{local_session, runtime};
 pub use settings::DrumlineSettings;
 pub use sql::Statement;
+pub use topics::{Span, TimeOffsets, TopicReader, TopicTable, TopicTimes};

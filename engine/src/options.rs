@@ -1,11 +1,14 @@
 //! What a process tells the engine once, at its start.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use drumline_lake::Stores;
 use drumline_security::{Certificates, Passes};
 use url::Url;
+
+use crate::TopicReader;
 
 /// Options of an [`crate::Engine`] and of a [`crate::server::TaskHost`].
 #[derive(Debug, Clone)]
@@ -23,6 +26,8 @@ pub struct Options {
     pub passes: Option<Passes>,
     /// When a silent worker counts as lost.
     pub keepalive: Keepalive,
+    /// Reads Kafka's topics for tasks; none: this process reads none.
+    pub topics: Option<Arc<dyn TopicReader>>,
 }
 
 impl Options {
@@ -35,6 +40,7 @@ impl Options {
             certificates: None,
             passes: None,
             keepalive: Keepalive::default(),
+            topics: None,
         }
     }
 }

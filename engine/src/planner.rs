@@ -17,6 +17,7 @@ mod ddl_text;
 mod definition;
 mod draft;
 mod external;
+mod fresh;
 mod information;
 mod literals;
 mod membership;
@@ -47,6 +48,7 @@ use std::time::Duration;
 pub use copy::Copy;
 pub use definition::{Definition, NameChange};
 pub use external::names_in;
+pub use fresh::Fresh;
 pub(crate) use names::{Scope, session};
 pub use rewrite::{Doubled, Rewrite};
 pub(crate) use subqueries::as_meant;
@@ -76,6 +78,12 @@ pub struct Foreign {
 /// The schema of what the host knows of itself. `SHOW TABLES` lists it where it is asked for by name.
 pub const SYSTEM_SCHEMA: &str = "system";
 
+/// The schema whose tables are topics of Kafka. Listed where it is asked for by name, too.
+pub const TOPICS_SCHEMA: &str = "kafka";
+
+/// The kind of its tables, in one word.
+const TOPIC: &str = "topic";
+
 /// The names a statement may use, as of one moment: the host pins them for each statement.
 #[async_trait]
 pub trait Tables: Send + Sync {
@@ -85,6 +93,17 @@ pub trait Tables: Send + Sync {
     /// The same as of an earlier version. `None` if nothing has the name; an error if what has it is no table
     /// or has no such version.
     async fn table_at(&self, table: &TableRef, at: AsOf) -> Result<Option<Resolved>>;
+
+    /// A table that a stream writes, with what the stream has not written yet. `None` if nothing has the name; an
+    /// error, which says why, if what has it is no such table.
+    async fn fresh(&self, table: &TableRef) -> Result<Option<Fresh>> {
+        Err(sql::Error::Invalid {
+            reason: format!("{table} has no stream here"),
+            position: None,
+            hint: None,
+        }
+        .into())
+    }
 
     /// What the catalog says of a name.
     fn object(&self, table: &TableRef) -> Option<Object>;

@@ -1,4 +1,4 @@
-//! How many tasks read a set of files.
+//! How many tasks read a set of files, or a topic.
 
 use datafusion::catalog::memory::DataSourceExec;
 use datafusion::datasource::physical_plan::{FileScanConfig, ParquetSource};
@@ -15,6 +15,9 @@ use crate::settings;
 pub(crate) fn desired_tasks(
     event: DesiredTaskCountEvent<'_>,
 ) -> Option<Result<DesiredTaskCountEventResponse>> {
+    if let Some(tasks) = crate::topics::desired_tasks(&event) {
+        return Some(tasks);
+    }
     let source = event.plan.downcast_ref::<DataSourceExec>()?;
     let scan = source.data_source().downcast_ref::<FileScanConfig>()?;
     if scan.output_partitioning.is_some() || !scan.file_source().is::<ParquetSource>() {

@@ -70,6 +70,7 @@ impl TaskHost {
             tasks.clone(),
             options.stores.clone(),
             Arc::clone(&memory),
+            options.topics.clone(),
         );
         let worker = Worker::from_session_builder(sessions)
             .with_runtime_env(Arc::clone(&runtime))

@@ -24,6 +24,7 @@ use crate::memory::Memory;
 use crate::row_numbers::with_row_numbers;
 use crate::settings::{self, Settings};
 use crate::tasks::{TASK_HEADER, Task, Tasks};
+use crate::topics::{self, Reader, TopicReader, TopicScanCodec};
 use crate::transport::client::Channels;
 use crate::transport::network::Network;
 use crate::{Error, Options, Result};
@@ -83,9 +84,11 @@ pub(crate) fn job_session(
         .with_runtime_env(Arc::clone(runtime))
         .with_query_planner(Arc::new(LakePlanner::new(distribution.stores.clone())))
         .with_distributed_user_codec(LakeWriteCodec::new(distribution.stores))
+        .with_distributed_user_codec(TopicScanCodec)
         .with_distributed_worker_resolver(Workers(distribution.workers))
         .with_distributed_channel_resolver(distribution.channels)
         .with_distributed_desired_task_count_handler(crate::scan::desired_tasks)
+        .with_distributed_scale_up_leaf_node_handler(topics::scale_up)
         .with_distributed_route_tasks_handler(distribution.routes)
         .with_distributed_passthrough_headers(settings::to_headers(settings)?)?
         .with_distributed_planner();
@@ -115,6 +118,7 @@ pub(crate) struct WorkerSessions {
     tasks: Tasks,
     stores: Stores,
     memory: Arc<Memory>,
+    topics: Option<Arc<Reader>>,
 }
 
 impl WorkerSessions {
@@ -123,12 +127,14 @@ impl WorkerSessions {
         tasks: Tasks,
         stores: Stores,
         memory: Arc<Memory>,
+        topics: Option<Arc<dyn TopicReader>>,
     ) -> Self {
         Self {
             network,
             tasks,
             stores,
             memory,
+            topics: topics.map(|reader| Arc::new(Reader(reader))),
         }
     }
 }
@@ -157,6 +163,9 @@ impl WorkerSessionBuilder for WorkerSessions {
             }
             config.set_extension(task);
         }
+        if let Some(reader) = &self.topics {
+            config.set_extension(Arc::clone(reader));
+        }
         // Whoever prepares the plan is told the settings alone, and looks for stores.
         if let Some(runtime) = builder.runtime_env() {
             config.set_extension(Arc::clone(runtime));
@@ -164,6 +173,7 @@ impl WorkerSessionBuilder for WorkerSessions {
         let state = with_functions(builder)
             .with_config(config)
             .with_distributed_user_codec(LakeWriteCodec::new(self.stores.clone()))
+            .with_distributed_user_codec(TopicScanCodec)
             .with_distributed_channel_resolver(Channels::new(Arc::clone(&self.network), None))
             .with_distributed_worker_plan_rewrite_handler(prepare_plan)
             .build();
@@ -249,11 +259,16 @@ mod tests {
                 .with_runtime_env(Arc::clone(&runtime)),
             headers: settings::to_headers(&given).unwrap(),
         };
-        let task =
-            WorkerSessions::new(network, Tasks::new(), Stores::from_env(), Memory::new(None))
-                .build_session_state(context)
-                .await
-                .unwrap();
+        let task = WorkerSessions::new(
+            network,
+            Tasks::new(),
+            Stores::from_env(),
+            Memory::new(None),
+            None,
+        )
+        .build_session_state(context)
+        .await
+        .unwrap();
         let (job, task) = (entries(&job), entries(&task));
         for (key, value) in &given {
             assert_eq!(job.get(key), Some(&Some(value.clone())), "{key}");

@@ -33,14 +33,24 @@ pub(crate) fn distributed_part(plan: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn 
 }
 
 /// The plan with this id in all of its stages: the library gives them a random one, and ids of jobs sort by time.
+/// Stages are numbered anew from the bottom, the order in which the library asks for their routes: some may be
+/// ours.
 pub(crate) fn identified(
     plan: &Arc<dyn ExecutionPlan>,
     id: Uuid,
 ) -> Result<Arc<dyn ExecutionPlan>> {
+    numbered(plan, id, &mut 0)
+}
+
+fn numbered(
+    plan: &Arc<dyn ExecutionPlan>,
+    id: Uuid,
+    stages: &mut usize,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let children = plan
         .children()
         .into_iter()
-        .map(|child| identified(child, id))
+        .map(|child| numbered(child, id, stages))
         .collect::<Result<Vec<_>>>()?;
     let plan = match children.is_empty() {
         true => Arc::clone(plan),
@@ -53,7 +63,9 @@ pub(crate) fn identified(
         return Ok(plan);
     };
     let mut stage = stage.clone();
+    *stages += 1;
     stage.query_id = id;
+    stage.num = *stages;
     Ok(boundary.with_input_stage(Stage::Local(stage))?)
 }
 

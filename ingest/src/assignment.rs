@@ -131,7 +131,7 @@ async fn start(
     })?;
     let rolling = rolling(&definition);
     let (reports, inbox) = mpsc::channel(REPORTS);
-    let config = settings::consumer(&definition.name, &definition.brokers, &definition.kafka)?;
+    let config = settings::of_stream(&definition, &options.secrets)?;
     for (index, topic) in definition.topics.iter().enumerate() {
         let mine: Vec<&v1::AssignedPartition> = assign
             .partitions

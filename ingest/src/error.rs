@@ -18,6 +18,16 @@ pub enum Error {
         /// What the client says.
         reason: String,
     },
+    /// A broker answers, and does not let us in.
+    #[error("kafka at {brokers} does not let us in ({mechanism}): {reason}")]
+    Refused {
+        /// As the definition has it.
+        brokers: String,
+        /// How we asked to be let in.
+        mechanism: String,
+        /// What the broker or the token's endpoint said.
+        reason: String,
+    },
     /// A setting that librdkafka does not take, or that is ours.
     #[error("kafka setting {setting}: {reason}")]
     KafkaSetting {
@@ -81,6 +91,12 @@ pub enum Error {
         wanted: i64,
         /// End of what can be read.
         high: i64,
+    },
+    /// Kafka dropped records while a statement read them.
+    #[error("records of topic {topic} that this statement reads are gone")]
+    RecordsGone {
+        /// Which topic.
+        topic: String,
     },
     /// A topic could not be made.
     #[error("topic {topic} cannot be created: {reason}")]
@@ -187,12 +203,14 @@ impl Error {
             | Self::Delivery { .. }
             | Self::Undelivered { .. }
             | Self::Thread { .. } => ErrorKind::Retryable,
-            Self::KafkaSetting { .. }
+            Self::Refused { .. }
+            | Self::KafkaSetting { .. }
             | Self::KafkaClient { .. }
             | Self::UnknownTopic { .. }
             | Self::Read { passing: false, .. }
             | Self::OffsetsLost { .. }
             | Self::OffsetBeyondEnd { .. }
+            | Self::RecordsGone { .. }
             | Self::CreateTopic { .. }
             | Self::Embedded { .. }
             | Self::Definition { .. }
@@ -208,6 +226,15 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Brokers { .. } => Some("check that kafka runs and that this machine reaches it".to_owned()),
+            Self::Refused { mechanism, .. } => Some(match mechanism.as_str() {
+                "TLS" => "check ssl.ca.location, and ssl.certificate.location and ssl.key.location where the brokers ask \
+                          for a client's certificate"
+                    .to_owned(),
+                token if token.starts_with("OAUTHBEARER") => {
+                    "check the sasl.oauthbearer settings, and that the brokers take this token".to_owned()
+                }
+                _ => "check sasl.username and sasl.password, sasl.mechanism, and with TLS ssl.ca.location".to_owned(),
+            }),
             Self::UnknownTopic { topic, .. } => Some(format!("create {topic}, or correct its name; streams never create topics")),
             Self::OffsetsLost { .. } => Some(
                 "retention was shorter than the stream was away; to go on without them, delete the stream and \
@@ -215,6 +242,9 @@ impl Error {
             ),
             Self::OffsetBeyondEnd { .. } => Some(
                 "the topic was made anew; delete the stream and apply it with other table names".to_owned(),
+            ),
+            Self::RecordsGone { .. } => Some(
+                "retention dropped them after the statement was planned, or the topic was made anew; run it again".to_owned(),
             ),
             Self::Transform { .. } => {
                 Some(

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::budget::Budget;
+use crate::kafka::Secrets;
 use crate::{Error, assignment, probe};
 
 /// Makes the sessions that transforms are planned in: the host's functions and settings.
@@ -38,6 +39,8 @@ pub struct Options {
     pub threads: usize,
     /// Memory for what is read ahead and for open files, for all streams together.
     pub(crate) budget: Budget,
+    /// What settings of definitions may name.
+    pub secrets: Secrets,
 }
 
 impl Options {
@@ -50,6 +53,7 @@ impl Options {
             max_record_bytes: 8 << 20,
             threads,
             budget: Budget::new(DEFAULT_MEMORY, None),
+            secrets: Secrets::default(),
         }
     }
 

@@ -23,9 +23,11 @@ mod places;
 mod planner;
 mod probe;
 mod roll;
+mod scan;
 mod schema;
 mod source;
 mod transform;
 
 pub use error::{Error, Result};
 pub use host::{HostEvent, Options, SessionFactory, StreamHost};
+pub use scan::TopicScans;

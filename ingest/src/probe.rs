@@ -61,7 +61,7 @@ async fn look(
         result.table_schemas.insert(table, schema);
     }
     result.dead_letter_schema = ipc(&schema::dead_letters()).map_err(failed)?;
-    let present = topics(definition).await.map_err(|error| Failed {
+    let present = topics(options, definition).await.map_err(|error| Failed {
         key: kafka_key(&error),
         error,
     })?;
@@ -70,10 +70,12 @@ async fn look(
     result.matched.extend(matched);
     if definition.start_from() == v1::StartFrom::Latest {
         let topics = result.partitions.clone().into_iter().collect();
-        let ends = ends(definition, topics).await.map_err(|error| Failed {
-            key: kafka_key(&error),
-            error,
-        })?;
+        let ends = ends(options, definition, topics)
+            .await
+            .map_err(|error| Failed {
+                key: kafka_key(&error),
+                error,
+            })?;
         let end = |(topic, partition, end)| v1::EndOffset {
             topic,
             partition,
@@ -171,31 +173,32 @@ fn refused(key: String, reason: String) -> Failed {
     Failed { key, error }
 }
 
-async fn topics(definition: &v1::StreamDefinition) -> Result<BTreeMap<String, u32>> {
-    ask(definition, |brokers, config| {
-        partition_counts(brokers, config)
-    })
-    .await
+async fn topics(
+    options: &Options,
+    definition: &v1::StreamDefinition,
+) -> Result<BTreeMap<String, u32>> {
+    ask(options, definition, partition_counts).await
 }
 
 async fn ends(
+    options: &Options,
     definition: &v1::StreamDefinition,
     topics: BTreeMap<String, u32>,
 ) -> Result<Vec<(String, i32, i64)>> {
-    ask(definition, move |brokers, config| {
-        kafka::ends(brokers, config, &topics)
+    ask(options, definition, move |config| {
+        kafka::ends(config, &topics)
     })
     .await
 }
 
 /// Asks the brokers something, on a thread that may block.
 async fn ask<T: Send + 'static>(
+    options: &Options,
     definition: &v1::StreamDefinition,
-    question: impl FnOnce(&str, &rdkafka::ClientConfig) -> Result<T> + Send + 'static,
+    question: impl FnOnce(&rdkafka::ClientConfig) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let config = settings::consumer(&definition.name, &definition.brokers, &definition.kafka)?;
-    let brokers = definition.brokers.clone();
-    tokio::task::spawn_blocking(move || question(&brokers, &config))
+    let config = settings::of_stream(definition, &options.secrets)?;
+    tokio::task::spawn_blocking(move || question(&config))
         .await
         .map_err(|error| Error::Bug {
             context: format!("a question to the brokers did not end: {error}"),
@@ -218,7 +221,7 @@ fn declared_key(error: &Error, index: usize) -> String {
 }
 
 /// A schema as an Arrow IPC stream without batches.
-fn ipc(schema: &Schema) -> Result<Vec<u8>> {
+pub(crate) fn ipc(schema: &Schema) -> Result<Vec<u8>> {
     let bug = |error: ArrowError| Error::Bug {
         context: format!("writing a schema: {error}"),
     };

@@ -30,6 +30,8 @@ const BATCH_RECORDS: usize = 8192;
 const BATCH_AGE: Duration = Duration::from_millis(200);
 /// How long a quiet poll may take: what a stop waits for.
 const POLL: Duration = Duration::from_millis(50);
+/// Events that are taken at once.
+const EVENTS: usize = 64;
 const WATERMARKS_WITHIN: Duration = Duration::from_secs(10);
 
 /// What to read.
@@ -108,7 +110,9 @@ fn read(
         mut decoder,
     } = reading;
     let brokers = config.get("bootstrap.servers").unwrap_or_default();
-    let consumer: BaseConsumer<Watch> = settings::create(&config, Watch::new(places.clone()))?;
+    let watch = Watch::new(places.clone(), &config)?;
+    let consumer: BaseConsumer<Watch> = settings::create(&config, watch)?;
+    let_in(&consumer, &topic, &places)?;
     let mut absence = Absence::default();
     let starts = starts(&consumer, &places, &partitions)?;
     let mut assignment = TopicPartitionList::new();
@@ -184,6 +188,30 @@ fn read(
         }
     }
     Ok(())
+}
+
+/// Waits until a broker has let us in: whoever asks before gets no answer, and no reason.
+fn let_in(consumer: &BaseConsumer<Watch>, topic: &str, places: &Places) -> Result<()> {
+    let first = places.topics().first().map(String::as_str);
+    let begun = Instant::now();
+    loop {
+        // Events alone: nothing is assigned yet.
+        let _ = consumer.poll(Duration::from_millis(1));
+        match consumer.fetch_metadata(first, Duration::from_secs(1)) {
+            Ok(_) => return Ok(()),
+            Err(error) => {
+                for _ in 0..EVENTS {
+                    let _ = consumer.poll(Duration::from_millis(1));
+                }
+                if let Some(refused) = consumer.context().observer().refusal() {
+                    return Err(refused);
+                }
+                if begun.elapsed() >= WATERMARKS_WITHIN {
+                    return Err(failed(topic, &error));
+                }
+            }
+        }
+    }
 }
 
 /// Finds where reading begins. Kafka must still have what follows each table's own offset.

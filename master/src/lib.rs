@@ -37,12 +37,13 @@ mod routing;
 mod server;
 mod streams;
 mod system;
+mod topics;
 mod traces;
 mod upkeep;
 
 pub use drumline_engine::LogTail;
 pub use error::{Error, Result};
 pub use notify::Webhook;
-pub use options::{Authentication, Options};
+pub use options::{Authentication, Options, TopicBrokers};
 pub use server::{Handle, start};
 pub use traces::Collector;

@@ -1,5 +1,6 @@
 //! What a master is started with.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +17,24 @@ pub enum Authentication {
     Tokens,
     /// Nobody is asked; everybody may do everything.
     Nobody,
+}
+
+/// Brokers whose topics statements may read where no stream says how.
+#[derive(Clone)]
+pub struct TopicBrokers {
+    /// `host:port`, several separated by commas.
+    pub brokers: String,
+    /// Passed on to librdkafka by the worker that reads.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// Settings may be secrets.
+impl std::fmt::Debug for TopicBrokers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TopicBrokers")
+            .field("brokers", &self.brokers)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A master's options. [`Options::new`] fills in what rarely changes.
@@ -57,6 +76,8 @@ pub struct Options {
     pub webhook: Option<Webhook>,
     /// Where traces are sent.
     pub collector: Option<Collector>,
+    /// Where topics are that no stream reads.
+    pub kafka: Option<TopicBrokers>,
 }
 
 impl Options {
@@ -83,6 +104,7 @@ impl Options {
             upkeep_every: Duration::from_secs(30),
             webhook: None,
             collector: None,
+            kafka: None,
         }
     }
 }

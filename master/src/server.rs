@@ -37,6 +37,7 @@ use crate::metrics::Metrics;
 use crate::rest::{self, Problem, Readiness, Rest};
 use crate::routing::Placements;
 use crate::streams::{StreamTables, StreamsService};
+use crate::topics::Topics;
 use crate::{Error, Options, Result, cluster, journal, notify, page, streams, traces, upkeep};
 
 /// How long calls and background work may take to end once the master stops.
@@ -155,11 +156,15 @@ pub async fn start(options: Options) -> Result<Handle> {
 
     let jobs = jobs_runtime()?;
     background.spawn(watch_workers(workers.usable(), admitter.clone()));
-    let metrics = Metrics::new(facts.clone(), running_streams);
+    let metrics = Metrics::new(facts.clone(), running_streams.clone());
     let services = Services {
         facts: facts.clone(),
         engine: engine(&options, &keeper)?,
-        names: Names::new(catalog.clone(), locations, facts.clone()),
+        names: Names::new(catalog.clone(), locations, facts.clone()).with_topics(Topics::new(
+            workers.clone(),
+            running_streams.clone(),
+            options.kafka.clone(),
+        )),
         workers: workers.subscribe(),
         cluster: workers.clone(),
         admitter,

@@ -3,6 +3,8 @@
 //! Compiled by protox, so no `protoc` has to be installed. This crate sees neither DataFusion nor
 //! Kafka: plans, schemas and files travel as bytes whose owner is named beside each field.
 
+pub mod kafka;
+
 /// Messages, clients and servers of `drumline.v1`.
 #[allow(missing_docs, clippy::all)]
 pub mod v1 {

@@ -14,6 +14,7 @@ mod membership;
 mod metrics;
 mod options;
 mod run;
+mod topics;
 
 pub use drumline_engine::LogTail;
 pub use error::Error;

@@ -25,6 +25,7 @@ use tracing::{info, warn};
 use url::Url;
 
 use crate::leave::{self, Leave};
+use crate::topics::Topics;
 use crate::{Error, TokenSource};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
@@ -59,6 +60,7 @@ pub(crate) struct Membership {
     pub(crate) passes: Passes,
     pub(crate) hello: Hello,
     pub(crate) streams: Arc<StreamHost>,
+    pub(crate) topics: Topics,
     pub(crate) stream_events: mpsc::Receiver<HostEvent>,
     pub(crate) tasks: TaskHost,
     pub(crate) log: LogTail,
@@ -247,6 +249,16 @@ impl Membership {
                 let lines = lines(&self.log, &request);
                 // Whoever asked asks again.
                 let _ = probed.try_send(message(worker_message::Message::LogLines(lines)));
+            }
+            master_message::Message::LookAtTopic(look) => {
+                let (topics, probed) = (self.topics.clone(), probed.clone());
+                // As a probe.
+                tokio::spawn(async move {
+                    let seen = topics.look(&look).await;
+                    let _ = probed
+                        .send(message(worker_message::Message::TopicSeen(seen)))
+                        .await;
+                });
             }
             master_message::Message::Probe(probe) => {
                 let (streams, probed) = (Arc::clone(&self.streams), probed.clone());

@@ -41,6 +41,8 @@ pub struct Options {
     pub drain_within: Duration,
     /// What it has logged last, for the master to ask for.
     pub log: LogTail,
+    /// Folders of files that Kafka settings of streams may name, beside `/run/secrets`.
+    pub secrets: Vec<PathBuf>,
 }
 
 impl Options {
@@ -59,6 +61,7 @@ impl Options {
             work_dir: work_dir.into(),
             drain_within: Duration::from_secs(60),
             log: LogTail::default(),
+            secrets: Vec::new(),
         }
     }
 }

@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use drumline_engine::server::TaskHost;
-use drumline_ingest::StreamHost;
+use drumline_ingest::kafka::Secrets;
+use drumline_ingest::{StreamHost, TopicScans};
 use drumline_security::{Certificates, Passes, Role, Trust};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -15,6 +16,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::membership::{Membership, State, hello};
+use crate::topics::Topics;
 use crate::{Error, Options};
 
 /// A running worker.
@@ -103,7 +105,9 @@ pub async fn start(options: Options) -> Result<Handle, Error> {
     let id = options.id.clone().unwrap_or_else(random_id);
 
     let stores = options.stores.clone();
+    let topics = Topics::default();
     let engine_options = drumline_engine::Options {
+        topics: Some(Arc::new(topics.clone())),
         memory_limit: options.memory,
         certificates: certificates.clone(),
         passes: Some(passes.clone()),
@@ -117,9 +121,11 @@ pub async fn start(options: Options) -> Result<Handle, Error> {
     let for_streams = options
         .ingest_memory
         .or(options.memory.map(|memory| memory / 3));
-    let ingest_options = drumline_ingest::Options::new(stores, Arc::new(session))
+    let mut ingest = drumline_ingest::Options::new(stores, Arc::new(session))
         .with_memory(for_streams, &tasks.runtime().memory_pool);
-    let (streams, stream_events) = StreamHost::new(ingest_options);
+    ingest.secrets = Secrets::below(options.secrets.clone());
+    topics.open(TopicScans::new(ingest.clone()));
+    let (streams, stream_events) = StreamHost::new(ingest);
 
     let shutdown = CancellationToken::new();
     let drain = CancellationToken::new();
@@ -137,6 +143,7 @@ pub async fn start(options: Options) -> Result<Handle, Error> {
         passes,
         hello: hello(id.clone(), &url, options.cores, options.memory),
         streams: Arc::clone(&streams),
+        topics,
         stream_events,
         tasks: tasks.clone(),
         log: options.log.clone(),

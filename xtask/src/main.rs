@@ -45,7 +45,7 @@ enum Command {
         /// What to break
         victim: Victim,
         /// How many times (20; lake: 200)
-        #[arg(long)]
+        #[arg(long, visible_alias = "times")]
         seeds: Option<u64>,
         /// The first seed: a failing one is printed
         #[arg(long, visible_alias = "from", default_value_t = 0)]
@@ -71,6 +71,8 @@ enum Victim {
     Master,
     /// A worker: killed and frozen at named places of a query
     Workers,
+    /// What `fresh(t)` reads, while the stream commits and OPTIMIZE and VACUUM run: always the topic's prefix
+    Fresh,
     /// Links between network namespaces: cut while a query runs, one way too; needs root
     Links,
     /// The lake's writers and its store: killed, answered wrongly or never, while a statement commits
@@ -186,6 +188,24 @@ fn chaos(victim: Victim, seeds: &str, from_seed: &str, seconds: &str) -> Result<
         Victim::Links => faults("links", seeds, from_seed),
         Victim::Lake => lakes(&["lake", "--seeds", seeds, "--from", from_seed]),
         Victim::Writers => lakes(&["writers", "--seconds", seconds]),
+        Victim::Fresh => {
+            cargo(&["build", "--quiet", "--package", "drumline-cli"])?;
+            run_with(
+                "cargo",
+                &[
+                    "test",
+                    "--package",
+                    "drumline-testkit",
+                    "--test",
+                    "it",
+                    "fresh::a_fresh_read",
+                    "--",
+                    "--nocapture",
+                    "--test-threads=1",
+                ],
+                &[("DRUMLINE_TIMES", seeds)],
+            )
+        }
         Victim::Journal => run_with(
             "cargo",
             &[

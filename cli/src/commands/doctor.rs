@@ -26,7 +26,7 @@ const CLOCKS_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  drumline doctor --lake gs://bucket/lake --brokers kafka-1:9092\n  drumline doctor \
-    --kafka security.protocol=SASL_SSL --brokers kafka-1:9093\n\nExit code 0: nothing is bad; 1: something is."
+    --kafka security.protocol=SASL_SSL --kafka 'sasl.password=${file:./password}' --brokers kafka-1:9093\n\nExit code 0: nothing is bad; 1: something is."
 )]
 pub(crate) struct Arguments {
     /// Root of a lake: gs://bucket/prefix, s3://bucket/prefix, or a folder
@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
     /// Kafka brokers, e.g. kafka-1:9092,kafka-2:9092
     #[arg(long, value_name = "HOST:PORT,…")]
     brokers: Option<String>,
-    /// A librdkafka property for the brokers; may be repeated
+    /// A librdkafka property for the brokers; ${env:NAME} and ${file:PATH} in it are opened; may be repeated
     #[arg(long = "kafka", value_name = "KEY=VALUE", value_parser = setting)]
     kafka: Vec<(String, String)>,
     /// Folder in which a cluster on this machine keeps its state and spills

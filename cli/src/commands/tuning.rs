@@ -54,6 +54,14 @@ pub(crate) struct Tuning {
         value_delimiter = ','
     )]
     allowed_locations: Vec<String>,
+    /// Kafka brokers whose topics SQL may read where no stream does, e.g. kafka-1:9092; how they are reached is said
+    /// under `[kafka]` in the config file [default: `brokers` there]
+    #[arg(
+        long,
+        value_name = "HOST:PORT,…",
+        env = "DRUMLINE_MASTER__KAFKA_BROKERS"
+    )]
+    kafka_brokers: Option<String>,
 }
 
 impl Tuning {
@@ -67,6 +75,7 @@ impl Tuning {
         options.history_size = self.history_size;
         options.concurrent_jobs = usize::from(self.concurrent_jobs);
         options.allowed_locations = self.allowed_locations;
+        options.kafka = config::kafka(self.kafka_brokers)?;
         options.webhook = config::webhook(self.notify_webhook)?
             .map(|url| Webhook::new(&url))
             .transpose()
@@ -89,6 +98,8 @@ impl Tuning {
         ];
         let allowed = self.allowed_locations.iter();
         arguments.extend(allowed.map(|url| format!("--allow-location={url}")));
+        let brokers = self.kafka_brokers.iter();
+        arguments.extend(brokers.map(|brokers| format!("--kafka-brokers={brokers}")));
         let endpoint = self.otlp_endpoint.iter();
         arguments.extend(endpoint.map(|url| format!("--otlp-endpoint={url}")));
         arguments
@@ -122,6 +133,7 @@ mod tests {
             "--concurrent-jobs=9",
             "--allow-location=/a,gs://b/c",
             "--otlp-endpoint=http://127.0.0.1:4317",
+            "--kafka-brokers=a:1,b:2",
             "--notify-webhook=https://hooks.example/secret",
         ];
         let up = Wrapped::parse_from(given).tuning;
@@ -138,6 +150,7 @@ mod tests {
         assert_eq!(master.history_size, 3 << 19);
         assert_eq!(master.concurrent_jobs, 9);
         assert_eq!(master.allowed_locations, ["/a", "gs://b/c"]);
+        assert_eq!(master.kafka_brokers.as_deref(), Some("a:1,b:2"));
         assert_eq!(
             master.otlp_endpoint.as_deref(),
             Some("http://127.0.0.1:4317")

@@ -63,6 +63,14 @@ pub(crate) struct Arguments {
         env = "DRUMLINE_WORKER__DRAIN_SECONDS"
     )]
     drain_seconds: u64,
+    /// A folder whose files streams may name in Kafka settings (${file:…}), beside /run/secrets; may be repeated
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "DRUMLINE_WORKER__SECRETS",
+        value_delimiter = ','
+    )]
+    secrets: Vec<PathBuf>,
     #[command(flatten)]
     exposure: Exposure,
     /// Shape of log lines on stderr; RUST_LOG filters them
@@ -111,6 +119,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
     options.listen = arguments.listen;
     options.id = Some(id);
     options.log = log;
+    options.secrets = arguments.secrets;
     options.drain_within = std::time::Duration::from_secs(arguments.drain_seconds);
     options.cores = arguments.cores.unwrap_or(options.cores);
     options.memory = arguments.memory.bytes()?;

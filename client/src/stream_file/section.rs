@@ -2,12 +2,16 @@
 
 use std::collections::HashMap;
 
-use drumline_proto::v1;
+use drumline_proto::{kafka, v1};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Environment, value};
 use crate::{Error, Result};
+
+/// How a setting is kept out of the definition.
+const ELSEWHERE: &str =
+    "\"${env:KAFKA_…}\", \"${file:/run/secrets/…}\", { env = \"…\" }, { file = \"…\" }";
 
 /// What all sections of a file share.
 pub(super) struct File<'a> {
@@ -179,8 +183,9 @@ impl<'a> Section<'a> {
         array.iter().map(|value| self.text(key, value)).collect()
     }
 
-    /// A table of texts; numbers and booleans are taken as they are written.
-    pub(super) fn strings_by_name(&self, key: &str) -> Result<HashMap<String, String>> {
+    /// Settings of librdkafka: texts, numbers and booleans as they are written, and `{ env = "NAME" }` and
+    /// `{ file = "PATH" }` for what workers open. A secret is one of these two.
+    pub(super) fn settings(&self, key: &str) -> Result<HashMap<String, String>> {
         let Some(section) = self.section(key)? else {
             return Ok(HashMap::new());
         };
@@ -192,11 +197,31 @@ impl<'a> Section<'a> {
                 let text = match value.get_ref() {
                     DeValue::Boolean(boolean) => boolean.to_string(),
                     DeValue::Integer(integer) => integer.as_str().to_owned(),
-                    _ => section.text(name, value)?,
+                    DeValue::Table(table) => section.elsewhere(name, table)?,
+                    _ => section.text_with(name, value, true)?,
                 };
+                if kafka::is_secret(name) && !kafka::is_elsewhere(&text) {
+                    let reason = "is a secret, and the definition is kept in the lake in clear";
+                    return Err(section.wrong(name, reason.to_owned(), Some(ELSEWHERE)));
+                }
                 Ok((name.to_owned(), text))
             })
             .collect()
+    }
+
+    /// `{ env = "NAME" }` or `{ file = "PATH" }`, as definitions have it.
+    fn elsewhere(&self, key: &str, table: &DeTable<'_>) -> Result<String> {
+        let mut entries = table.iter();
+        let (Some((kind, place)), None) = (entries.next(), entries.next()) else {
+            return Err(self.wrong(key, "names no one place".into(), Some(ELSEWHERE)));
+        };
+        let kind = kind.get_ref().as_ref();
+        match place.get_ref() {
+            DeValue::String(place) if matches!(kind, "env" | "file") && !place.contains('}') => {
+                Ok(format!("${{{kind}:{place}}}"))
+            }
+            _ => Err(self.wrong(key, "names no place".into(), Some(ELSEWHERE))),
+        }
     }
 
     /// A topic's fields, in the order of the file.
@@ -311,9 +336,19 @@ impl<'a> Section<'a> {
     }
 
     fn text(&self, key: &str, value: &Spanned<DeValue<'_>>) -> Result<String> {
+        self.text_with(key, value, false)
+    }
+
+    fn text_with(
+        &self,
+        key: &str,
+        value: &Spanned<DeValue<'_>>,
+        opens_elsewhere: bool,
+    ) -> Result<String> {
         match value.get_ref() {
             DeValue::String(text) => {
-                value::substitute(text, self.file.environment).map_err(|reason| {
+                let text = value::substitute(text, self.file.environment, opens_elsewhere);
+                text.map_err(|reason| {
                     self.wrong(
                         key,
                         reason,

@@ -236,8 +236,51 @@ fn environment_variables_are_put_into_texts_only() {
     assert_eq!(with("${SET:-other:2}").unwrap().brokers, "from-env:1");
     assert_eq!(with("${UNSET:-other:2}").unwrap().brokers, "other:2");
     assert_eq!(with("a:1,${SET}").unwrap().brokers, "a:1,from-env:1");
-    let plain = value::substitute("$${SET} costs $5", &|_| None);
+    let plain = value::substitute("$${SET} costs $5", &|_| None, false);
     assert_eq!(plain.unwrap(), "${SET} costs $5");
+}
+
+#[test]
+fn secrets_stay_where_they_are_and_are_never_in_a_definition() {
+    let with = |password: &str| {
+        read(&format!(
+            "name = 's'\nbrokers = 'k:1'\n[kafka]\n'sasl.username' = '${{SET}}'\n'sasl.password' = {password}\n\
+             [[topic]]\ntopic = 't'\nschema = {{ a = 'int' }}"
+        ))
+    };
+    for (password, kept) in [
+        ("'${env:KAFKA_PASSWORD}'", "${env:KAFKA_PASSWORD}"),
+        ("{ env = 'KAFKA_PASSWORD' }", "${env:KAFKA_PASSWORD}"),
+        (
+            "{ file = '/run/secrets/kafka' }",
+            "${file:/run/secrets/kafka}",
+        ),
+    ] {
+        let settings = with(password).unwrap().kafka;
+        assert_eq!(settings["sasl.password"], kept);
+        assert_eq!(settings["sasl.username"], "from-env:1");
+    }
+    for password in ["'hush'", "'${SET}'"] {
+        let error = with(password).unwrap_err();
+        let (said, hint) = (error.to_string(), format!("{error:?}"));
+        assert!(
+            said.starts_with("s.toml, line 5: kafka.sasl.password: is a secret"),
+            "{said}"
+        );
+        assert!(hint.contains("${file:/run/secrets/…}"), "{hint}");
+        assert!(
+            !hint.contains("hush") && !hint.contains("from-env"),
+            "{hint}"
+        );
+    }
+    for wrong in ["{ vault = 'x' }", "{ env = 'A', file = 'b' }", "{}"] {
+        assert!(with(wrong).is_err(), "{wrong}");
+    }
+    let elsewhere = read(
+        "name = 's'\nbrokers = '${env:KAFKA_BROKERS}'\n[[topic]]\ntopic = 't'\nschema = { a = 'int' }",
+    );
+    let error = elsewhere.unwrap_err().to_string();
+    assert!(error.contains("only in settings of kafka"), "{error}");
 }
 
 /// What is replaced in the whole file, by what, and the error: line, key, reason, part of what is accepted.

@@ -123,8 +123,12 @@ fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 /// Puts in environment variables: `${NAME}`, `${NAME:-default}` where it is not set or empty; `$${`
-/// stands for a plain `${`.
-pub(super) fn substitute(text: &str, environment: Environment<'_>) -> Result<String, String> {
+/// stands for a plain `${`. Where workers open `${env:NAME}` and `${file:PATH}`, these stay.
+pub(super) fn substitute(
+    text: &str,
+    environment: Environment<'_>,
+    opens_elsewhere: bool,
+) -> Result<String, String> {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("${") {
@@ -138,6 +142,16 @@ pub(super) fn substitute(text: &str, environment: Environment<'_>) -> Result<Str
         let (inside, after) = rest[at + 2..]
             .split_once('}')
             .ok_or("\"${\" is not closed")?;
+        if inside.starts_with("env:") || inside.starts_with("file:") {
+            if !opens_elsewhere {
+                return Err(format!(
+                    "${{{inside}}} is opened by workers, and only in settings of kafka"
+                ));
+            }
+            result.push_str(&rest[at..rest.len() - after.len()]);
+            rest = after;
+            continue;
+        }
         let (name, default) = match inside.split_once(":-") {
             Some((name, default)) => (name, Some(default)),
             None => (inside, None),

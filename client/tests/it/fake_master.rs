@@ -222,6 +222,16 @@ impl v1::streams_server::Streams for FakeMaster {
     ) -> Result<Response<v1::DeleteStreamResponse>, Status> {
         Ok(Response::new(v1::DeleteStreamResponse {}))
     }
+
+    async fn verify(
+        &self,
+        request: Request<v1::VerifyStreamRequest>,
+    ) -> Result<Response<v1::VerifyStreamResponse>, Status> {
+        Err(Status::not_found(format!(
+            "stream {} not found",
+            request.into_inner().name
+        )))
+    }
 }
 
 #[tonic::async_trait]

@@ -166,11 +166,14 @@ fn sortable(column: &ArrayRef) -> Result<Rows> {
     Ok(RowConverter::new(vec![field])?.convert_columns(std::slice::from_ref(column))?)
 }
 
-/// Where ranks begin: at every value, or where sorted values are cut into equal parts.
+/// Where ranks but the first begin: at every value, or where sorted values are cut into equal parts.
 fn bounds(sorted: &[&[u8]], most: usize) -> Vec<Vec<u8>> {
     let mut distinct = sorted.to_vec();
     distinct.dedup();
-    if distinct.len() > most {
+    if distinct.len() <= most {
+        // As many ranks as values: one more would take a bit of its own, and parts would be cut off the halves.
+        distinct = distinct.split_off(distinct.len().min(1));
+    } else {
         let parts = most + 1;
         distinct = (1..parts)
             .filter_map(|part| sorted.get(part * sorted.len() / parts).copied())

@@ -286,7 +286,7 @@ pub fn names_in(view: &str) -> Vec<TableName> {
         .filter_map(|reference| {
             let schema = reference.schema().unwrap_or(drumline_lake::DEFAULT_SCHEMA);
             let catalog = reference.catalog().unwrap_or(super::names::CATALOG);
-            let name = sql::without_as_of(reference.table());
+            let name = sql::as_written(reference.table());
             (catalog == super::names::CATALOG).then(|| TableName::new(schema, name))
         })
         .collect()

@@ -73,6 +73,7 @@ fn table_type(kind: &str) -> &'static str {
         "view" => "VIEW",
         "external" => "EXTERNAL",
         "system" => "SYSTEM VIEW",
+        super::TOPIC => "FOREIGN TABLE",
         _ => "BASE TABLE",
     }
 }
@@ -251,10 +252,7 @@ fn numeric(kind: &DataType) -> (Option<u64>, Option<u64>, Option<u64>) {
 impl Columns {
     /// The names that filters on names leave over.
     fn names(&self, state: &dyn Session, filters: &[Expr]) -> PlanResult<Vec<TableName>> {
-        let names: Vec<TableName> = objects(self.scope.tables.as_ref())
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect();
+        let objects = objects(self.scope.tables.as_ref());
         let on_names = |filter: &&Expr| {
             let columns = filter.column_refs();
             !columns.is_empty()
@@ -263,8 +261,13 @@ impl Columns {
                     .all(|column| NAMES.contains(&column.name.as_str()))
         };
         let Some(filter) = conjunction(filters.iter().filter(on_names).cloned()) else {
-            return Ok(names);
+            // Brokers are asked for topics that are asked for, alone.
+            let here = objects
+                .into_iter()
+                .filter(|(_, kind)| *kind != super::TOPIC);
+            return Ok(here.map(|(name, _)| name).collect());
         };
+        let names: Vec<TableName> = objects.into_iter().map(|(name, _)| name).collect();
         let index = UInt64Array::from_iter_values(0..names.len() as u64);
         let rows = RecordBatch::try_from_iter([
             (NAMES[0], text(names.iter().map(|_| Some(CATALOG)))),

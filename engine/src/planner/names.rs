@@ -91,6 +91,13 @@ pub(crate) async fn provider(
     if name.schema == information::SCHEMA {
         return information::table(base, scope, &name.name).await;
     }
+    if let Some(own) = sql::split_fresh(&name.name) {
+        let name = TableName::new(&name.schema, own);
+        return match scope.tables.fresh(&name).await? {
+            Some(fresh) => Ok(Some(Arc::new(fresh.view()?))),
+            None => Ok(None),
+        };
+    }
     let resolved = match sql::split_as_of(&name.name) {
         Some((own, at)) => {
             let name = TableName::new(&name.schema, own);
@@ -221,7 +228,7 @@ impl SchemaProvider for LakeSchema {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        let name = sql::without_as_of(name);
+        let name = sql::as_written(name);
         self.scope
             .tables
             .names()

@@ -1,6 +1,6 @@
 //! `SHOW` and `DESCRIBE`: answers that need no cluster, as queries over rows in memory.
 
-use super::{Planner, SYSTEM_SCHEMA, Scope, ddl_text, names};
+use super::{Planner, SYSTEM_SCHEMA, Scope, TOPIC, ddl_text, names};
 use crate::sql::{self, Show};
 use crate::{DrumlineSettings, Error, Query, Result};
 use datafusion::arrow::array::{
@@ -36,7 +36,7 @@ impl Planner<'_> {
                 objects.retain(|(name, kind)| {
                     let in_schema = match &only {
                         Some(only) => *only == name.schema,
-                        None => name.schema != SYSTEM_SCHEMA,
+                        None => name.schema != SYSTEM_SCHEMA && *kind != TOPIC,
                     };
                     in_schema
                         && (!views_only || *kind == ObjectKind::View.word())

@@ -120,7 +120,7 @@ fn between<'a>(message: &'a str, before: &str, after: &str) -> Option<&'a str> {
 
 /// Without the catalog, and without the default schema: as people write it.
 fn shortened(full: &str) -> String {
-    let full = super::without_as_of(full);
+    let full = super::as_written(full);
     let name = full.strip_prefix("lake.").unwrap_or(full);
     let default = format!("{}.", drumline_lake::DEFAULT_SCHEMA);
     name.strip_prefix(default.as_str())

@@ -10,7 +10,7 @@
 //! would run on the master, in memory, past the lake's commits.
 //!
 //! Read next: `script.rs` (text to statements), `statement.rs` (what a statement can be), `parse.rs`
-//! (one statement), `ddl.rs` and `alter.rs` (what DataFusion's parser refuses), `show.rs`, `time_travel.rs`,
+//! (one statement), `ddl.rs` and `alter.rs` (what DataFusion's parser refuses), `show.rs`, `time_travel.rs`, `fresh.rs`,
 //! `error.rs`.
 
 mod alter;
@@ -18,6 +18,7 @@ mod clauses;
 mod ddl;
 mod dml;
 mod error;
+mod fresh;
 mod locate;
 mod not_yet;
 mod parse;
@@ -31,6 +32,7 @@ mod tokens;
 mod upkeep;
 
 pub use error::{Error, Position};
+pub(crate) use fresh::split as split_fresh;
 pub(crate) use locate::{Names, candidates, explain};
 pub use script::{MAX_DEPTH, MAX_SQL_BYTES, parse};
 pub use statement::Statement;
@@ -38,4 +40,9 @@ pub(crate) use statement::{
     Alter, Body, ColumnChange, CommentOn, Copy, CreateExternal, CreateTable, CreateView, Delete,
     Insert, Merge, MergeAction, MergeClause, MergeWhen, ObjectType, Optimize, Show, Update, Vacuum,
 };
-pub(crate) use time_travel::{split as split_as_of, without as without_as_of};
+pub(crate) use time_travel::split as split_as_of;
+
+/// A name as people wrote it: without the version, or the rest of its stream, that is asked for.
+pub(crate) fn as_written(name: &str) -> &str {
+    split_fresh(name).unwrap_or_else(|| time_travel::without(name))
+}

@@ -3,7 +3,7 @@
 use super::script::MAX_NESTING;
 use super::statement::{Body, Insert};
 use super::tokens::{DIALECT, is_blank, is_word, lower_first, word};
-use super::{Error, Position, alter, ddl, dml, not_yet, show, time_travel, upkeep};
+use super::{Error, Position, alter, ddl, dml, fresh, not_yet, show, time_travel, upkeep};
 use datafusion::common::DataFusionError;
 use datafusion::sql::parser::{DFParser, DFParserBuilder, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{
@@ -57,7 +57,7 @@ pub(super) fn statement(text: &str, tokens: &[TokenWithSpan]) -> Result<Body, Er
     };
     not_yet::statement(first)?;
     not_yet::set_operations(&words)?;
-    let rewritten = time_travel::rewrite(tokens)?;
+    let rewritten = fresh::rewrite(&time_travel::rewrite(tokens)?)?;
     let tokens = rewritten.as_slice();
     let is = |name: &str| is_word(first, name);
     if is("CREATE") {

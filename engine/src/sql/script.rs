@@ -10,7 +10,7 @@ pub const MAX_SQL_BYTES: usize = 4 << 20;
 
 /// How deep expressions, subqueries and chains of operators may nest. A chain `a OR b OR c` nests
 /// once per operator, and every walk over the plan goes as deep.
-pub const MAX_DEPTH: usize = 400;
+pub const MAX_DEPTH: usize = 340;
 
 /// How deep the parser itself may recurse: parentheses, subqueries, prefix operators. Its frames are
 /// large, and the stack of a runtime's thread is 2 MiB.

@@ -155,11 +155,7 @@ fn mark(
         }
         before = words.next();
     }
-    let can_begin = before.is_some_and(|token| match &token.token {
-        Token::Comma | Token::LParen => true,
-        _ => is_word(token, "FROM") || is_word(token, "JOIN"),
-    });
-    if !can_begin {
+    if !can_begin(before) {
         return Err(misplaced());
     }
     let table = match quote_style {
@@ -192,8 +188,16 @@ fn mark(
     Ok(())
 }
 
+/// Whether a table's name can begin behind a token.
+pub(super) fn can_begin(before: Option<&TokenWithSpan>) -> bool {
+    before.is_some_and(|token| match &token.token {
+        Token::Comma | Token::LParen => true,
+        _ => is_word(token, "FROM") || is_word(token, "JOIN"),
+    })
+}
+
 /// As the parser decides: AS, or a word that nothing else begins with.
-fn begins_alias(behind: &[TokenWithSpan]) -> bool {
+pub(super) fn begins_alias(behind: &[TokenWithSpan]) -> bool {
     let Some(next) = behind.iter().find(|token| !is_blank(token)) else {
         return false;
     };
@@ -207,7 +211,7 @@ fn begins_alias(behind: &[TokenWithSpan]) -> bool {
     }
 }
 
-fn quoted(name: String) -> Token {
+pub(super) fn quoted(name: String) -> Token {
     Token::Word(Word {
         value: name,
         quote_style: Some('"'),

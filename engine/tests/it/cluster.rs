@@ -141,6 +141,7 @@ impl Cluster {
         write_tables(folder.path());
         let options = |name: &str, passes: Option<&Passes>| Options {
             passes: passes.cloned(),
+            topics: Some(Arc::new(crate::topics::Numbers)),
             ..Options::new(Stores::from_env(), folder.path().join(name))
         };
         let engine = Engine::new(options("master", master)).unwrap();

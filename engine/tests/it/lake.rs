@@ -355,6 +355,18 @@ impl Home {
                     Table::drop(&self.catalog, &table, if_exists).await?;
                 }
             }
+            Definition::AddColumns { columns, .. } if columns.fields().is_empty() => {}
+            Definition::AddColumns {
+                table,
+                columns,
+                if_not_exists,
+                ..
+            } => {
+                let catalog = self.catalog.refresh().await?;
+                let object = catalog.get(&table).expect("a table that is there");
+                let table = Table::open(self.catalog.lake(), &table, object).await?;
+                table.add_columns(&columns, if_not_exists, id).await?;
+            }
             other => panic!("a master carries this out: {other:?}"),
         }
         Ok(())

@@ -13,6 +13,7 @@ mod lake;
 mod queries;
 mod statements;
 mod subqueries;
+mod topics;
 mod unordered;
 mod upkeep;
 mod writes;

@@ -390,7 +390,7 @@ fn a_chain_as_long_as_may_be_is_planned_and_run() {
         .build();
     let run = async {
         let home = Home::new().await;
-        let chain = (0..390)
+        let chain = (0..330)
             .map(|at| format!("value = {at}"))
             .collect::<Vec<_>>()
             .join(" OR ");
@@ -400,7 +400,7 @@ fn a_chain_as_long_as_may_be_is_planned_and_run() {
         .await
     };
     let runtime = runtime.unwrap();
-    assert_eq!(runtime.block_on(runtime.spawn(run)).unwrap(), ["389"]);
+    assert_eq!(runtime.block_on(runtime.spawn(run)).unwrap(), ["329"]);
 }
 
 #[tokio::test]

@@ -2,12 +2,16 @@
 //!
 //! The consumer side lives in `source.rs`, which builds its client from `settings.rs`.
 
+pub(crate) mod context;
 mod embedded;
+mod oauth;
 mod producer;
+mod secrets;
 pub(crate) mod settings;
 mod topics;
 
 pub use embedded::EmbeddedKafka;
 pub use producer::Producer;
+pub use secrets::Secrets;
 pub use topics::{Brokers, ensure_topics, look};
-pub(crate) use topics::{ends, partition_counts};
+pub(crate) use topics::{ends, partition_counts, similar};

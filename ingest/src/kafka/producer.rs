@@ -6,11 +6,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 
+use super::context::Observer;
 use super::settings;
 use crate::{Error, Result};
 
@@ -39,21 +41,28 @@ impl std::fmt::Debug for Producer {
 impl Producer {
     /// A producer for `brokers` (`host:port`, comma separated). `settings` go to librdkafka as they are.
     pub fn connect(brokers: &str, settings: &BTreeMap<String, String>) -> Result<Self> {
-        let mut config = settings::client(brokers, &BTreeMap::new());
-        config
-            .set("client.id", "drumline-producer")
-            .set("enable.idempotence", "true")
-            .set("partitioner", "murmur2_random")
-            .set("compression.codec", "zstd")
-            .set("linger.ms", "20")
-            .set("message.max.bytes", MAX_RECORD)
-            .set("queue.buffering.max.kbytes", "131072")
-            .set("message.timeout.ms", "60000");
-        for (key, value) in settings {
-            config.set(key, value);
+        let mut config = settings::client(brokers, settings)?;
+        let defaults = [
+            ("client.id", "drumline-producer"),
+            ("enable.idempotence", "true"),
+            ("partitioner", "murmur2_random"),
+            ("compression.codec", "zstd"),
+            ("linger.ms", "20"),
+            ("message.max.bytes", MAX_RECORD),
+            ("queue.buffering.max.kbytes", "131072"),
+            ("message.timeout.ms", "60000"),
+        ];
+        for (key, value) in defaults {
+            if !settings.contains_key(key) {
+                config.set(key, value);
+            }
         }
+        let deliveries = Deliveries {
+            observer: Observer::of(&config)?,
+            failed: Mutex::default(),
+        };
         Ok(Self {
-            inner: settings::create(&config, Deliveries::default())?,
+            inner: settings::create(&config, deliveries)?,
             sent: AtomicU64::new(0),
         })
     }
@@ -120,8 +129,8 @@ impl Producer {
 }
 
 /// Remembers the first delivery that failed.
-#[derive(Default)]
 struct Deliveries {
+    observer: Observer,
     failed: Mutex<Option<(String, String)>>,
 }
 
@@ -134,18 +143,27 @@ impl Deliveries {
             .clone()
         {
             Some((topic, reason)) => Err(Error::Delivery { topic, reason }),
-            None => Ok(()),
+            None => self.observer.refusal().map_or(Ok(()), Err),
         }
     }
 }
 
 impl ClientContext for Deliveries {
-    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(facility, message, "librdkafka producer");
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.observer.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "librdkafka producer");
+        self.observer.error(error, reason);
+    }
+
+    fn generate_oauth_token(
+        &self,
+        config: Option<&str>,
+    ) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.observer.generate_oauth_token(config)
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use drumline_proto::v1::StreamDefinition;
 use rdkafka::ClientConfig;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 
+use super::oauth::Tokens;
+use super::secrets::Secrets;
 use crate::{Error, Result};
 
 /// Settings a stream's exactness rests on; a definition that sets one is refused.
@@ -21,6 +24,15 @@ const FIXED: [(&str, &str); 7] = [
     ("auto.offset.reset", "error"),
 ];
 
+/// Settings that would run what a definition names on this machine.
+const RUNS_CODE: [&str; 5] = [
+    "plugin.library.paths",
+    "sasl.kerberos.kinit.cmd",
+    "ssl.engine.location",
+    "ssl.engine.id",
+    "ssl.providers",
+];
+
 /// Settings that a definition may override.
 const CONSUMER_DEFAULTS: [(&str, &str); 5] = [
     ("client.id", "drumline"),
@@ -31,11 +43,22 @@ const CONSUMER_DEFAULTS: [(&str, &str); 5] = [
     ("topic.metadata.refresh.interval.ms", "30000"),
 ];
 
-/// A consumer of `topic` for `stream`; the group only holds positions for lag tools.
-pub(crate) fn consumer(
+/// A consumer of a stream's topics.
+pub(crate) fn of_stream(definition: &StreamDefinition, secrets: &Secrets) -> Result<ClientConfig> {
+    consumer(
+        &definition.name,
+        &definition.brokers,
+        &definition.kafka,
+        secrets,
+    )
+}
+
+/// A consumer for `stream`; the group only holds positions for lag tools.
+fn consumer(
     stream: &str,
     brokers: &str,
     passed_on: &HashMap<String, String>,
+    secrets: &Secrets,
 ) -> Result<ClientConfig> {
     let mut config = base(brokers);
     for (key, value) in CONSUMER_DEFAULTS {
@@ -49,7 +72,13 @@ pub(crate) fn consumer(
                 reason: "is set by drumline itself".to_owned(),
             });
         }
-        config.set(key, value);
+        if RUNS_CODE.contains(&key.as_str()) {
+            return Err(Error::KafkaSetting {
+                setting: key.clone(),
+                reason: "would run code of the definition's on every worker".to_owned(),
+            });
+        }
+        config.set(key, secrets.open(key, value)?);
     }
     for (key, value) in FIXED {
         config.set(key, value);
@@ -80,13 +109,14 @@ pub(crate) fn read_ahead(
 /// librdkafka wants to be able to fetch its largest message, of 1 MB.
 const LEAST_FETCH: u64 = 1 << 20;
 
-/// A client that produces or administers.
-pub(crate) fn client(brokers: &str, passed_on: &BTreeMap<String, String>) -> ClientConfig {
+/// A client that produces or administers, for who starts this process and names its settings alike.
+pub(crate) fn client(brokers: &str, passed_on: &BTreeMap<String, String>) -> Result<ClientConfig> {
     let mut config = base(brokers);
+    let secrets = Secrets::any();
     for (key, value) in passed_on {
-        config.set(key, value);
+        config.set(key, secrets.open(key, value)?);
     }
-    config
+    Ok(config)
 }
 
 fn base(brokers: &str) -> ClientConfig {
@@ -105,8 +135,9 @@ pub(crate) fn create<C, T: FromClientConfigAndContext<C>>(
 where
     C: rdkafka::ClientContext,
 {
-    config
-        .create_with_context(context)
+    let mut told = config.clone();
+    Tokens::hide(&mut told);
+    told.create_with_context(context)
         .map_err(|error| match error {
             KafkaError::ClientConfig(_, reason, setting, _) => Error::KafkaSetting {
                 setting,

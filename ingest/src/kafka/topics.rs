@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::consumer::Consumer;
+use rdkafka::error::RDKafkaErrorCode;
 
+use super::context::{self, Observer};
 use super::settings;
 use crate::{Error, Result};
 
@@ -28,17 +28,9 @@ pub struct Brokers {
 
 /// Asks a Kafka cluster who it is. `settings` go to librdkafka.
 pub async fn look(brokers: &str, settings: &BTreeMap<String, String>) -> Result<Brokers> {
-    let config = settings::client(brokers, settings);
-    let at = brokers.to_owned();
+    let config = settings::client(brokers, settings)?;
     let asked = tokio::task::spawn_blocking(move || {
-        let client: BaseConsumer<DefaultConsumerContext> =
-            settings::create(&config, DefaultConsumerContext)?;
-        let metadata = client
-            .fetch_metadata(None, REACHABLE_WITHIN)
-            .map_err(|error| Error::Brokers {
-                brokers: at,
-                reason: unreachable_reason(&error),
-            })?;
+        let metadata = context::metadata(&context::asker(&config)?, REACHABLE_WITHIN)?;
         let partitions = metadata
             .topics()
             .iter()
@@ -58,18 +50,8 @@ pub async fn look(brokers: &str, settings: &BTreeMap<String, String>) -> Result<
 
 /// Partitions of every topic that `config` can see. Asks for the whole list, because asking for a
 /// topic by name makes some brokers create it. Blocks.
-pub(crate) fn partition_counts(
-    brokers: &str,
-    config: &ClientConfig,
-) -> Result<BTreeMap<String, u32>> {
-    let client: BaseConsumer<DefaultConsumerContext> =
-        settings::create(config, DefaultConsumerContext)?;
-    let metadata = client
-        .fetch_metadata(None, REACHABLE_WITHIN)
-        .map_err(|error| Error::Brokers {
-            brokers: brokers.to_owned(),
-            reason: unreachable_reason(&error),
-        })?;
+pub(crate) fn partition_counts(config: &ClientConfig) -> Result<BTreeMap<String, u32>> {
+    let metadata = context::metadata(&context::asker(config)?, REACHABLE_WITHIN)?;
     Ok(metadata
         .topics()
         .iter()
@@ -85,22 +67,17 @@ pub(crate) fn partition_counts(
 
 /// Where every partition of these topics ends, for a reader of committed records. Blocks.
 pub(crate) fn ends(
-    brokers: &str,
     config: &ClientConfig,
     topics: &BTreeMap<String, u32>,
 ) -> Result<Vec<(String, i32, i64)>> {
-    let client: BaseConsumer<DefaultConsumerContext> =
-        settings::create(config, DefaultConsumerContext)?;
+    let client = context::asker(config)?;
     let partitions = topics.iter().flat_map(|(topic, count)| {
         (0..i32::try_from(*count).unwrap_or(i32::MAX)).map(move |partition| (topic, partition))
     });
     let end = |(topic, partition): (&String, i32)| {
         let (_, high) = client
             .fetch_watermarks(topic, partition, REACHABLE_WITHIN)
-            .map_err(|error| Error::Brokers {
-                brokers: brokers.to_owned(),
-                reason: unreachable_reason(&error),
-            })?;
+            .map_err(|error| context::unreachable(&client, REACHABLE_WITHIN, &error))?;
         Ok((topic.clone(), partition, high))
     };
     partitions.map(end).collect()
@@ -113,9 +90,9 @@ pub async fn ensure_topics(
     settings: &BTreeMap<String, String>,
     topics: &[(&str, u32)],
 ) -> Result<()> {
-    let config = settings::client(brokers, settings);
-    let (asked, at) = (config.clone(), brokers.to_owned());
-    let present = tokio::task::spawn_blocking(move || partition_counts(&at, &asked))
+    let config = settings::client(brokers, settings)?;
+    let asked = config.clone();
+    let present = tokio::task::spawn_blocking(move || partition_counts(&asked))
         .await
         .map_err(|error| Error::Bug {
             context: format!("listing topics did not finish: {error}"),
@@ -134,7 +111,7 @@ pub async fn ensure_topics(
     if missing.is_empty() {
         return Ok(());
     }
-    let admin: AdminClient<DefaultClientContext> = settings::create(&config, DefaultClientContext)?;
+    let admin: AdminClient<Observer> = settings::create(&config, Observer::of(&config)?)?;
     let options = AdminOptions::new()
         .request_timeout(Some(REACHABLE_WITHIN))
         .operation_timeout(Some(REACHABLE_WITHIN));
@@ -165,12 +142,23 @@ fn names(topics: &[NewTopic<'_>]) -> String {
         .join(", ")
 }
 
-fn unreachable_reason(error: &KafkaError) -> String {
-    match error {
-        KafkaError::MetadataFetch(RDKafkaErrorCode::BrokerTransportFailure) => {
-            format!("no broker answered within {} s", REACHABLE_WITHIN.as_secs())
-        }
-        KafkaError::MetadataFetch(code) => code.to_string(),
-        other => other.to_string(),
-    }
+/// Topics whose names hold the wanted one, or lie in it, or differ in case or separators.
+pub(crate) fn similar<'a>(wanted: &str, present: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let plain = |name: &str| {
+        name.chars()
+            .filter(char::is_ascii_alphanumeric)
+            .map(|letter| letter.to_ascii_lowercase())
+            .collect::<String>()
+    };
+    let wanted = plain(wanted);
+    let like = |name: &&str| {
+        let name = plain(name);
+        let shared = name
+            .bytes()
+            .zip(wanted.bytes())
+            .take_while(|(one, other)| one == other)
+            .count();
+        name.contains(&wanted) || wanted.contains(&name) || shared * 3 >= wanted.len() * 2
+    };
+    present.filter(like).take(3).map(str::to_owned).collect()
 }

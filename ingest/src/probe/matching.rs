@@ -11,6 +11,7 @@ use drumline_proto::v1;
 
 use super::{Failed, refused};
 use crate::Error;
+use crate::kafka::similar;
 use crate::places::MOST_TOPICS;
 
 /// Partitions by topic, and of the topics that patterns match the number of their `[[topic]]`.
@@ -33,7 +34,7 @@ pub(super) fn look_up(
                 },
                 error: Error::UnknownTopic {
                     topic: name.to_owned(),
-                    candidates: similar(name, present),
+                    candidates: similar(name, present.keys().map(String::as_str)),
                 },
             })?;
             partitions.insert(name.to_owned(), *count);
@@ -78,27 +79,6 @@ pub(super) fn look_up(
         partitions.extend(mine);
     }
     Ok((partitions, matched))
-}
-
-/// Topics whose names hold the wanted one, or lie in it, or differ in case or separators.
-fn similar(wanted: &str, present: &BTreeMap<String, u32>) -> Vec<String> {
-    let plain = |name: &str| {
-        name.chars()
-            .filter(char::is_ascii_alphanumeric)
-            .map(|letter| letter.to_ascii_lowercase())
-            .collect::<String>()
-    };
-    let wanted = plain(wanted);
-    let like = |name: &&String| {
-        let name = plain(name);
-        let shared = name
-            .bytes()
-            .zip(wanted.bytes())
-            .take_while(|(one, other)| one == other)
-            .count();
-        name.contains(&wanted) || wanted.contains(&name) || shared * 3 >= wanted.len() * 2
-    };
-    present.keys().filter(like).take(3).cloned().collect()
 }
 
 #[cfg(test)]

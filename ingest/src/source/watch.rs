@@ -8,12 +8,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
+use rdkafka::{ClientConfig, ClientContext};
 use serde::Deserialize;
 
+use crate::Result;
+use crate::kafka::context::Observer;
 use crate::machine::Positions;
 use crate::places::Places;
 
@@ -26,7 +29,7 @@ const SILENT_AFTER: Duration = Duration::from_secs(10);
 pub(super) struct Watch {
     places: Places,
     told: Mutex<Option<Told>>,
-    broken: Mutex<Option<String>>,
+    observer: Observer,
 }
 
 /// What statistics said last.
@@ -67,12 +70,18 @@ impl Absence {
 }
 
 impl Watch {
-    pub(super) fn new(places: Places) -> Self {
-        Self {
+    /// The context of a consumer with these settings.
+    pub(super) fn new(places: Places, config: &ClientConfig) -> Result<Self> {
+        Ok(Self {
             places,
             told: Mutex::default(),
-            broken: Mutex::default(),
-        }
+            observer: Observer::of(config)?,
+        })
+    }
+
+    /// What brokers said of us.
+    pub(super) fn observer(&self) -> &Observer {
+        &self.observer
     }
 
     pub(super) fn take(&self) -> Option<Told> {
@@ -86,40 +95,31 @@ impl Watch {
 impl ConsumerContext for Watch {}
 
 impl ClientContext for Watch {
-    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(topics = ?self.places.topics(), facility, message, "librdkafka consumer");
-        if facility == "FAIL" {
-            *self.broken.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some(why(message).to_owned());
-        }
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.observer.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(topics = ?self.places.topics(), %error, reason, "librdkafka consumer");
+        self.observer.error(error, reason);
+    }
+
+    fn generate_oauth_token(
+        &self,
+        config: Option<&str>,
+    ) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.observer.generate_oauth_token(config)
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
         let Ok(statistics) = serde_json::from_slice::<Statistics>(statistics) else {
             return;
         };
-        let broken = self
-            .broken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let broken = self.observer.broken();
         let told = statistics.told(&self.places, broken.as_deref());
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
     }
-}
-
-/// What happened, out of a line such as `[thrd:a:1/2]: a:1/2: Connect to ipv4#a:1 failed: Connection
-/// refused (after 0ms in state CONNECT)`.
-fn why(line: &str) -> &str {
-    let line = match line.split_once("]: ") {
-        Some((thread, rest)) if thread.starts_with("[thrd:") => rest,
-        _ => line,
-    };
-    line.split_once(" (after ").map_or(line, |(line, _)| line)
 }
 
 /// The part of librdkafka's statistics (its STATISTICS.md) that is looked at.
@@ -267,15 +267,5 @@ mod tests {
         assert_eq!(absence.look(now + AWAY_AFTER, later), gone());
         assert_eq!(absence.look(now + AWAY_AFTER, None), None);
         assert_eq!(absence.look(now + AWAY_AFTER, gone()), None);
-    }
-
-    #[test]
-    fn a_line_of_the_library_is_cut_to_what_happened() {
-        let line = "[thrd:127.0.0.1:1/2]: 127.0.0.1:1/2: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)";
-        assert_eq!(
-            why(line),
-            "127.0.0.1:1/2: Connect to ipv4#127.0.0.1:1 failed: Connection refused"
-        );
-        assert_eq!(why("plain"), "plain");
     }
 }

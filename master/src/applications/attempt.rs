@@ -29,6 +29,7 @@ use crate::catalog::{PinnedTables, define, schema_ipc};
 use crate::cluster::HealthEvent;
 use crate::facts::Event as Fact;
 use crate::failure::Failure;
+use crate::topics::Pins;
 use crate::upkeep;
 
 const PREFER_HASH_JOIN: &str = "datafusion.optimizer.prefer_hash_join";
@@ -82,6 +83,8 @@ pub(super) struct Attempt {
     pub(super) inbox: mpsc::Sender<Message>,
     /// The statement's turn to rewrite a table; attempts before this one may have it already.
     pub(super) turn: Arc<Turn>,
+    /// What the statement found of topics.
+    pub(super) topics: Arc<Pins>,
     /// The workers of its job.
     pub(super) used: OnceLock<BTreeSet<String>>,
 }
@@ -233,7 +236,8 @@ impl Attempt {
     async fn plan_in_turn(&self) -> Result<(Planned, Arc<PinnedTables>), Ended> {
         loop {
             let over = self.services.rewrites.over();
-            let tables = self.services.names.pin().await?;
+            let topics = Arc::clone(&self.topics);
+            let tables = self.services.names.pin_with(topics).await?;
             let planned = self.plan(Arc::clone(&tables)).await?;
             let Some(table) = rewritten(&planned, &tables) else {
                 return Ok((planned, tables));

@@ -19,6 +19,7 @@ use super::rewrites::Turn;
 use super::{Application, Body, Services};
 use crate::facts::{Event as Fact, State};
 use crate::failure::Failure;
+use crate::topics::Pins;
 
 /// What an application is told from outside, or asked by its own attempt.
 #[derive(Debug)]
@@ -85,6 +86,8 @@ pub(crate) struct Runner {
     turn: Arc<Turn>,
     summary: Summary,
     ordinal: u32,
+    /// Offsets up to which the statement reads topics, whichever attempt it is.
+    topics: Arc<Pins>,
     /// Where it goes on, if a master before this one began it.
     resumed: Option<Place>,
     /// The master stops.
@@ -115,6 +118,7 @@ impl Runner {
             turn: Arc::default(),
             summary: Summary::default(),
             ordinal: 0,
+            topics: Arc::default(),
             resumed,
             leaving: false,
         }
@@ -270,6 +274,7 @@ impl Runner {
             Action::AnnounceApplication { statements } => self.announce(statements),
             Action::AnnounceStatement { ordinal } => {
                 self.ordinal = ordinal;
+                self.topics = Arc::default();
                 let sql = self
                     .statement(ordinal)
                     .map(|source| source.text().to_owned())
@@ -335,6 +340,7 @@ impl Runner {
             settings: Arc::clone(&self.settings),
             inbox: self.inbox.clone(),
             turn: Arc::clone(&self.turn),
+            topics: Arc::clone(&self.topics),
             used: OnceLock::new(),
         };
         let facts = self.services.facts.clone();

@@ -28,6 +28,10 @@ pub(crate) fn check_schema(schema: &str) -> Result<()> {
             name: schema.to_owned(),
             reason: "this schema shows what Drumline itself knows, and cannot be changed",
         }),
+        crate::topics::SCHEMA => Err(Error::Name {
+            name: schema.to_owned(),
+            reason: "this schema shows topics of Kafka, which are only read",
+        }),
         _ => Ok(()),
     }
 }

@@ -10,16 +10,17 @@ mod listing;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use drumline_engine::{Foreign, Resolved, TableRef, Tables};
+use drumline_engine::{Foreign, Fresh, Resolved, TableRef, Tables};
 use drumline_lake::{
-    AsOf, Catalog, CatalogSnapshot, Error, Locations, Object, ObjectKind, Table, TableName,
-    TableSnapshot, Version,
+    AsOf, Catalog, CatalogSnapshot, Error, ErrorKind, Locations, Object, ObjectKind, Table,
+    TableName, TableSnapshot, Version,
 };
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use crate::facts::{Facts, History};
-use crate::system;
+use crate::topics::{Pins, Topics, Unchanged};
+use crate::{system, topics};
 
 pub(crate) use definitions::{check_schema, define};
 pub(crate) use listing::{Entry, schema_ipc};
@@ -32,6 +33,8 @@ pub(crate) struct Names {
     facts: Facts,
     /// By identity, so that a table that was dropped and made again is another one.
     open: Arc<Mutex<HashMap<Uuid, Table>>>,
+    topics: Option<Topics>,
+    unchanged: Unchanged,
 }
 
 /// What one statement sees.
@@ -41,6 +44,8 @@ pub(crate) struct PinnedTables {
     /// What the schema `system` shows.
     history: History,
     snapshots: Mutex<HashMap<TableName, Pin>>,
+    /// What the statement found of topics, in this attempt or an earlier one.
+    topics: Arc<Pins>,
 }
 
 /// One table's snapshot, taken by who first asks for it.
@@ -53,6 +58,16 @@ impl Names {
             locations,
             facts,
             open: Arc::default(),
+            topics: None,
+            unchanged: Unchanged::default(),
+        }
+    }
+
+    /// The same, with topics under the schema `kafka`.
+    pub(crate) fn with_topics(self, topics: Topics) -> Self {
+        Self {
+            topics: Some(topics),
+            ..self
         }
     }
 
@@ -67,12 +82,21 @@ impl Names {
 
     /// The newest names, for one statement.
     pub(crate) async fn pin(&self) -> drumline_lake::Result<Arc<PinnedTables>> {
+        self.pin_with(Arc::default()).await
+    }
+
+    /// The same, for an attempt of a statement that may have seen topics already.
+    pub(crate) async fn pin_with(
+        &self,
+        topics: Arc<Pins>,
+    ) -> drumline_lake::Result<Arc<PinnedTables>> {
         let catalog = self.catalog.refresh().await?;
         Ok(Arc::new(PinnedTables {
             names: self.clone(),
             catalog,
             history: self.facts.history(),
             snapshots: Mutex::default(),
+            topics,
         }))
     }
 
@@ -140,6 +164,29 @@ impl PinnedTables {
         pin.get_or_try_init(open).await.cloned()
     }
 
+    /// A topic, which no table of the lake hides.
+    async fn topic(
+        &self,
+        name: &TableName,
+        at: Option<AsOf>,
+    ) -> drumline_engine::Result<Option<Resolved>> {
+        let Some(topics) = self
+            .names
+            .topics
+            .as_ref()
+            .filter(|_| name.schema == topics::SCHEMA)
+        else {
+            return Ok(None);
+        };
+        if let Some(at) = at {
+            return Err(no_versions(name, at, "topic of Kafka").into());
+        }
+        let table = topics
+            .table(&self.catalog, &name.name, &self.topics)
+            .await?;
+        Ok(table.map(Resolved::Table))
+    }
+
     /// A table, or an external table with a log, that may be read.
     fn with_versions(&self, name: &TableName) -> drumline_lake::Result<Option<&Object>> {
         let object = self.catalog.get(name);
@@ -160,7 +207,7 @@ impl PinnedTables {
         at: Option<AsOf>,
     ) -> drumline_engine::Result<Option<Resolved>> {
         let Some(object) = self.catalog.get(name) else {
-            return Ok(None);
+            return self.topic(name, at).await;
         };
         if object.kind == ObjectKind::External {
             // Again: what is allowed may have changed since the name was made.
@@ -216,6 +263,33 @@ impl Tables for PinnedTables {
         self.resolve(table, Some(at)).await
     }
 
+    async fn fresh(&self, table: &TableRef) -> drumline_engine::Result<Option<Fresh>> {
+        let Some(object) = self.catalog.get(table) else {
+            return Ok(None);
+        };
+        let Some(topics) = self
+            .names
+            .topics
+            .as_ref()
+            .filter(|_| object.kind == ObjectKind::Table)
+        else {
+            return Err(drumline_engine::Error::Failed {
+                kind: ErrorKind::User,
+                message: format!(
+                    "{table} cannot be read fresh: no stream writes to a name of this kind ({})",
+                    object.kind.noun()
+                ),
+                hint: Some("read it as it is".to_owned()),
+                worker: None,
+            });
+        };
+        let snapshot = self.snapshot_of(table, object).await?;
+        let handle = self.names.open(table, object).await?;
+        let unchanged = &self.names.unchanged;
+        let fresh = topics.fresh(&self.catalog, unchanged, &handle, &snapshot, &self.topics);
+        Ok(Some(fresh.await?))
+    }
+
     fn object(&self, table: &TableRef) -> Option<Object> {
         self.catalog.get(table).cloned()
     }
@@ -246,12 +320,19 @@ impl Tables for PinnedTables {
     fn objects(&self) -> Vec<(TableName, &'static str)> {
         let kind = |(name, object): (TableName, &Object)| (name, object.kind.word());
         let own = system::names().map(|name| (TableName::new(system::SCHEMA, name), "system"));
-        self.catalog.objects().map(kind).chain(own).collect()
+        let topics = Topics::names(&self.catalog).into_iter();
+        let topics = topics
+            .map(|name| TableName::new(topics::SCHEMA, name))
+            .filter(|name| self.catalog.get(name).is_none())
+            .map(|name| (name, "topic"));
+        let objects = self.catalog.objects().map(kind);
+        objects.chain(own).chain(topics).collect()
     }
 
     fn schemas(&self) -> Vec<String> {
         let mut schemas: Vec<String> = self.catalog.schemas().map(str::to_owned).collect();
         schemas.push(system::SCHEMA.to_owned());
+        schemas.push(topics::SCHEMA.to_owned());
         schemas.sort();
         schemas.dedup();
         schemas

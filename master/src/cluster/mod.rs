@@ -8,7 +8,9 @@
 
 mod health;
 mod logs;
+mod looks;
 mod membership;
+mod questions;
 mod runner;
 mod service;
 #[cfg(test)]
@@ -18,9 +20,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drumline_engine::WorkerTarget;
-use drumline_proto::v1::{Hello, MasterMessage, WorkerMessage, WorkerStatus};
+use drumline_proto::v1::{Hello, LogLines, MasterMessage, TopicSeen, WorkerMessage, WorkerStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::questions::Questions;
 pub(crate) use health::Event as HealthEvent;
 pub(crate) use runner::start;
 pub(crate) use service::ClusterService;
@@ -53,7 +56,8 @@ pub struct Workers {
     alive: watch::Receiver<Arc<[WorkerTarget]>>,
     usable: watch::Receiver<Arc<[WorkerTarget]>>,
     status: watch::Receiver<Arc<[WorkerStatus]>>,
-    logs: Arc<logs::LogQuestions>,
+    logs: Arc<Questions<LogLines>>,
+    looks: Arc<Questions<TopicSeen>>,
 }
 
 impl Workers {

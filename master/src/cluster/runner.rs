@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use drumline_engine::WorkerTarget;
 use drumline_proto::v1::{
-    Drain, Drained, Hello, MasterMessage, WorkerMessage, WorkerStatus, master_message,
-    worker_message,
+    Drain, Drained, Hello, LogLines, MasterMessage, TopicSeen, WorkerMessage, WorkerStatus,
+    master_message, worker_message,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
@@ -16,8 +16,8 @@ use tracing::{info, warn};
 use url::Url;
 
 use super::health::{self, Health};
-use super::logs::LogQuestions;
 use super::membership::{Action, ConnectionId, Event, Load, Member, Membership};
+use super::questions::Questions;
 use super::{SILENCE, WorkerEvent, Workers};
 use crate::admitter::Admitter;
 use crate::facts::{self, Facts};
@@ -77,7 +77,8 @@ struct Runner {
     status: watch::Sender<Arc<[WorkerStatus]>>,
     streams: mpsc::UnboundedSender<WorkerEvent>,
     facts: Facts,
-    logs: Arc<LogQuestions>,
+    logs: Arc<Questions<LogLines>>,
+    looks: Arc<Questions<TopicSeen>>,
 }
 
 /// The runner's handle, its future (ends when `shutdown` does), and what streams hear.
@@ -97,7 +98,10 @@ pub(crate) fn start(
     // Unbounded, because the streams runner also waits on this one; workers are bounded by having
     // one open offer per topic.
     let (streams, stream_events) = mpsc::unbounded_channel();
-    let logs = Arc::<LogQuestions>::default();
+    let (logs, looks) = (
+        Arc::<Questions<_>>::default(),
+        Arc::<Questions<_>>::default(),
+    );
     let runner = Runner {
         membership: Membership::new(SILENCE),
         connections: HashMap::new(),
@@ -111,6 +115,7 @@ pub(crate) fn start(
         streams,
         facts,
         logs: Arc::clone(&logs),
+        looks: Arc::clone(&looks),
     };
     let workers = Workers {
         commands,
@@ -118,6 +123,7 @@ pub(crate) fn start(
         usable: usable_receiver,
         status: status_receiver,
         logs,
+        looks,
     };
     (workers, runner.run(receiver, shutdown), stream_events)
 }
@@ -223,7 +229,12 @@ impl Runner {
                 });
             }
             _ if is_heartbeat => self.publish_status(),
-            Some(worker_message::Message::LogLines(lines)) => self.logs.answer(&worker, lines),
+            Some(worker_message::Message::LogLines(lines)) => {
+                self.logs.answer(&worker, lines.id, lines);
+            }
+            Some(worker_message::Message::TopicSeen(seen)) => {
+                self.looks.answer(&worker, seen.id, seen);
+            }
             // From a call that is over: whatever it offers belongs to an epoch that is revoked.
             _ if !current => {}
             Some(worker_message::Message::Draining(draining)) => {
@@ -293,6 +304,8 @@ impl Runner {
                         reason: reason.clone(),
                     });
                     self.drained.remove(&worker);
+                    self.logs.forget(&worker);
+                    self.looks.forget(&worker);
                     self.judge(health::Event::Gone {
                         worker: worker.clone(),
                     });

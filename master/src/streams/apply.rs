@@ -291,6 +291,13 @@ fn check_names(definition: &StreamDefinition) -> Result<(), Refusal> {
             "give `host:port`, several separated by commas",
         ));
     }
+    if let Some(setting) = drumline_proto::kafka::secret_in_clear(definition) {
+        return Err(user(
+            format!("kafka.{setting}"),
+            format!("{setting} would be kept in the lake, where every reader of it finds it"),
+            "say where it is: \"${env:KAFKA_…}\" or \"${file:/run/secrets/…}\", which workers open",
+        ));
+    }
     if definition.topics.is_empty() {
         return Err(user(
             "topic",

@@ -122,7 +122,7 @@ enum Done {
         worker: String,
         stream: String,
         epoch: u64,
-        result: Result<MasterMessage, String>,
+        result: Result<Box<MasterMessage>, String>,
     },
 }
 
@@ -315,7 +315,8 @@ impl Runner {
                 | worker_message::Message::Heartbeat(_)
                 | worker_message::Message::Leaving(_)
                 | worker_message::Message::Draining(_)
-                | worker_message::Message::LogLines(_),
+                | worker_message::Message::LogLines(_)
+                | worker_message::Message::TopicSeen(_),
             )
             | None => {}
         }
@@ -364,7 +365,7 @@ impl Runner {
             } => match result {
                 // Revoked while its targets were looked up: its revocation may have gone out already.
                 Ok(_) if !self.coordinator.holds(&stream, &worker, epoch) => {}
-                Ok(assign) => self.workers.send(&worker, assign).await,
+                Ok(assign) => self.workers.send(&worker, *assign).await,
                 Err(reason) => {
                     self.step(Event::AssignmentFailed {
                         worker,

@@ -98,7 +98,9 @@ impl Statistics {
             tables: tables.collect(),
             last_error: state.reason,
             since_unix_millis: state.since.map_or(0, unix_millis),
-            definition: Some((*stream.definition).clone()),
+            definition: Some(drumline_proto::kafka::without_secrets(
+                (*stream.definition).clone(),
+            )),
         }
     }
 }

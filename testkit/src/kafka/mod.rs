@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask setup` brings the jars from Maven; nothing here downloads.
 
+pub mod secured;
 mod wire;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
+use self::secured::Secured;
 use crate::process::{Process, free_port};
 
 /// The pinned version; `xtask setup` reads the same file.
@@ -24,20 +26,39 @@ pub struct Kafka {
     process: Process,
     port: u16,
     properties: PathBuf,
+    secured: Option<Secured>,
     folder: tempfile::TempDir,
 }
 
 impl Kafka {
     /// Formats a new folder and starts a broker on free ports; ready when it returns.
     pub fn start() -> Result<Self> {
+        Self::start_with(false)
+    }
+
+    /// The same, with listeners that ask who comes besides: [`Kafka::secured`].
+    pub fn start_secured() -> Result<Self> {
+        Self::start_with(true)
+    }
+
+    fn start_with(is_secured: bool) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("drumline-kafka-")
             .tempdir()?;
         let (port, controller) = (free_port()?, free_port()?);
         let properties = folder.path().join("server.properties");
+        let secured = match is_secured {
+            true => Some(Secured::new(free_port()?, free_port()?, folder.path())?),
+            false => None,
+        };
         std::fs::write(
             &properties,
-            settings(port, controller, &folder.path().join("log")),
+            settings(
+                port,
+                controller,
+                &folder.path().join("log"),
+                secured.as_ref(),
+            ),
         )?;
         let id = BASE64_URL_SAFE_NO_PAD.encode(uuid::Uuid::new_v4().as_bytes());
         let format = java(folder.path(), "-Xmx64m", "kafka.tools.StorageTool")?
@@ -46,6 +67,7 @@ impl Kafka {
             .arg(format!("--cluster-id={id}"))
             .arg("-c")
             .arg(&properties)
+            .args(secured.iter().flat_map(|_| Secured::users()))
             .output()
             .context("cannot run java: `cargo xtask setup` installs it")?;
         ensure!(
@@ -59,6 +81,7 @@ impl Kafka {
             process,
             port,
             properties,
+            secured,
             folder,
         };
         kafka.wait_until_ready()?;
@@ -68,6 +91,11 @@ impl Kafka {
     /// `127.0.0.1:PORT`.
     pub fn brokers(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The listeners that ask who comes, of a broker that was started with them.
+    pub fn secured(&self) -> Option<&Secured> {
+        self.secured.as_ref()
     }
 
     /// The broker's process, to freeze it, say.
@@ -144,8 +172,14 @@ pub(crate) fn cache_folder() -> Result<PathBuf> {
     Ok(cache.join("drumline"))
 }
 
-fn settings(port: u16, controller: u16, data: &Path) -> String {
-    let listeners = format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}");
+fn settings(port: u16, controller: u16, data: &Path, secured: Option<&Secured>) -> String {
+    let mut listeners = format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}");
+    let mut more = String::new();
+    if let Some(secured) = secured {
+        let Secured { sasl, tls, .. } = secured;
+        listeners += &format!(",SASL_SSL://127.0.0.1:{sasl},SSL://127.0.0.1:{tls}");
+        more = secured.properties();
+    }
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
@@ -153,7 +187,7 @@ fn settings(port: u16, controller: u16, data: &Path) -> String {
          listeners={listeners}\n\
          advertised.listeners={listeners}\n\
          controller.listener.names=CONTROLLER\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL\n\
          log.dirs={}\n\
          auto.create.topics.enable=false\n\
          message.max.bytes=33554432\n\
@@ -167,7 +201,7 @@ fn settings(port: u16, controller: u16, data: &Path) -> String {
          share.coordinator.state.topic.replication.factor=1\n\
          share.coordinator.state.topic.min.isr=1\n\
          group.initial.rebalance.delay.ms=0\n\
-         log.retention.ms=-1\n",
+         log.retention.ms=-1\n{more}",
         data.display()
     )
 }

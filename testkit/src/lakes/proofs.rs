@@ -42,7 +42,12 @@ fn seen(bench: &mut Bench, plan: &Plan, timing: Timing, lie: Effect) -> Result<S
         Err(error) => {
             // What the processes said stands before the reason.
             let reason = error.root_cause().to_string();
-            let is_ours = ["a second time", "commits", "neither before nor after"];
+            let is_ours = [
+                "a second time",
+                "commits",
+                "neither before nor after",
+                "and counted are",
+            ];
             ensure!(
                 is_ours.iter().any(|word| reason.contains(word)),
                 "the checks see something else: {reason}"
