@@ -80,7 +80,7 @@ pub struct Client {
 pub(crate) type Transport = InterceptedService<Channel, Token>;
 
 /// Rows come in batches of any size; the master's own limit is the one that counts.
-const MAX_MESSAGE: usize = 256 << 20;
+pub(crate) const MAX_MESSAGE: usize = 256 << 20;
 
 impl Client {
     /// Connects to `http://HOST:PORT` or `https://HOST:PORT` with the token that is found, and checks that a master of this release answers.

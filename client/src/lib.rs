@@ -25,6 +25,7 @@ mod run;
 pub mod stream_file;
 mod streams;
 mod tokens;
+mod verify;
 
 pub use application::{Application, Contact, Events, Submission};
 pub use connection::{Client, Options};

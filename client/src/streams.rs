@@ -2,7 +2,8 @@
 
 use drumline_proto::v1;
 
-use crate::{Client, Error, Result};
+use crate::connection::MAX_MESSAGE;
+use crate::{Client, Error, Result, verify};
 
 /// Calls about streams.
 #[derive(Debug, Clone)]
@@ -108,6 +109,24 @@ impl Streams {
             .await
             .map_err(|status| self.client.failed(&status))?;
         Ok(())
+    }
+
+    /// Walks the histories of the stream's tables and has its topics counted anew, as a reader of
+    /// committed records finds them; rows that tell where they came from are looked at too.
+    pub async fn verify(&self, name: &str) -> Result<v1::VerifyStreamResponse> {
+        let request = v1::VerifyStreamRequest {
+            name: name.to_owned(),
+        };
+        let answer = self
+            .client
+            .streams_service()
+            .max_decoding_message_size(MAX_MESSAGE)
+            .verify(request)
+            .await
+            .map_err(|status| self.client.failed(&status))?;
+        let mut answer = answer.into_inner();
+        verify::look_at_rows(&self.client, &mut answer).await;
+        Ok(answer)
     }
 
     /// Forgets the stream. Its tables stay.

@@ -22,6 +22,22 @@ pub enum Place {
     Staging,
     /// All rows of a task are sent.
     RowsSent,
+    /// A worker is given a share of a stream.
+    StreamAssigned,
+    /// A stream's files are closed and durable, and the master does not know of them.
+    StreamStaged,
+    /// An offer is on its way to the master.
+    StreamOffered,
+    /// The master has answered an offer, and nobody has heard it.
+    StreamAnswered,
+    /// An offer has reached the master.
+    OfferTaken,
+    /// An offer is about to be committed to its first table.
+    CommitBegun,
+    /// It is in one table, and not in the next.
+    CommitBetween,
+    /// It is in all its tables, and its worker does not know.
+    CommitLanded,
 }
 
 impl Place {
@@ -36,6 +52,14 @@ impl Place {
             Self::LastStage => "last-stage",
             Self::Staging => "staging",
             Self::RowsSent => "rows-sent",
+            Self::StreamAssigned => "stream-assigned",
+            Self::StreamStaged => "stream-staged",
+            Self::StreamOffered => "stream-offered",
+            Self::StreamAnswered => "stream-answered",
+            Self::OfferTaken => "offer-taken",
+            Self::CommitBegun => "commit-begun",
+            Self::CommitBetween => "commit-between",
+            Self::CommitLanded => "commit-landed",
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::pipeline::{Command, Pipeline, Report, Route};
 use crate::places::Places;
 use crate::planner::Planner;
 use crate::roll::{Rolled, Target};
-use crate::source::{self, Begin, Read, Reading, Seen};
+use crate::source::{self, Begin, Held, Identity, Read, Reading, Seen};
 use crate::{Error, Result, schema};
 
 /// Batches that wait between a source and its pipeline.
@@ -112,6 +112,7 @@ impl Reporter {
 #[derive(Default)]
 struct Parts {
     topics: Vec<Places>,
+    identities: Vec<Arc<Identity>>,
     commands: Vec<mpsc::Sender<Command>>,
     acknowledge: Vec<std_mpsc::Sender<Positions>>,
     tasks: JoinSet<()>,
@@ -172,6 +173,7 @@ async fn start(
         let share = options.budget.join(READ_AHEAD);
         let mut config = config.clone();
         settings::read_ahead(&mut config, &definition.kafka, share.ahead() / QUEUE_PART);
+        let identity = Arc::new(identity(&assign.held_topics, &mine));
         let at = parts.topics.len();
         let (reads, batches) = mpsc::channel::<Read>(BATCHES);
         let (commands, orders) = mpsc::channel(16);
@@ -186,6 +188,7 @@ async fn start(
                 .map(|(place, partition)| (*place, begin(partition, &tables)))
                 .collect(),
             decoder: decoder.reading(&places),
+            identity: Arc::clone(&identity),
         };
         let pipeline = Pipeline {
             at,
@@ -194,6 +197,7 @@ async fn start(
             routes,
             letters,
             share,
+            identity: Arc::clone(&identity),
             reports: reports.clone(),
         };
         parts
@@ -203,6 +207,7 @@ async fn start(
             .tasks
             .spawn(pipeline.run(batches, orders, stop.clone()));
         parts.topics.push(places);
+        parts.identities.push(identity);
         parts.commands.push(commands);
         parts.acknowledge.push(acknowledge);
     }
@@ -272,6 +277,26 @@ async fn plan(
         transform,
         target,
     })
+}
+
+/// The topics of these partitions, and what the tables say of whom they took their records from.
+fn identity(held: &[v1::HeldTopic], partitions: &[(i32, &v1::AssignedPartition)]) -> Identity {
+    let topics = partitions.iter().map(|(_, own)| own.topic.clone());
+    let topics: BTreeSet<String> = topics.collect();
+    let held = held.iter().filter(|held| topics.contains(&held.topic));
+    let held = held.map(|held| {
+        let own = partitions.iter().map(|(_, own)| own);
+        let own = own.filter(|own| own.topic == held.topic);
+        let left_off = own.filter_map(|p| Some((p.partition, *p.table_offsets.get(&held.table)?)));
+        Held {
+            table: held.table.clone(),
+            topic: held.topic.clone(),
+            id: held.topic_id.clone(),
+            left_off: left_off.collect(),
+        }
+    });
+    let held = held.collect();
+    Identity::new(&topics.into_iter().collect::<Vec<_>>(), held)
 }
 
 /// What the topic's tables, which are these, tell of where to begin.
@@ -457,6 +482,11 @@ impl Running<'_> {
     ) -> Result<v1::Offer> {
         let places = self.places(at)?.clone();
         let rolled = self.closed.remove(&at).unwrap_or_default();
+        let identity = self.parts.identities.get(at);
+        let topic_id = |topic: &str| {
+            let id = identity.and_then(|identity| identity.id(topic));
+            id.unwrap_or_default().to_owned()
+        };
         let mut tables = Vec::new();
         for (ranges, rolled) in ranges.into_iter().zip(rolled) {
             if ranges.is_empty() {
@@ -471,6 +501,8 @@ impl Running<'_> {
                 partition: places.partition(place),
                 from,
                 to,
+                counts: Some(rolled.counts.of(place)),
+                topic_id: topic_id(places.topic(place)),
             };
             let files_json = serde_json::to_vec(&rolled.files).map_err(|error| Error::Bug {
                 context: format!("staged files: {error}"),

@@ -1,5 +1,7 @@
 //! What can go wrong between Kafka and a staged file.
 
+use std::collections::BTreeMap;
+
 use drumline_lake::ErrorKind;
 use drumline_proto::v1;
 
@@ -98,6 +100,20 @@ pub enum Error {
         /// Which topic.
         topic: String,
     },
+    /// A topic was deleted, and another got its name.
+    #[error("{}", replaced(.topic, .table, .was, .is, .left_off))]
+    TopicReplaced {
+        /// Which topic.
+        topic: String,
+        /// A table that took records of the old one; empty: it happened while the topic was read.
+        table: String,
+        /// Kafka's id of the old topic.
+        was: String,
+        /// Kafka's id of the new one.
+        is: String,
+        /// Where the table left off, by partition.
+        left_off: BTreeMap<i32, i64>,
+    },
     /// A topic could not be made.
     #[error("topic {topic} cannot be created: {reason}")]
     CreateTopic {
@@ -186,6 +202,31 @@ pub enum Error {
     },
 }
 
+fn replaced(
+    topic: &str,
+    table: &str,
+    was: &str,
+    is: &str,
+    left_off: &BTreeMap<i32, i64>,
+) -> String {
+    let mut text =
+        format!("topic {topic} was deleted and made again (its id was {was} and is {is} now)");
+    if table.is_empty() {
+        return text + " while it was read: what the old one still had is gone";
+    }
+    let shown = left_off.iter().take(4);
+    let shown: Vec<_> = shown.map(|(p, next)| format!("{p} at {next}")).collect();
+    let more = match left_off.len() - shown.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    text += &format!(
+        ": what the old one had beyond where table {table} left off (partition {}{more}) is gone",
+        shown.join(", ")
+    );
+    text
+}
+
 fn similar(candidates: &[String]) -> String {
     if candidates.is_empty() {
         String::new()
@@ -211,6 +252,7 @@ impl Error {
             | Self::OffsetsLost { .. }
             | Self::OffsetBeyondEnd { .. }
             | Self::RecordsGone { .. }
+            | Self::TopicReplaced { .. }
             | Self::CreateTopic { .. }
             | Self::Embedded { .. }
             | Self::Definition { .. }
@@ -245,6 +287,12 @@ impl Error {
             ),
             Self::RecordsGone { .. } => Some(
                 "retention dropped them after the statement was planned, or the topic was made anew; run it again".to_owned(),
+            ),
+            Self::TopicReplaced { .. } => Some(
+                "nothing of the new topic was taken; to read it from its beginning: drumline stream pause NAME, \
+                 drumline stream reset NAME --to earliest, drumline stream resume NAME; or delete the stream and \
+                 apply it with other table names"
+                    .to_owned(),
             ),
             Self::Transform { .. } => {
                 Some(

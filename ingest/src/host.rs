@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::budget::Budget;
 use crate::kafka::Secrets;
-use crate::{Error, assignment, probe};
+use crate::{Error, assignment, probe, tally};
 
 /// Makes the sessions that transforms are planned in: the host's functions and settings.
 pub type SessionFactory = Arc<dyn Fn() -> datafusion::error::Result<SessionContext> + Send + Sync>;
@@ -248,6 +248,11 @@ impl StreamHost {
     /// them. Creates nothing.
     pub async fn probe(&self, probe: &v1::Probe) -> v1::ProbeResult {
         probe::probe(&self.options, probe).await
+    }
+
+    /// Reads a partition's committed records once more and counts them; nothing is kept of them.
+    pub async fn count(&self, request: v1::CountRecords) -> v1::CountedRecords {
+        tally::tally(request, &self.options.secrets, self.draining.clone()).await
     }
 
     /// Revokes every stream and waits until their files are given up and their threads have ended.

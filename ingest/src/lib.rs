@@ -11,6 +11,7 @@
 
 mod assignment;
 mod budget;
+mod counts;
 mod decode;
 mod error;
 mod host;
@@ -26,6 +27,7 @@ mod roll;
 mod scan;
 mod schema;
 mod source;
+mod tally;
 mod transform;
 
 pub use error::{Error, Result};

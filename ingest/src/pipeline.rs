@@ -1,6 +1,7 @@
 //! One `[[topic]]` of an assignment: takes batches from its source, transforms and writes them for each of its
 //! routes, and closes files when told to. It goes on writing into new files while the old ones are being closed.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::datatypes::SchemaRef;
@@ -10,11 +11,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::{Order, Share};
+use crate::counts::Fate;
 use crate::decode::{Batch, Letters};
 use crate::machine::{Positions, Written};
 use crate::planner::Planner;
 use crate::roll::{Roll, Rolled, Target};
-use crate::source::{Read, Seen};
+use crate::source::{Identity, Read, Seen};
 use crate::transform::Transform;
 use crate::{Error, Result};
 
@@ -53,14 +55,17 @@ pub(crate) struct Pipeline {
     pub routes: Vec<Route>,
     pub letters: Target,
     pub share: Share,
+    pub identity: Arc<Identity>,
     pub reports: mpsc::Sender<(usize, Report)>,
 }
 
-async fn finish(rolls: Vec<Roll>) -> Result<Vec<Rolled>> {
+/// Closes files, and makes sure that all of their rows are of the topic that was met.
+async fn finish(rolls: Vec<Roll>, identity: Arc<Identity>) -> Result<Vec<Rolled>> {
     let mut tables = Vec::with_capacity(rolls.len());
     for roll in rolls {
         tables.push(roll.finish().await?);
     }
+    identity.confirm().await?;
     Ok(tables)
 }
 
@@ -88,6 +93,7 @@ impl Pipeline {
             routes,
             letters,
             mut share,
+            identity,
             reports,
         } = self;
         let targets = routes.iter().map(|route| &route.target).chain([&letters]);
@@ -120,8 +126,9 @@ impl Pipeline {
                         let rolls = open.take_rolls();
                         closing_bytes += bytes;
                         share.holds(0, closing_bytes);
+                        let identity = Arc::clone(&identity);
                         closing.spawn(async move {
-                            let tables = finish(rolls).await;
+                            let tables = finish(rolls, identity).await;
                             (bytes, tables.map(|tables| Report::Closed { next, tables }))
                         });
                         match open.refresh().await {
@@ -290,6 +297,16 @@ impl Open {
             mut dead,
             next,
         } = batch;
+        let rolls = self.routes.iter_mut().map(|route| &mut route.rows);
+        for table in rolls.chain([&mut self.letters]) {
+            table.tally(Fate::Read, origins.positions());
+            table.tally(Fate::Read, dead.positions().iter().copied());
+        }
+        // What could not be decoded is dead for every table.
+        for route in &mut self.routes {
+            let undecoded = dead.positions().iter().copied();
+            route.rows.tally(Fate::Dead, undecoded);
+        }
         let several = self.routes.len() > 1;
         for route in self.routes.iter_mut().filter(|_| rows.num_rows() > 0) {
             let transformed = route
@@ -304,7 +321,19 @@ impl Open {
                     false => dead.push(record, reason),
                 }
             }
+            let mut left_out = vec![true; rows.num_rows()];
             let sources = transformed.sources.values();
+            let refused = transformed.refused.iter().map(|(row, _)| *row);
+            let refused_at = refused.clone().filter_map(|row| origins.position(row));
+            route.rows.tally(Fate::Dead, refused_at);
+            for row in sources.iter().map(|row| *row as usize).chain(refused) {
+                if let Some(left_out) = left_out.get_mut(row) {
+                    *left_out = false;
+                }
+            }
+            let left_out = left_out.iter().zip(origins.positions());
+            let left_out = left_out.filter_map(|(left_out, at)| left_out.then_some(at));
+            route.rows.tally(Fate::Filtered, left_out);
             let positions: Vec<_> = sources
                 .iter()
                 .filter_map(|row| origins.position(*row as usize))

@@ -6,6 +6,7 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use drumline_lake::{StagedFile, Stores, WriteTarget, Writer};
 
+use crate::counts::{Counts, Fate};
 use crate::machine::Positions;
 use crate::{Error, Result};
 
@@ -24,6 +25,7 @@ pub(crate) struct Roll {
     writer: Option<Writer>,
     rows: u64,
     lookups: BTreeMap<String, u64>,
+    counts: Counts,
 }
 
 /// Files of one table that are closed.
@@ -34,6 +36,7 @@ pub(crate) struct Rolled {
     pub rows: u64,
     /// Versions of the tables that the rows' transform looked things up in.
     pub lookups: BTreeMap<String, u64>,
+    pub counts: Counts,
 }
 
 impl Roll {
@@ -43,7 +46,19 @@ impl Roll {
             writer: None,
             rows: 0,
             lookups: BTreeMap::new(),
+            counts: Counts::default(),
         }
+    }
+
+    /// Counts those records that the table has not met yet.
+    pub(crate) fn tally(&mut self, fate: Fate, positions: impl IntoIterator<Item = (i32, i64)>) {
+        let start = &self.target.start;
+        let is_new = |(partition, offset): &(i32, i64)| {
+            start.get(partition).is_none_or(|start| offset >= start)
+        };
+        let new = positions.into_iter().filter(is_new);
+        self.counts
+            .add_all(fate, new.map(|(partition, _)| partition));
     }
 
     /// Writes those rows that the table does not hold yet. `positions` has one entry per row.
@@ -70,6 +85,7 @@ impl Roll {
         } else {
             rows
         };
+        self.tally(Fate::Row, positions.iter().copied());
         if rows.num_rows() == 0 {
             return Ok(());
         }
@@ -120,6 +136,7 @@ impl Roll {
             writer: self.writer.take(),
             rows: std::mem::take(&mut self.rows),
             lookups: self.lookups.clone(),
+            counts: std::mem::take(&mut self.counts),
         }
     }
 
@@ -137,6 +154,7 @@ impl Roll {
             files,
             rows: self.rows,
             lookups: self.lookups,
+            counts: self.counts,
         })
     }
 

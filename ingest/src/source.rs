@@ -4,10 +4,11 @@
 //! librdkafka's statistics call `eof_offset`. That one lies beyond transaction markers, so they never
 //! stall a stream. It is believed only while no fetched record waits, so no record can be skipped.
 
+mod identity;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use crate::kafka::settings;
 use crate::machine::Positions;
 use crate::places::Places;
 use crate::{Error, Result};
+pub(crate) use identity::{Held, Identity};
 use watch::{Absence, Watch};
 
 /// A batch is handed on when it has this many records, as many bytes as it may, or is this old.
@@ -45,6 +47,7 @@ pub(crate) struct Reading {
     /// Bytes of records after which a batch is handed on.
     pub batch_bytes: usize,
     pub decoder: Decoder,
+    pub identity: Arc<Identity>,
 }
 
 /// Where a partition's reading begins, as far as its tables tell.
@@ -108,12 +111,15 @@ fn read(
         partitions,
         batch_bytes,
         mut decoder,
+        identity,
     } = reading;
     let brokers = config.get("bootstrap.servers").unwrap_or_default();
     let watch = Watch::new(places.clone(), &config)?;
     let consumer: BaseConsumer<Watch> = settings::create(&config, watch)?;
+    let consumer = Arc::new(consumer);
     let_in(&consumer, &topic, &places)?;
     let mut absence = Absence::default();
+    identity.meet(&consumer)?;
     let starts = starts(&consumer, &places, &partitions)?;
     let mut assignment = TopicPartitionList::new();
     for (place, start) in &starts {

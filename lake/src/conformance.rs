@@ -80,6 +80,7 @@ pub fn offer(from: i64, to: i64, files: Vec<crate::StagedFile>) -> Commit {
         partition: 0,
         from,
         to,
+        ..OffsetRange::default()
     };
     let made_by = MadeBy::Stream {
         stream: "s".to_owned(),

@@ -172,6 +172,20 @@ pub enum Error {
         /// Where the table is.
         found: i64,
     },
+    /// A stream read another topic than the one whose records the table holds, of the same name.
+    #[error(
+        "table '{table}' holds records of topic {topic} by the id {held}, and the commit's are of the one by the id {offered}: the topic was deleted and made again"
+    )]
+    TopicReplaced {
+        /// The table.
+        table: String,
+        /// Kafka topic.
+        topic: String,
+        /// Kafka's id of the topic that the table holds.
+        held: String,
+        /// That of the topic the commit was read from.
+        offered: String,
+    },
     /// The same application and ordinal once committed another text.
     #[error(
         "statement {ordinal} of application '{application}' was committed to table '{table}' with another text"
@@ -308,6 +322,7 @@ impl Error {
             | Self::NotYet { .. }
             | Self::NotWritable { .. } => ErrorKind::User,
             Self::Store { source, .. } => store_kind(source),
+            Self::TopicReplaced { .. } => ErrorKind::User,
             Self::OffsetsMoved { .. }
             | Self::NotOwner { .. }
             | Self::Conflict { .. }
@@ -348,6 +363,9 @@ impl Error {
             Self::NoProperty { .. } => "UNSET TBLPROPERTIES IF EXISTS passes over it",
             Self::LocationTaken { .. } => "choose another LOCATION",
             Self::StatementChanged { .. } => "submit the changed script as a new application",
+            Self::TopicReplaced { .. } => {
+                "`drumline stream reset` begins anew; or delete the stream and apply it with other table names"
+            }
             Self::OffsetsMoved { .. } => "resume the stream from the table's offsets",
             Self::NoVersion { .. } => "DESCRIBE HISTORY lists the versions of a table",
             Self::Feature { .. } => {

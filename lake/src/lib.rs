@@ -46,8 +46,8 @@ pub use root::Lake;
 pub use snapshot::{AsOf, DataFile, FILE_COLUMN, ROW_COLUMN, TableSnapshot, Version};
 pub use stores::{BucketSettings, Stores};
 pub use table::{
-    Commit, Committed, MadeBy, NewTable, OffsetRange, Operation, PreparedTable, Redefinition,
-    Table, TableChange,
+    Commit, Committed, Consumed, ConsumedBy, MadeBy, NewTable, OffsetRange, Operation,
+    PreparedTable, RangeCounts, Redefinition, Table, TableChange,
 };
 pub use upkeep::{
     Candidate, Compaction, Expired, Lease, Leftover, Retention, Turn, Vacuum, Vacuumed, Wishes,

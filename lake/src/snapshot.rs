@@ -137,6 +137,8 @@ pub struct TableSnapshot {
     pub files: Arc<[Arc<DataFile>]>,
     /// The table's own offset of each (topic, partition): the next position to read.
     pub offsets: BTreeMap<(String, i32), i64>,
+    /// The id that each topic had when the table took its records, where Kafka's brokers give one.
+    pub topic_ids: BTreeMap<String, String>,
 }
 
 impl TableSnapshot {

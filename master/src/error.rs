@@ -113,6 +113,32 @@ pub enum Error {
         /// How they differ.
         difference: String,
     },
+    /// Records of a stream's topics cannot be counted, because nobody is there to do it.
+    #[error("no worker is there to count the records of stream {stream}")]
+    NoWorkerToCount {
+        /// The stream.
+        stream: String,
+    },
+    /// A worker went away while it counted.
+    #[error("worker {worker} left while it counted the records of {topic}/{partition}")]
+    WorkerLeftCounting {
+        /// The worker.
+        worker: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+    },
+    /// Records of a topic could not be counted.
+    #[error("counting the records of {topic}/{partition} failed: {reason}")]
+    Count {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// Why.
+        reason: String,
+    },
     /// A stream's definition in the catalog cannot be read.
     #[error("the definition of stream {stream} cannot be read: {reason}")]
     StreamDefinition {
@@ -170,6 +196,9 @@ impl Error {
             | Self::JournalFailing { .. }
             | Self::JournalSlow { .. }
             | Self::Stopping
+            | Self::NoWorkerToCount { .. }
+            | Self::WorkerLeftCounting { .. }
+            | Self::Count { .. }
             | Self::Runtime { .. } => ErrorKind::Retryable,
             Self::Lake(error) => error.kind(),
             Self::Engine(error) => error.kind(),
@@ -210,6 +239,10 @@ impl Error {
             Self::Webhook { .. } => "a webhook looks like https://host/path",
             Self::StreamTableMissing { .. } => "apply the stream again: that makes its tables",
             Self::StreamTableDiffers { .. } => "name another table, or drop that one",
+            Self::NoWorkerToCount { .. } => "start one with `drumline worker`",
+            Self::WorkerLeftCounting { .. } | Self::Count { .. } => {
+                "run `drumline stream verify` again"
+            }
             Self::StreamDefinition { .. } => "apply the stream again with this version",
             Self::Lake(error) => return error.hint(),
             Self::Engine(error) => return error.hint(),

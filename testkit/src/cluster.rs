@@ -83,9 +83,15 @@ impl Cluster {
 
     /// Starts the master, at the same address and with the same state as one that was killed.
     pub fn start_master(&mut self) -> Result<()> {
+        self.start_master_with(&[])
+    }
+
+    /// The same, with more in its environment.
+    pub fn start_master_with(&mut self, environment: &[(String, String)]) -> Result<()> {
         ensure!(self.master.is_none(), "the master runs");
         let mut command = self.command();
         command
+            .envs(environment.iter().cloned())
             .arg("master")
             .arg(format!("--listen=127.0.0.1:{}", self.port))
             .arg(format!("--lake={}", self.lake))
@@ -174,6 +180,11 @@ impl Cluster {
         self.workers
             .get_mut(index)
             .with_context(|| format!("no worker {index}"))
+    }
+
+    /// How many workers were started, those that have ended included.
+    pub fn started_workers(&self) -> usize {
+        self.workers.len()
     }
 
     /// The ends of all logs.

@@ -3,6 +3,8 @@
 read FOLDER     prints, for each engine, the table's rows sorted by `n`, every value as text
 make FOLDER     makes a table of every type with deltalake, partitioned, in two commits
 append FOLDER   appends a row to it
+origins-delta FOLDER, origins-folder FOLDER
+                print `_partition`, `_offset` and `n` of every row, by the log or of every file in a plain folder
 rows            prints the rows that `make` writes, in the same way
 """
 
@@ -120,9 +122,34 @@ def write(folder, values):
     deltalake.write_deltalake(folder, table, mode="append", partition_by=["part"])
 
 
+def origins(table):
+    n = table["n"].to_pylist() if "n" in table.column_names else [None] * table.num_rows
+    return [list(row) for row in zip(table["_partition"].to_pylist(), table["_offset"].to_pylist(), n)]
+
+
+def origins_in_log(folder):
+    import deltalake
+
+    return origins(pa.table(deltalake.DeltaTable(folder).to_pyarrow_table()))
+
+
+def origins_in_folder(folder):
+    import pyarrow.parquet as parquet
+
+    found = []
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            found += origins(parquet.ParquetFile(os.path.join(parent, name)).read())
+    return found
+
+
 def main(what, folder=""):
     if what == "read":
         print(json.dumps(read(folder)))
+    elif what == "origins-delta":
+        print(json.dumps(origins_in_log(folder)))
+    elif what == "origins-folder":
+        print(json.dumps(origins_in_folder(folder)))
     elif what == "make":
         write(folder, FIRST)
         write(folder, SECOND)

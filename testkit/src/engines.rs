@@ -30,6 +30,16 @@ pub fn append(table: &Path) -> Result<()> {
     call("append", Some(table)).map(drop)
 }
 
+/// Columns `_partition`, `_offset` and `n` of every row of a table: a Delta table as deltalake reads its log, a
+/// plain one as pyarrow finds files in folders. Null where a column is missing.
+pub fn origins(table: &Path, is_delta: bool) -> Result<Vec<(i32, i64, Option<i64>)>> {
+    let what = match is_delta {
+        true => "origins-delta",
+        false => "origins-folder",
+    };
+    Ok(serde_json::from_slice(&call(what, Some(table))?)?)
+}
+
 fn call(what: &str, table: Option<&Path>) -> Result<Vec<u8>> {
     let output = Command::new(python()?)
         .args(["-I", "-c", SCRIPT, what])

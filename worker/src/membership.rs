@@ -173,6 +173,7 @@ impl Membership {
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (probed, mut probes) = mpsc::channel::<WorkerMessage>(16);
         let mut welcomed = false;
+        let mut has_offered = false;
         let mut leave = Leave::new(self.tasks.running());
         let unread = || Ended::Lost("the master does not read what this worker says".to_owned());
         loop {
@@ -206,6 +207,13 @@ impl Membership {
                     memory_bytes: self.tasks.memory_reserved(),
                 })),
             };
+            if std::mem::take(&mut has_offered) {
+                fault::at(Place::StreamOffered);
+            }
+            if matches!(say.message, Some(worker_message::Message::Offer(_))) {
+                fault::at(Place::StreamStaged);
+                has_offered = true;
+            }
             if outgoing.try_send(say).is_err() {
                 return unread();
             }
@@ -238,13 +246,19 @@ impl Membership {
             master_message::Message::Refused(refused) => {
                 return Some(Ended::Refused(refused.reason));
             }
-            master_message::Message::Assign(assign) => self.streams.assign(assign),
+            master_message::Message::Assign(assign) => {
+                fault::at(Place::StreamAssigned);
+                self.streams.assign(assign);
+            }
             master_message::Message::Revoke(revoke) => {
                 self.streams.revoke(&revoke.stream, revoke.epoch)
             }
             master_message::Message::Drain(_) => self.drain.cancel(),
             master_message::Message::Drained(_) => leave.no_job_uses_it(),
-            master_message::Message::OfferAnswer(answer) => self.streams.offer_answer(answer),
+            master_message::Message::OfferAnswer(answer) => {
+                fault::at(Place::StreamAnswered);
+                self.streams.offer_answer(answer);
+            }
             master_message::Message::LogRequest(request) => {
                 let lines = lines(&self.log, &request);
                 // Whoever asked asks again.
@@ -257,6 +271,16 @@ impl Membership {
                     let seen = topics.look(&look).await;
                     let _ = probed
                         .send(message(worker_message::Message::TopicSeen(seen)))
+                        .await;
+                });
+            }
+            master_message::Message::CountRecords(request) => {
+                let (streams, probed) = (Arc::clone(&self.streams), probed.clone());
+                // Ends when the partition gives nothing more.
+                tokio::spawn(async move {
+                    let counted = streams.count(request).await;
+                    let _ = probed
+                        .send(message(worker_message::Message::CountedRecords(counted)))
                         .await;
                 });
             }

@@ -69,6 +69,11 @@ enum Victim {
     Journal,
     /// The master's process: killed with applications and a stream running
     Master,
+    /// A stream: every process killed and frozen at each step of a commit, brokers, store and disk failing; stops
+    /// before the next seed can be gone on with by --from-seed
+    Stream,
+    /// The decisions of streams alone: a cluster in one thread, random schedules
+    Schedules,
     /// A worker: killed and frozen at named places of a query
     Workers,
     /// What `fresh(t)` reads, while the stream commits and OPTIMIZE and VACUUM run: always the topic's prefix
@@ -188,6 +193,36 @@ fn chaos(victim: Victim, seeds: &str, from_seed: &str, seconds: &str) -> Result<
         Victim::Links => faults("links", seeds, from_seed),
         Victim::Lake => lakes(&["lake", "--seeds", seeds, "--from", from_seed]),
         Victim::Writers => lakes(&["writers", "--seconds", seconds]),
+        Victim::Stream => {
+            cargo(&["build", "--quiet", "--package", "drumline-cli"])?;
+            run_with(
+                "cargo",
+                &[
+                    "test",
+                    "--package",
+                    "drumline-testkit",
+                    "--test",
+                    "it",
+                    "chaos::",
+                    "--",
+                    "--nocapture",
+                ],
+                &[("DRUMLINE_SEEDS", seeds), ("DRUMLINE_FROM_SEED", from_seed)],
+            )
+        }
+        Victim::Schedules => run_with(
+            "cargo",
+            &[
+                "test",
+                "--package",
+                "drumline-master",
+                "--lib",
+                "streams::tests::schedules",
+                "--",
+                "--nocapture",
+            ],
+            &[("DRUMLINE_SEEDS", seeds), ("DRUMLINE_FROM_SEED", from_seed)],
+        ),
         Victim::Fresh => {
             cargo(&["build", "--quiet", "--package", "drumline-cli"])?;
             run_with(

@@ -19,6 +19,7 @@ pub(crate) mod tasks;
 pub(crate) mod token;
 pub(crate) mod tuning;
 pub(crate) mod up;
+mod verified;
 pub(crate) mod worker;
 pub(crate) mod workers;
 

@@ -76,6 +76,17 @@ enum Command {
         /// Name of the stream
         name: String,
     },
+    /// Check that its tables hold each record once: ranges of commits, counts, Kafka and rows against each other
+    #[command(
+        after_help = "Walks the history of every table, dead letters included, counts the topics' records anew on the\n\
+        workers, and looks at the rows where they have _topic, _partition and _offset. Changes nothing, and may run\n\
+        while the stream does. Exit code 0: whole; 1: it is not, and each violation is named.\n\n\
+        Examples:\n  drumline stream verify beatlytica\n  drumline stream verify beatlytica -o json"
+    )]
+    Verify {
+        /// Name of the stream
+        name: String,
+    },
     /// Forget the stream; its tables stay
     Delete {
         /// Name of the stream
@@ -125,6 +136,9 @@ async fn answer(command: Command, master: &Master, shape: Shape) -> Result {
         Command::Resume { name } => {
             streams.resume(&name).await?;
             done(shape, &name, "resumed")
+        }
+        Command::Verify { name } => {
+            super::verified::verify(&streams, &name, shape == Shape::Json).await
         }
         Command::Delete { name } => {
             streams.delete(&name).await?;

@@ -48,6 +48,10 @@ impl Letters {
         self.positions.len()
     }
 
+    pub(crate) fn positions(&self) -> &[(i32, i64)] {
+        &self.positions
+    }
+
     pub(crate) fn position(&self, row: usize) -> Option<(i32, i64)> {
         self.positions.get(row).copied()
     }

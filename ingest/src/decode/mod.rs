@@ -102,6 +102,12 @@ impl Origins {
         })
     }
 
+    /// Place and offset of every row.
+    pub(crate) fn positions(&self) -> impl Iterator<Item = (i32, i64)> {
+        let rows = self.rows.iter();
+        rows.map(|origin| (origin.partition, origin.offset))
+    }
+
     /// Place and offset of a row.
     pub(crate) fn position(&self, row: usize) -> Option<(i32, i64)> {
         self.rows

@@ -4,6 +4,7 @@
 
 pub(crate) mod context;
 mod embedded;
+pub(crate) mod ids;
 mod oauth;
 mod producer;
 mod secrets;

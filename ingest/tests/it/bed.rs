@@ -266,6 +266,7 @@ impl Bed {
             partition: range.partition,
             from: range.from,
             to: range.to,
+            ..OffsetRange::default()
         };
         let made_by = MadeBy::Stream {
             stream: offer.stream.clone(),

@@ -43,7 +43,7 @@ impl std::fmt::Display for MadeBy {
 }
 
 /// Half-open range of Kafka positions, `[from, to)`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct OffsetRange {
     /// Kafka topic.
     pub topic: String,
@@ -53,6 +53,25 @@ pub struct OffsetRange {
     pub from: i64,
     /// Position after the last.
     pub to: i64,
+    /// What became of its records; commits of older builds do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<RangeCounts>,
+    /// Kafka's own id of the topic, where its brokers give one: a topic made anew has another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic_id: Option<String>,
+}
+
+/// What became of the records of a range, as far as they concern one table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RangeCounts {
+    /// Records that were read: those of committed transactions, without control records.
+    pub records: u64,
+    /// Rows that the table got.
+    pub rows: u64,
+    /// Records that the transform left out.
+    pub filtered: u64,
+    /// Records that became dead letters instead.
+    pub dead_letters: u64,
 }
 
 /// Files to make visible, and what made them.

@@ -167,6 +167,10 @@ impl PreparedTable {
             commit: commit.as_ref(),
             remove: Vec::new(),
             definition: None,
+            topic_ids: commit
+                .as_ref()
+                .map(|commit| state.topic_ids_after(&commit.made_by))
+                .unwrap_or_default(),
             offsets,
             published_below: 0,
         };

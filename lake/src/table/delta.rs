@@ -16,12 +16,14 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::log::Effect;
-use super::state::{Definition, Done, Offsets, Proposal, Step};
+use super::state::{Definition, Done, Offsets, Proposal, Step, TopicIds};
 use super::{MadeBy, Operation};
 use crate::record_log::{RecordLog, decode};
 use crate::{DataFile, Error, Result, StagedFile, StatementId, Version, columns, hive};
 
 const OFFSETS: &str = "drumline.offsets";
+const TOPIC_IDS: &str = "drumline.topicIds";
+const RANGES: &str = "drumline.ranges";
 const ATTEMPT: &str = "drumline.attempt";
 const STATEMENT: &str = "drumline.statement";
 const TABLE_ID: &str = "drumline.table";
@@ -71,6 +73,14 @@ struct Line {
     #[serde(rename = "metaData")]
     metadata: Option<Value>,
     protocol: Option<Value>,
+    txn: Option<Transaction>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Transaction {
+    app_id: String,
+    version: i64,
 }
 
 /// The application id of an application's statements.
@@ -153,7 +163,7 @@ fn commit_info(table_id: Uuid, proposal: &Proposal<'_>, now: i64) -> Value {
             epoch,
             definition,
             lookups,
-            ..
+            ranges,
         }) => {
             info["drumline.stream"] = json!(stream);
             info["drumline.epoch"] = json!(epoch);
@@ -161,11 +171,15 @@ fn commit_info(table_id: Uuid, proposal: &Proposal<'_>, now: i64) -> Value {
             if !lookups.is_empty() {
                 info["drumline.lookups"] = json!(lookups);
             }
+            info[RANGES] = json!(ranges);
         }
         None => {}
     }
     if let Some(epoch) = proposal.commit.and_then(|commit| commit.upkeep_epoch) {
         info["drumline.upkeepEpoch"] = json!(epoch);
+    }
+    if !proposal.topic_ids.is_empty() {
+        info[TOPIC_IDS] = json!(proposal.topic_ids);
     }
     if let Some(change) = proposal.commit.and_then(|commit| commit.change.as_ref()) {
         let mut metrics = json!({
@@ -295,6 +309,9 @@ pub(super) fn decode_record(
             let get = |value: Option<Value>| value.filter(|value| !value.is_null());
             if let Some(offsets) = get(info.remove(OFFSETS)) {
                 step.offsets = Some(parse(log, version, offsets)?);
+                let ids = get(info.remove(TOPIC_IDS));
+                let ids = ids.map(|ids| parse(log, version, ids)).transpose()?;
+                step.topic_ids = Some(ids.unwrap_or_default());
             }
             rows = info.get(ROWS).and_then(Value::as_u64);
             if let Some(id) = get(info.remove(STATEMENT)) {
@@ -459,7 +476,10 @@ fn made_by(info: &Map<String, Value>) -> Option<MadeBy> {
             .get("drumline.lookups")
             .and_then(|lookups| serde_json::from_value(lookups.clone()).ok())
             .unwrap_or_default(),
-        ranges: Vec::new(),
+        ranges: info
+            .get(RANGES)
+            .and_then(|ranges| serde_json::from_value(ranges.clone()).ok())
+            .unwrap_or_default(),
     })
 }
 
@@ -474,16 +494,48 @@ pub(super) fn table_id(log: &RecordLog, bytes: &[u8]) -> Result<Option<Uuid>> {
     Ok(None)
 }
 
-/// The offsets that a record tells, if it is one of ours.
-pub(super) fn offsets(log: &RecordLog, version: u64, bytes: &[u8]) -> Result<Option<Offsets>> {
+/// The offsets and topics' ids that a record tells, if it is one of ours.
+pub(super) fn offsets(
+    log: &RecordLog,
+    version: u64,
+    bytes: &[u8],
+) -> Result<Option<(Offsets, TopicIds)>> {
     for line in lines(log, version, bytes) {
         if let Some(mut info) = line?.commit_info
             && let Some(offsets) = info.remove(OFFSETS)
         {
-            return Ok(Some(parse(log, version, offsets)?));
+            let ids = info.remove(TOPIC_IDS);
+            let ids = ids.map(|ids| parse(log, version, ids)).transpose()?;
+            return Ok(Some((
+                parse(log, version, offsets)?,
+                ids.unwrap_or_default(),
+            )));
         }
     }
     Ok(None)
+}
+
+/// What a record's own application transactions say of streams: topic, partition, next position.
+pub(super) fn stream_transactions(
+    log: &RecordLog,
+    version: u64,
+    bytes: &[u8],
+) -> Result<Vec<(String, i32, i64)>> {
+    let mut found = Vec::new();
+    for line in lines(log, version, bytes) {
+        let Some(transaction) = line?.txn else {
+            continue;
+        };
+        // Names of streams hold no slash, nor do those of topics.
+        let rest = transaction.app_id.strip_prefix("drumline/stream/");
+        let mut parts = rest.into_iter().flat_map(|rest| rest.split('/').skip(1));
+        if let (Some(topic), Some(partition)) = (parts.next(), parts.next())
+            && let Ok(partition) = partition.parse()
+        {
+            found.push((topic.to_owned(), partition, transaction.version));
+        }
+    }
+    Ok(found)
 }
 
 /// The effect of a record that we are about to make.
@@ -507,6 +559,7 @@ pub(super) fn step(location: &str, proposal: &Proposal<'_>) -> Step {
         remove: remove.collect(),
         definition: proposal.definition.clone(),
         offsets: Some(proposal.offsets.clone()),
+        topic_ids: Some(proposal.topic_ids.clone()),
         statement: commit.and_then(|commit| Done::of(commit, proposal.version)),
         ..Step::default()
     }

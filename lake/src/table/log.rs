@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::delta::{self, Decoded, library};
 use super::state::{Definition, Done, Proposal, State, Step};
-use super::{Commit, MadeBy, Operation, TableChange, plain};
+use super::{Commit, ConsumedBy, MadeBy, Operation, TableChange, plain};
 use crate::record_log::{CHECKPOINT_INTERVAL, Created, RecordLog};
 use crate::root::path_of;
 use crate::{Error, Format, Lake, Object, ObjectKind, Result, StatementId, Version};
@@ -178,6 +178,51 @@ impl TableLog {
         };
         told.at.get_or_insert(written_at);
         Ok(Some(told))
+    }
+
+    /// The versions whose records are there without a gap up to the newest: the first of them.
+    pub(super) async fn first_told(&self, newest: u64) -> Result<u64> {
+        let there = self.records.numbers().await?.records;
+        let mut first = newest;
+        while first > 0 && there.contains(&(first - 1)) {
+            first -= 1;
+        }
+        Ok(first)
+    }
+
+    /// What a record tells of what the table consumed.
+    pub(super) async fn consumed(&self, version: u64) -> Result<ConsumedBy> {
+        let Some(bytes) = self.records.read(version).await? else {
+            return Err(Error::Corrupt {
+                path: self.records.path(version).to_string(),
+                reason: "it was removed while the log was read".to_owned(),
+            });
+        };
+        let (told, effect, offsets, transactions) = match self.format {
+            Format::Parquet => (
+                plain::describe(&self.records, version, &bytes)?,
+                plain::effect(&self.records, version, &bytes)?,
+                Some(plain::offsets(&self.records, version, &bytes)?),
+                Vec::new(),
+            ),
+            Format::Delta => (
+                delta::describe(&self.records, version, &bytes)?,
+                delta::effect(&self.records, version, &bytes)?,
+                delta::offsets(&self.records, version, &bytes)?.map(|(offsets, _)| offsets),
+                delta::stream_transactions(&self.records, version, &bytes)?,
+            ),
+        };
+        Ok(ConsumedBy {
+            version,
+            words: effect.made_by,
+            made_by: told.made_by,
+            offsets,
+            transactions,
+            rows_added: told.rows_added,
+            removes: told.files_removed > 0,
+            rearranges_only: effect.rearranges_only
+                || told.operation.as_deref() == Some(Operation::Optimize.delta_name()),
+        })
     }
 
     /// The oldest version that its records still tell of.

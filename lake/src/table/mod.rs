@@ -7,6 +7,7 @@
 //! Read next: `state` for what records do and which commits are refused, `log` for both formats' logs.
 
 mod commit;
+mod consumed;
 mod create;
 mod delta;
 mod log;
@@ -21,7 +22,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use chrono::{DateTime, Utc};
-pub use commit::{Commit, Committed, MadeBy, OffsetRange, Operation, Redefinition, TableChange};
+pub use commit::{
+    Commit, Committed, MadeBy, OffsetRange, Operation, RangeCounts, Redefinition, TableChange,
+};
+pub use consumed::{Consumed, ConsumedBy};
 pub use create::{NewTable, PreparedTable};
 use datafusion::arrow::datatypes::{FieldRef, Schema};
 use object_store::ObjectStore;
@@ -149,6 +153,7 @@ impl Table {
             partition_columns: state.definition.partition_columns.clone(),
             files: state.files.clone(),
             offsets: offsets.collect(),
+            topic_ids: state.topic_ids.clone(),
         }
     }
 
@@ -246,6 +251,7 @@ impl Table {
                 remove: state.removed_by(&commit).unwrap_or_default(),
                 definition: state.definition.changed_by(&commit)?,
                 offsets,
+                topic_ids: state.topic_ids_after(&commit.made_by),
                 published_below: state.published_below(),
             };
             if let Some(step) = self

@@ -14,7 +14,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::log::Effect;
-use super::state::{Definition, Done, Offsets, Proposal, State, Step, Unpublished};
+use super::state::{Definition, Done, Offsets, Proposal, State, Step, TopicIds, Unpublished};
 use super::{Commit, MadeBy, Operation};
 use crate::record_log::{RecordLog, decode, encode};
 use crate::writer::{child, folders};
@@ -44,6 +44,8 @@ struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     upkeep_epoch: Option<u64>,
     offsets: Offsets,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    topic_ids: TopicIds,
     published_below: u64,
 }
 
@@ -73,6 +75,8 @@ struct Checkpoint {
     definition: DefinitionRecord,
     files: Vec<FileRecord>,
     offsets: Offsets,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    topic_ids: TopicIds,
     statements: BTreeMap<String, Done>,
     unpublished: Vec<Unpublished>,
 }
@@ -125,6 +129,7 @@ pub(super) fn encode_record(
         operation: change.map(|change| change.operation),
         upkeep_epoch: proposal.commit.and_then(|commit| commit.upkeep_epoch),
         offsets: proposal.offsets.clone(),
+        topic_ids: proposal.topic_ids.clone(),
         published_below: proposal.published_below,
     })
 }
@@ -170,6 +175,11 @@ pub(super) fn effect(log: &RecordLog, version: u64, bytes: &[u8]) -> Result<Effe
         touches: added.chain(&record.remove).cloned().collect(),
         made_by,
     })
+}
+
+/// The offsets that a record tells.
+pub(super) fn offsets(log: &RecordLog, version: u64, bytes: &[u8]) -> Result<Offsets> {
+    Ok(read_record(log, version, bytes)?.offsets)
 }
 
 /// The first record, if there is one: whose table it is, and its state.
@@ -255,6 +265,7 @@ fn step(root: &Path, location: &Path, record: Record) -> Result<Step> {
         add: add.collect(),
         remove: record.remove.into_iter().collect(),
         offsets: Some(record.offsets),
+        topic_ids: Some(record.topic_ids),
         statement,
         definition: definition.map(Arc::new),
         publish,
@@ -354,6 +365,7 @@ pub(super) fn encode_checkpoint(state: &State) -> Result<Bytes> {
         definition: definition_record(&state.definition)?,
         files: files.collect(),
         offsets: state.offsets.clone(),
+        topic_ids: state.topic_ids.clone(),
         statements: state.statements.clone(),
         unpublished: state.unpublished.clone(),
     })
@@ -374,6 +386,7 @@ fn decode_checkpoint(log: &RecordLog, bytes: &[u8]) -> Result<State> {
         version: checkpoint.version,
         files: files.collect(),
         offsets: checkpoint.offsets,
+        topic_ids: checkpoint.topic_ids,
         statements: checkpoint.statements,
         unpublished: checkpoint.unpublished,
         ..State::new(Arc::new(definition_of(checkpoint.definition)?))

@@ -12,6 +12,9 @@ use crate::{DataFile, Error, Result, StatementId, columns};
 /// Next position to read, by topic and partition.
 pub(crate) type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
 
+/// Kafka's ids of topics, by name.
+pub(crate) type TopicIds = BTreeMap<String, String>;
+
 /// Columns and layout of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Definition {
@@ -98,6 +101,7 @@ pub(crate) struct State {
     pub definition: Arc<Definition>,
     pub files: Arc<[Arc<DataFile>]>,
     pub offsets: Offsets,
+    pub topic_ids: TopicIds,
     /// The last statement of each application that the log told of.
     pub statements: BTreeMap<String, Done>,
     pub unpublished: Vec<Unpublished>,
@@ -113,6 +117,8 @@ pub(crate) struct Step {
     pub definition: Option<Arc<Definition>>,
     /// All offsets after it; none if the record does not tell.
     pub offsets: Option<Offsets>,
+    /// All topics' ids after it; none if the record does not tell.
+    pub topic_ids: Option<TopicIds>,
     pub statement: Option<(String, Done)>,
     pub publish: Vec<Unpublished>,
     /// Records below this version are published.
@@ -131,6 +137,8 @@ pub(crate) struct Proposal<'a> {
     pub definition: Option<Arc<Definition>>,
     /// Offsets after it.
     pub offsets: Offsets,
+    /// Topics' ids after it.
+    pub topic_ids: TopicIds,
     /// Records below this version are published.
     pub published_below: u64,
 }
@@ -143,6 +151,7 @@ impl State {
             definition,
             files: Arc::default(),
             offsets: Offsets::new(),
+            topic_ids: TopicIds::new(),
             statements: BTreeMap::new(),
             unpublished: Vec::new(),
         }
@@ -164,6 +173,9 @@ impl State {
         }
         if let Some(offsets) = step.offsets {
             next.offsets = offsets;
+        }
+        if let Some(topic_ids) = step.topic_ids {
+            next.topic_ids = topic_ids;
         }
         if let Some(definition) = step.definition {
             next.definition = definition;
@@ -188,11 +200,22 @@ impl State {
                 partition,
                 from,
                 to,
+                ..
             } = range;
             if to < from || !seen.insert((topic, partition)) {
                 return Err(Error::bug(format!(
                     "a commit to table '{table}' names {topic}/{partition} twice or backwards: {from} to {to}"
                 )));
+            }
+            if let (Some(held), Some(offered)) = (self.topic_ids.get(topic), &range.topic_id)
+                && held != offered
+            {
+                return Err(Error::TopicReplaced {
+                    table: table.to_owned(),
+                    topic: topic.clone(),
+                    held: held.clone(),
+                    offered: offered.clone(),
+                });
             }
             let partitions = offsets.entry(topic.clone()).or_default();
             if let Some(found) = partitions.insert(*partition, *to)
@@ -208,6 +231,16 @@ impl State {
             }
         }
         Ok(offsets)
+    }
+
+    /// Topics' ids after a commit: those that it was read from.
+    pub(crate) fn topic_ids_after(&self, made_by: &MadeBy) -> TopicIds {
+        let mut ids = self.topic_ids.clone();
+        if let MadeBy::Stream { ranges, .. } = made_by {
+            let told = |range: &OffsetRange| Some((range.topic.clone(), range.topic_id.clone()?));
+            ids.extend(ranges.iter().filter_map(told));
+        }
+        ids
     }
 
     /// The files that a commit takes away; `None` if one of them is not there any more.

@@ -104,6 +104,7 @@ mod tests {
             partition_columns: vec!["p".to_owned()],
             files: files.iter().enumerate().map(file).collect(),
             offsets: Default::default(),
+            topic_ids: Default::default(),
         }
     }
 

@@ -406,6 +406,7 @@ mod tests {
             partition_columns: partitions.iter().map(|name| (*name).to_owned()).collect(),
             files: files.into_iter().map(Arc::new).collect(),
             offsets: BTreeMap::new(),
+            topic_ids: BTreeMap::new(),
         }
     }
 

@@ -122,6 +122,7 @@ pub(crate) fn rpc() -> Doors {
         .rpc("/drumline.v1.Streams/Pause", Role::Submit)
         .rpc("/drumline.v1.Streams/Resume", Role::Submit)
         .rpc("/drumline.v1.Streams/Delete", Role::Submit)
+        .rpc("/drumline.v1.Streams/Verify", Role::Read)
         // A result is fetched once, and given up by who hangs up: it is for those who could have asked for it.
         .rpc("/arrow.flight.protocol.FlightService/DoGet", Role::Submit)
 }

@@ -18,6 +18,7 @@ mod stream;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use drumline_engine::fault::{self, Place};
 use drumline_proto::v1::{
-    MasterMessage, OfferAnswer, Probe, ProbeResult, Revoke, StreamDefinition, StreamStatus,
-    WorkerMessage, master_message, worker_message,
+    CountRecords, CountedRecords, MasterMessage, OfferAnswer, Probe, ProbeResult, Revoke,
+    StreamDefinition, StreamStatus, WorkerMessage, master_message, worker_message,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -50,6 +51,11 @@ enum Command {
     },
     Status {
         reply: oneshot::Sender<BTreeMap<String, StreamStatus>>,
+    },
+    Count {
+        worker: String,
+        request: CountRecords,
+        reply: oneshot::Sender<CountedRecords>,
     },
 }
 
@@ -99,6 +105,22 @@ impl Streams {
         tokio::time::timeout(PROBE_LIMIT, answer).await.ok()?.ok()
     }
 
+    /// Records of a partition as a worker finds them; nothing if the worker goes.
+    pub(crate) async fn count(
+        &self,
+        worker: String,
+        request: CountRecords,
+    ) -> Option<CountedRecords> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Count {
+            worker,
+            request,
+            reply,
+        };
+        self.commands.send(command).await.ok()?;
+        answer.await.ok()
+    }
+
     pub(crate) async fn status(&self) -> BTreeMap<String, StreamStatus> {
         let (reply, answer) = oneshot::channel();
         let _ = self.commands.send(Command::Status { reply }).await;
@@ -143,6 +165,7 @@ struct Runner {
     next_probe: u64,
     /// Who waits for a stream to be held.
     holds: HashMap<String, oneshot::Sender<()>>,
+    counts: HashMap<u64, (String, oneshot::Sender<CountedRecords>)>,
     steps: JoinSet<Done>,
 }
 
@@ -170,6 +193,7 @@ pub(crate) fn start(
         probes: HashMap::new(),
         next_probe: 1,
         holds: HashMap::new(),
+        counts: HashMap::new(),
         steps: JoinSet::new(),
     };
     (Streams { commands }, runner.run(receiver, events, shutdown))
@@ -220,6 +244,20 @@ impl Runner {
                     self.ask(worker, definition, Asker::Client(reply)).await;
                 }
             }
+            Command::Count {
+                worker,
+                mut request,
+                reply,
+            } => {
+                request.id = self.next_probe;
+                self.next_probe += 1;
+                // A worker that is gone already drops the asker, who is told so.
+                if self.workers.alive().iter().any(|alive| alive.id == worker) {
+                    self.counts.insert(request.id, (worker.clone(), reply));
+                    let order = master_message::Message::CountRecords(request);
+                    self.workers.send(&worker, wire::message(order)).await;
+                }
+            }
             Command::Status { reply } => {
                 let _ = reply.send(self.statistics.of(&self.coordinator));
             }
@@ -253,6 +291,7 @@ impl Runner {
                 info!(worker, reason, "streams leave worker");
                 // Dropping a client's asker tells it that nobody answers.
                 self.probes.retain(|_, (asked, _)| *asked != worker);
+                self.counts.retain(|_, (asked, _)| *asked != worker);
                 self.step(Event::WorkerGone { worker }).await;
             }
             WorkerEvent::Said { worker, message } => self.said(worker, *message).await,
@@ -262,6 +301,7 @@ impl Runner {
     async fn said(&mut self, worker: String, message: WorkerMessage) {
         match message.message {
             Some(worker_message::Message::Offer(offer)) => {
+                fault::at(Place::OfferTaken);
                 self.step(Event::Offered { worker, offer }).await
             }
             Some(worker_message::Message::AssignmentFailed(failed)) => {
@@ -307,6 +347,11 @@ impl Runner {
                         .await;
                     }
                     None => {}
+                }
+            }
+            Some(worker_message::Message::CountedRecords(counted)) => {
+                if let Some((_, reply)) = self.counts.remove(&counted.id) {
+                    let _ = reply.send(counted);
                 }
             }
             // Membership's own.
@@ -466,7 +511,7 @@ impl Runner {
                         worker,
                         stream,
                         epoch,
-                        result,
+                        result: result.map(Box::new),
                     }
                 });
             }

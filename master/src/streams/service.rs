@@ -7,12 +7,14 @@ use drumline_proto::v1::{
     ApplyStreamRequest, ApplyStreamResponse, DeleteStreamRequest, DeleteStreamResponse, Failure,
     FailureKind, ListStreamsRequest, ListStreamsResponse, PauseStreamRequest, PauseStreamResponse,
     ResumeStreamRequest, ResumeStreamResponse, StreamDefinition, StreamStatus, StreamStatusRequest,
-    StreamSummary, streams_server::Streams as StreamsRpc,
+    StreamSummary, VerifyStreamRequest, VerifyStreamResponse,
+    streams_server::Streams as StreamsRpc,
 };
 use tonic::{Request, Response, Status};
 
 use super::apply::Applier;
 use super::runner::Streams;
+use super::verify::Verifier;
 use crate::Error;
 
 /// Serves `drumline.v1.Streams`.
@@ -143,6 +145,32 @@ impl StreamsRpc for StreamsService {
     ) -> Result<Response<ResumeStreamResponse>, Status> {
         self.set_paused(&request.into_inner().name, false).await?;
         Ok(Response::new(ResumeStreamResponse {}))
+    }
+
+    async fn verify(
+        &self,
+        request: Request<VerifyStreamRequest>,
+    ) -> Result<Response<VerifyStreamResponse>, Status> {
+        let name = request.into_inner().name;
+        let snapshot = self.applier.catalog.refresh().await.map_err(lake_status)?;
+        let stream = snapshot
+            .stream(&name)
+            .ok_or_else(|| self.unknown(&name, &snapshot))?;
+        let definition =
+            decode(&name, &stream.definition).map_err(|e| Status::internal(e.to_string()))?;
+        let verifier = Verifier {
+            streams: self.applier.streams.clone(),
+            tables: self.applier.tables.clone(),
+            workers: self.applier.workers.clone(),
+        };
+        let verified = verifier.verify(&definition).await;
+        verified
+            .map(Response::new)
+            .map_err(|error| match error.kind() {
+                ErrorKind::User => Status::failed_precondition(error.to_string()),
+                ErrorKind::Retryable => Status::unavailable(error.to_string()),
+                ErrorKind::Bug => Status::internal(error.to_string()),
+            })
     }
 
     async fn delete(

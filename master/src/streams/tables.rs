@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use drumline_engine::fault::{self, Place};
 use drumline_lake::{
-    Catalog, Commit, Format, MadeBy, NewTable, OffsetRange, StagedFile, StatementId, Table,
-    TableName,
+    Catalog, Commit, Consumed, Format, MadeBy, NewTable, OffsetRange, RangeCounts, StagedFile,
+    StatementId, Table, TableName,
 };
-use drumline_proto::v1::{AssignedTable, Offer, OfferedTable, StreamDefinition};
+use drumline_proto::v1::{AssignedTable, HeldTopic, Offer, OfferedTable, StreamDefinition};
 use uuid::Uuid;
 
 use super::{Partition, TableOffsets};
@@ -191,6 +192,17 @@ impl StreamTables {
         Ok((offsets, progress))
     }
 
+    /// What a table's log tells of what it consumed; nothing if the table is gone.
+    pub(super) async fn consumed(&self, name: &str) -> Result<Option<Consumed>, Error> {
+        let parsed = TableName::parse(name)?;
+        let snapshot = self.catalog.refresh().await?;
+        let Some(object) = snapshot.get(&parsed) else {
+            return Ok(None);
+        };
+        let table = Table::open(self.catalog.lake(), &parsed, object).await?;
+        Ok(Some(table.consumed().await?))
+    }
+
     /// Has topics that nothing was read of yet begin at these positions: the tables hold them as their
     /// offsets from now on, so that whoever reads, and whenever, begins there.
     pub(crate) async fn begin_at(
@@ -263,6 +275,28 @@ impl StreamTables {
         Ok(assigned)
     }
 
+    /// Which topics, by Kafka's own ids, the tables of these topics took their records from.
+    pub(crate) async fn held_topics(
+        &self,
+        definition: &StreamDefinition,
+        topics: &BTreeSet<String>,
+    ) -> Result<Vec<HeldTopic>, Error> {
+        let mut held = Vec::new();
+        for topic in topics {
+            for table in targets_of(definition, topic) {
+                let snapshot = self.table(&table).await?.snapshot().await?;
+                if let Some(id) = snapshot.topic_ids.get(topic) {
+                    held.push(HeldTopic {
+                        table,
+                        topic: topic.clone(),
+                        topic_id: id.clone(),
+                    });
+                }
+            }
+        }
+        Ok(held)
+    }
+
     /// Commits an offer of this definition's, one commit per table; returns what the tables now hold.
     pub(crate) async fn commit(
         &self,
@@ -271,7 +305,11 @@ impl StreamTables {
     ) -> Result<(TableOffsets, BTreeMap<String, TableProgress>), Error> {
         let mut offsets = TableOffsets::default();
         let mut progress = BTreeMap::new();
-        for offered in &offer.tables {
+        for (number, offered) in offer.tables.iter().enumerate() {
+            fault::at(match number {
+                0 => Place::CommitBegun,
+                _ => Place::CommitBetween,
+            });
             let table = self.table(&offered.table).await?;
             let ranges: Vec<OffsetRange> = ranges_of(offered);
             let held = ranges.iter().map(|range| {
@@ -307,6 +345,7 @@ impl StreamTables {
             };
             progress.insert(offered.table.clone(), row);
         }
+        fault::at(Place::CommitLanded);
         Ok((offsets, progress))
     }
 }
@@ -341,6 +380,8 @@ fn beginnings(
                     partition: partition.partition,
                     from: *start,
                     to: *start,
+                    counts: Some(RangeCounts::default()),
+                    topic_id: None,
                 });
         }
     }
@@ -353,6 +394,13 @@ fn ranges_of(offered: &OfferedTable) -> Vec<OffsetRange> {
         partition: range.partition,
         from: range.from,
         to: range.to,
+        counts: range.counts.map(|counts| RangeCounts {
+            records: counts.records,
+            rows: counts.rows,
+            filtered: counts.filtered,
+            dead_letters: counts.dead_letters,
+        }),
+        topic_id: Some(range.topic_id.clone()).filter(|id| !id.is_empty()),
     });
     ranges.collect()
 }

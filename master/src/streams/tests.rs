@@ -1,6 +1,7 @@
 //! The coordinator, event by event; `model.rs` plays it against workers and tables in random order.
 
 mod model;
+mod schedules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -66,6 +67,7 @@ fn offer(epoch: u64, id: u64, ranges: &[(i32, i64, i64)]) -> Offer {
             partition: *partition,
             from: *from,
             to: *to,
+            ..OffsetRange::default()
         })
         .collect();
     let table = |table: &str| OfferedTable {

@@ -27,6 +27,10 @@ pub(super) async fn assign(
         .write_targets(definition, &topics)
         .await
         .map_err(|error| error.to_string())?;
+    let held_topics = tables
+        .held_topics(definition, &topics)
+        .await
+        .map_err(|error| error.to_string())?;
     let partitions = partitions.iter().map(|partition| {
         let targets = targets_of(definition, &partition.topic);
         let held = offsets
@@ -45,6 +49,7 @@ pub(super) async fn assign(
         partitions: partitions.collect(),
         tables: targets,
         lake: tables.lake(),
+        held_topics,
     })))
 }
 

@@ -174,6 +174,7 @@ fn snapshot(format: Format, fields: &[(&str, DataType)], partitions: &[&str]) ->
         partition_columns: partitions.iter().map(|name| (*name).to_owned()).collect(),
         files: Arc::default(),
         offsets: BTreeMap::new(),
+        topic_ids: BTreeMap::new(),
     }
 }
 

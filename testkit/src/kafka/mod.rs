@@ -201,6 +201,7 @@ fn settings(port: u16, controller: u16, data: &Path, secured: Option<&Secured>) 
          share.coordinator.state.topic.replication.factor=1\n\
          share.coordinator.state.topic.min.isr=1\n\
          group.initial.rebalance.delay.ms=0\n\
+         log.cleaner.backoff.ms=500\n\
          log.retention.ms=-1\n{more}",
         data.display()
     )

@@ -4,6 +4,7 @@
 
 mod broker;
 mod cancels;
+mod chaos;
 mod consumer;
 mod cutover;
 mod dead_letters;
@@ -24,6 +25,7 @@ mod payloads;
 mod queries;
 mod readme;
 mod records;
+mod recreated;
 mod refusals;
 mod restarts;
 mod routes;
@@ -32,3 +34,4 @@ mod stores;
 mod terminal;
 mod topics;
 mod traces;
+mod verify;

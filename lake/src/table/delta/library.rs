@@ -19,7 +19,7 @@ use object_store::{ObjectMeta, ObjectStore};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::super::state::{Definition, Offsets, Proposal, State};
+use super::super::state::{Definition, Offsets, Proposal, State, TopicIds};
 use super::{check_path, offsets, rows_of, statement_app};
 use crate::record_log::RecordLog;
 use crate::writer::child;
@@ -205,10 +205,12 @@ pub(in crate::table) async fn load(
         .collect();
     let files: Vec<Arc<DataFile>> = stream::iter(counting).buffered(16).try_collect().await?;
     let version = snapshot.version();
+    let (offsets, topic_ids) = newest_offsets(log, version).await?;
     let state = State {
         version,
         files: files.into(),
-        offsets: newest_offsets(log, version).await?,
+        offsets,
+        topic_ids,
         statements: BTreeMap::new(),
         ..State::new(Arc::new(definition))
     };
@@ -281,7 +283,7 @@ async fn rows_in(store: &Arc<dyn ObjectStore>, file: &Path, size: u64) -> Result
 }
 
 /// Each of our records tells all offsets, so the newest of ours does; others' records are passed over.
-async fn newest_offsets(log: &RecordLog, newest: u64) -> Result<Offsets> {
+async fn newest_offsets(log: &RecordLog, newest: u64) -> Result<(Offsets, TopicIds)> {
     for version in (0..=newest).rev() {
         let Some(record) = log.read(version).await? else {
             return Err(Error::Corrupt {
@@ -289,11 +291,11 @@ async fn newest_offsets(log: &RecordLog, newest: u64) -> Result<Offsets> {
                 reason: "it was removed, and no later record tells the table's offsets".to_owned(),
             });
         };
-        if let Some(offsets) = offsets(log, version, &record)? {
-            return Ok(offsets);
+        if let Some(told) = offsets(log, version, &record)? {
+            return Ok(told);
         }
     }
-    Ok(Offsets::new())
+    Ok((Offsets::new(), TopicIds::new()))
 }
 
 /// Writes a checkpoint of the newest version.

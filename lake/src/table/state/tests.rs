@@ -23,6 +23,7 @@ fn stream(ranges: &[(i32, i64, i64)]) -> MadeBy {
                 partition,
                 from,
                 to,
+                ..OffsetRange::default()
             })
             .collect(),
         lookups: Default::default(),
