@@ -289,9 +289,8 @@ impl Error {
                 "retention dropped them after the statement was planned, or the topic was made anew; run it again".to_owned(),
             ),
             Self::TopicReplaced { .. } => Some(
-                "nothing of the new topic was taken; to read it from its beginning: drumline stream pause NAME, \
-                 drumline stream reset NAME --to earliest, drumline stream resume NAME; or delete the stream and \
-                 apply it with other table names"
+                "nothing of the new topic was taken; to read it from its beginning: drumline stream delete NAME, and \
+                 apply the stream with other table names"
                     .to_owned(),
             ),
             Self::Transform { .. } => {

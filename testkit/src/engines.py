@@ -160,3 +160,6 @@ def main(what, folder=""):
 
 
 main(*sys.argv[1:])
+# All is said and written. Threads of the engines that still run when Python ends now and then abort the process.
+sys.stdout.flush()
+os._exit(0)

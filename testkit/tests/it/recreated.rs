@@ -109,7 +109,7 @@ fn a_longer_topic_of_the_same_name_stops_the_stream_and_says_what_is_lost() {
         let reason = wait_for_reason(&cluster, "was deleted and made again");
         assert!(reason.contains("partition 0 at 50"), "{reason}");
         assert!(
-            reason.contains("drumline stream reset"),
+            reason.contains("drumline stream delete"),
             "no next step: {reason}"
         );
         std::thread::sleep(Duration::from_secs(2));
