@@ -364,7 +364,7 @@ impl Error {
             Self::LocationTaken { .. } => "choose another LOCATION",
             Self::StatementChanged { .. } => "submit the changed script as a new application",
             Self::TopicReplaced { .. } => {
-                "delete the stream, and apply it with other table names to read the new topic"
+                "`drumline stream delete` it, and apply it with other table names to read the new topic"
             }
             Self::OffsetsMoved { .. } => "resume the stream from the table's offsets",
             Self::NoVersion { .. } => "DESCRIBE HISTORY lists the versions of a table",
