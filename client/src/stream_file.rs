@@ -24,6 +24,11 @@
 //! partition_by = ["day"]
 //! metadata_columns = true                  # _topic, _partition, _offset; the default
 //! format = "parquet"                       # default: the stream's
+//! decode = { format = "csv" }              # or json, raw, avro, protobuf, json_schema; the default: json
+//! key_column = "text"                      # _key, as text or binary; headers_column: _headers
+//! timestamp_column = true                  # _timestamp
+//! keep = "latest"                          # the newest row of each key; the changes go to TABLE_changes
+//! keys = ["id"]                            # which columns make up the key
 //!
 //! [[topic]]                                # one topic, several tables
 //! topic = "page_view_events"
@@ -38,12 +43,18 @@
 //! topics = ["clicks.web", "clicks.app"]    # or pattern = "clicks\\..*", also for topics to come
 //! table = "clicks"
 //! schema = { ts = "bigint" }
+//!
+//! [registry]                               # for avro and protobuf
+//! url = "http://registry:8081"
+//! username = "drumline"
+//! password_env = "REGISTRY_PASSWORD"       # or password_file, token_env, token_file
 //! ```
 //!
 //! Nothing is guessed: an unknown key is an error, and an error names file, line, key, reason and
 //! what would be accepted. Whether brokers, topics, types and SQL hold is the cluster's to check,
 //! where the stream will run.
 
+mod decode;
 mod section;
 mod value;
 
@@ -72,6 +83,7 @@ const STREAM_KEYS: &[&str] = &[
     "format",
     "dead_letters",
     "paused",
+    "registry",
     "topic",
 ];
 const TOPIC_KEYS: &[&str] = &[
@@ -86,6 +98,12 @@ const TOPIC_KEYS: &[&str] = &[
     "partition_by",
     "metadata_columns",
     "format",
+    "decode",
+    "key_column",
+    "headers_column",
+    "timestamp_column",
+    "keep",
+    "keys",
     "route",
 ];
 /// Of a topic with one table, and of each route.
@@ -97,6 +115,7 @@ const ROUTE_KEYS: &[&str] = &[
     "metadata_columns",
     "format",
 ];
+const BYTES: &[&str] = &["text", "binary"];
 const DEFAULT_FLUSH_INTERVAL: &str = "60s";
 const DEFAULT_LOOKUP_REFRESH: &str = "60s";
 const DEFAULT_LOOKUP_SIZE: &str = "64MiB";
@@ -163,6 +182,7 @@ pub fn parse_with(
         start_from: start_from.into(),
         paused: stream.boolean("paused")?.unwrap_or(false),
         format: format.to_owned(),
+        registry: decode::registry(&stream)?,
         name,
         revision: 0,
     })
@@ -171,9 +191,12 @@ pub fn parse_with(
 fn topic(section: &Section<'_>, stream_format: &str) -> Result<v1::TopicDefinition> {
     section.only(TOPIC_KEYS)?;
     let (topic, topics, pattern) = names(section)?;
-    let mut schema = section
-        .fields("schema")?
-        .ok_or_else(|| section.missing("schema"))?;
+    let decode = decode::decode(section)?;
+    let mut schema = match section.fields("schema")? {
+        Some(schema) => schema,
+        None if decode::needs_schema(decode.as_ref()) => return Err(section.missing("schema")),
+        None => Vec::new(),
+    };
     for name in section.strings("required")? {
         let Some(field) = schema.iter_mut().find(|field| field.name == name) else {
             let known = schema
@@ -210,8 +233,9 @@ fn topic(section: &Section<'_>, stream_format: &str) -> Result<v1::TopicDefiniti
             return Err(section.wrong("table", format!("{} is there twice", route.table), None));
         }
     }
+    let (table, latest_table, keys) = latest(section, &topic, &routes, single.table)?;
     Ok(v1::TopicDefinition {
-        table: single.table,
+        table,
         location: single.location,
         schema,
         transform: single.transform,
@@ -222,6 +246,18 @@ fn topic(section: &Section<'_>, stream_format: &str) -> Result<v1::TopicDefiniti
         routes,
         topics,
         pattern,
+        decode,
+        key_column: section
+            .choice("key_column", BYTES)?
+            .unwrap_or_default()
+            .to_owned(),
+        headers_column: section
+            .choice("headers_column", BYTES)?
+            .unwrap_or_default()
+            .to_owned(),
+        timestamp_column: section.boolean("timestamp_column")?.unwrap_or(false),
+        latest_table,
+        keys,
     })
 }
 
@@ -278,6 +314,34 @@ fn route(section: &Section<'_>, topic: &str, stream_format: &str) -> Result<v1::
             .unwrap_or(stream_format)
             .to_owned(),
     })
+}
+
+/// The table of all records, and that of the newest of each key with the columns of the key. The newest
+/// rows stand under the table's name, the changes they come from beside it.
+fn latest(
+    section: &Section<'_>,
+    topic: &str,
+    routes: &[v1::RouteDefinition],
+    table: String,
+) -> Result<(String, String, Vec<String>)> {
+    let keys = section.strings("keys")?;
+    match section.choice("keep", &["all", "latest"])? {
+        Some("latest") if keys.is_empty() => Err(section.missing("keys")),
+        Some("latest") if topic.is_empty() || !routes.is_empty() => {
+            let reason = "the newest rows are kept of one topic in one table".to_owned();
+            Err(section.wrong(
+                "keep",
+                reason,
+                Some("topic = \"…\" without [[topic.route]]"),
+            ))
+        }
+        Some("latest") => Ok((format!("{table}_changes"), table, keys)),
+        _ if !keys.is_empty() => {
+            let reason = "are there, but every record is kept".to_owned();
+            Err(section.wrong("keys", reason, Some("keep = \"latest\" beside it")))
+        }
+        _ => Ok((table, String::new(), keys)),
+    }
 }
 
 /// A topic is read once, whatever it goes to. Tables may be shared: each keeps its offsets by topic.

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use drumline_proto::v1;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::decode::Decoder;
+use crate::decode::{self, Decoding};
 use crate::host::{HostEvent, Options};
 use crate::kafka::settings;
 use crate::machine::{Action, Event, Machine, Positions, Range, Rolling};
@@ -133,6 +134,7 @@ async fn start(
     let rolling = rolling(&definition);
     let (reports, inbox) = mpsc::channel(REPORTS);
     let config = settings::of_stream(&definition, &options.secrets)?;
+    let registry = decode::registry(definition.registry.as_ref())?;
     for (index, topic) in definition.topics.iter().enumerate() {
         let mine: Vec<&v1::AssignedPartition> = assign
             .partitions
@@ -149,11 +151,10 @@ async fn start(
             target.write.target_file_size = rolling.file_size;
             Ok::<_, Error>(target)
         };
-        let fields = schema::declared(index, topic)?;
+        let decoding = Decoding::resolve(index, topic, registry.as_ref()).await?;
         let mut routes = Vec::new();
         for route in topic.all_routes() {
             let target = target(&route.table)?;
-            let input = schema::input(&fields);
             let (label, places) = (topic.label(), places.clone());
             let planner = Planner::new(
                 options,
@@ -161,7 +162,7 @@ async fn start(
                 &assign.lake,
                 label,
                 &route,
-                input,
+                decoding.input(),
                 places,
             );
             routes.push(plan(topic, &route, planner.await?, target).await?);
@@ -169,7 +170,7 @@ async fn start(
         let letters = target(&definition.dead_letters)?;
         let tables = routes.iter().map(|route| &route.target).chain([&letters]);
         let tables: Vec<&str> = tables.map(|target| target.table.as_str()).collect();
-        let decoder = Decoder::new(&topic.label(), fields, options.max_record_bytes)?;
+        let decoder = decoding.decoder(options.max_record_bytes, &Handle::current())?;
         let share = options.budget.join(READ_AHEAD);
         let mut config = config.clone();
         settings::read_ahead(&mut config, &definition.kafka, share.ahead() / QUEUE_PART);

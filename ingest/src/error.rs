@@ -150,6 +150,42 @@ pub enum Error {
         /// What is wrong there, naming the object.
         reason: String,
     },
+    /// A schema registry does not answer.
+    #[error("schema registry {url} {reason}")]
+    Registry {
+        /// Its address.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
+    /// A statement reads a record whose schema does not come.
+    #[error("the record at topic {topic}, partition {partition}, offset {offset} waits: {reason}")]
+    Waiting {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The offset.
+        offset: i64,
+        /// What for.
+        reason: String,
+    },
+    /// A schema registry does not let us in.
+    #[error("schema registry {url} refuses these credentials ({status})")]
+    RegistryRefused {
+        /// Its address.
+        url: String,
+        /// Its answer.
+        status: u16,
+    },
+    /// A schema registry does not have something.
+    #[error("schema registry {url} has no {what}")]
+    NotRegistered {
+        /// Its address.
+        url: String,
+        /// A subject, or a schema.
+        what: String,
+    },
     /// A transform that cannot be planned, or is not row by row.
     #[error("transform of topic {topic}: {reason}")]
     Transform {
@@ -242,6 +278,8 @@ impl Error {
             Self::Brokers { .. }
             | Self::Read { passing: true, .. }
             | Self::Delivery { .. }
+            | Self::Registry { .. }
+            | Self::Waiting { .. }
             | Self::Undelivered { .. }
             | Self::Thread { .. } => ErrorKind::Retryable,
             Self::Refused { .. }
@@ -256,6 +294,8 @@ impl Error {
             | Self::CreateTopic { .. }
             | Self::Embedded { .. }
             | Self::Definition { .. }
+            | Self::RegistryRefused { .. }
+            | Self::NotRegistered { .. }
             | Self::Transform { .. }
             | Self::Lookup { .. }
             | Self::Shape { .. } => ErrorKind::User,
@@ -293,6 +333,18 @@ impl Error {
                  apply the stream with other table names"
                     .to_owned(),
             ),
+            Self::Registry { .. } => Some(
+                "check that it runs and that the workers reach it; the stream waits and goes on by itself".to_owned(),
+            ),
+            Self::Waiting { .. } => {
+                Some("register the schema, or check that the registry answers, and run it again".to_owned())
+            }
+            Self::RegistryRefused { .. } => Some(
+                "set username and password_env or password_file, or token_env or token_file, in [registry]".to_owned(),
+            ),
+            Self::NotRegistered { .. } => {
+                Some("register the schema, or set subject in [topic.decode]".to_owned())
+            }
             Self::Transform { .. } => {
                 Some(
                     "a transform is SELECT … FROM input [LEFT JOIN table ON …] [WHERE …]; the columns of input are the \

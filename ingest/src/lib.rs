@@ -23,6 +23,7 @@ mod pipeline;
 mod places;
 mod planner;
 mod probe;
+mod registry;
 mod roll;
 mod scan;
 mod schema;

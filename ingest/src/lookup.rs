@@ -348,7 +348,7 @@ mod tests {
     /// Rows for 1, nothing, 2 and 3, as lines.
     async fn lines(sql: &str, lookups: &Lookups) -> Vec<String> {
         let transform = plan(sql, lookups).await.unwrap();
-        let mut decoder = Decoder::new("t", fields(), 1000).unwrap();
+        let mut decoder = Decoder::json("t", fields(), 1000);
         for (offset, value) in (10..).zip(["1", "null", "2", "3"]) {
             let value = format!("{{\"n\":{value}}}");
             decoder.push(Record {
@@ -357,6 +357,7 @@ mod tests {
                 timestamp: None,
                 key: None,
                 value: Some(value.as_bytes()),
+                headers: &[],
             });
         }
         let batch = decoder.finish().unwrap();

@@ -151,7 +151,7 @@ mod tests {
     /// What a record of this moment becomes.
     async fn row(route: &RouteDefinition, ts: i64) -> String {
         let transform = planned(route).await.unwrap();
-        let mut decoder = Decoder::new("t", fields(), 1000).unwrap();
+        let mut decoder = Decoder::json("t", fields(), 1000);
         let value = format!("{{\"ts\":{ts}}}");
         decoder.push(Record {
             partition: 0,
@@ -159,6 +159,7 @@ mod tests {
             timestamp: None,
             key: None,
             value: Some(value.as_bytes()),
+            headers: &[],
         });
         let batch = decoder.finish().unwrap();
         let table = schema::table(transform.schema(), false);

@@ -10,11 +10,13 @@ use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
 use drumline_proto::{PartitionColumn, v1};
 
+use crate::decode::{self, Decoding};
 use crate::host::Options;
 use crate::kafka::{self, partition_counts, settings};
 use crate::partitioning::Refused;
 use crate::places::Places;
 use crate::planner::Planner;
+use crate::registry::Registry;
 use crate::{Error, Result, schema};
 
 /// A failure, and the key of the definition it is about.
@@ -47,12 +49,29 @@ async fn look(
         error,
     };
     // What needs no network first: it is wrong wherever it runs.
+    let registry = decode::registry(definition.registry.as_ref()).map_err(|error| Failed {
+        key: declared_key(&error, "registry".to_owned()),
+        error,
+    })?;
     let mut tables = BTreeMap::new();
     for (index, topic) in definition.topics.iter().enumerate() {
+        let decoding = decoding(index, topic, registry.as_ref()).await?;
+        if decoding.schema_id() != 0 {
+            result
+                .schema_ids
+                .insert(topic.label(), decoding.schema_id());
+        }
         for (at, route) in topic.all_routes().iter().enumerate() {
             let key = |part: &str| format!("topic[{index}].{}", topic.route_key(at, part));
-            let schema =
-                table_schema(options, (definition, lake), index, topic, route, &key).await?;
+            let schema = table_schema(
+                options,
+                (definition, lake),
+                topic,
+                route,
+                decoding.input(),
+                &key,
+            )
+            .await?;
             unite(&mut tables, &route.table, schema, &key)?;
         }
     }
@@ -87,18 +106,27 @@ async fn look(
     Ok(())
 }
 
+async fn decoding(
+    index: usize,
+    topic: &v1::TopicDefinition,
+    registry: Option<&Arc<Registry>>,
+) -> std::result::Result<Decoding, Failed> {
+    Decoding::resolve(index, topic, registry)
+        .await
+        .map_err(|error| Failed {
+            key: declared_key(&error, format!("topic[{index}].decode")),
+            error,
+        })
+}
+
 async fn table_schema(
     options: &Options,
     (definition, lake): (&v1::StreamDefinition, &str),
-    index: usize,
     topic: &v1::TopicDefinition,
     route: &v1::RouteDefinition,
+    input: SchemaRef,
     key: &impl Fn(&str) -> String,
 ) -> std::result::Result<SchemaRef, Failed> {
-    let fields = schema::declared(index, topic).map_err(|error| Failed {
-        key: declared_key(&error, index),
-        error,
-    })?;
     let named = |refused| match refused {
         Refused::Transform(error) => Failed {
             key: key("transform"),
@@ -109,7 +137,6 @@ async fn table_schema(
             error,
         },
     };
-    let input = schema::input(&fields);
     let (label, places) = (topic.label(), Places::one(""));
     let planner = Planner::new(options, definition, lake, label, route, input, places).await;
     let planner = planner.map_err(|error| named(Refused::Transform(error)))?;
@@ -213,10 +240,11 @@ fn kafka_key(error: &Error) -> String {
     }
 }
 
-fn declared_key(error: &Error, index: usize) -> String {
+fn declared_key(error: &Error, otherwise: String) -> String {
     match error {
         Error::Definition { key, .. } => key.clone(),
-        _ => format!("topic[{index}].schema"),
+        Error::Registry { .. } | Error::RegistryRefused { .. } => "registry".to_owned(),
+        _ => otherwise,
     }
 }
 

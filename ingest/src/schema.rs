@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use drumline_proto::v1::{FieldDefinition, TopicDefinition};
 
 use crate::{Error, Result};
@@ -20,14 +20,15 @@ pub(crate) struct Declared {
     pub required: bool,
 }
 
-/// The fields of `topic`, which stands at `index` of its stream.
-pub(crate) fn declared(index: usize, topic: &TopicDefinition) -> Result<Vec<Declared>> {
-    if topic.schema.is_empty() {
-        return Err(definition(
-            format!("topic[{index}].schema"),
-            format!("topic {} declares no fields", topic.topic),
-        ));
+impl Declared {
+    /// Whether it takes any JSON value, as its text.
+    pub(crate) fn is_json(&self) -> bool {
+        self.sql_type.trim().eq_ignore_ascii_case("json")
     }
+}
+
+/// The fields of `topic`, which stands at `index` of its stream; none where it declares none.
+pub(crate) fn declared(index: usize, topic: &TopicDefinition) -> Result<Vec<Declared>> {
     let mut fields: Vec<Declared> = Vec::with_capacity(topic.schema.len());
     for (
         at,
@@ -71,7 +72,7 @@ pub(crate) fn declared(index: usize, topic: &TopicDefinition) -> Result<Vec<Decl
 }
 
 const ACCEPTED: &str = "accepted are varchar, boolean, tinyint, smallint, integer, bigint, real, double, \
-                        decimal(precision, scale), date, timestamp, timestamp with time zone";
+                        decimal(precision, scale), date, timestamp, timestamp with time zone, json, binary";
 
 /// Arrow's type for a SQL type name. Times are in microseconds, which every reader of tables takes.
 fn sql_type(name: &str) -> Option<DataType> {
@@ -87,7 +88,10 @@ fn sql_type(name: &str) -> Option<DataType> {
         {
             DataType::Utf8
         }
-        ("varchar" | "char" | "character varying" | "text" | "string", None) => DataType::Utf8,
+        ("varchar" | "char" | "character varying" | "text" | "string" | "json", None) => {
+            DataType::Utf8
+        }
+        ("binary" | "varbinary" | "bytea" | "bytes", None) => DataType::Binary,
         ("boolean" | "bool", None) => DataType::Boolean,
         ("tinyint", None) => DataType::Int8,
         ("smallint" | "int2", None) => DataType::Int16,
@@ -154,7 +158,18 @@ pub(crate) fn table(result: &Schema, metadata_columns: bool) -> SchemaRef {
 
 /// The nearest type that holds every value and that Delta, Spark and BigQuery can read.
 fn storable(data_type: &DataType) -> DataType {
+    let within = |field: &FieldRef| {
+        Arc::new(
+            field
+                .as_ref()
+                .clone()
+                .with_data_type(storable(field.data_type())),
+        )
+    };
     match data_type {
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(within).collect()),
+        DataType::List(field) | DataType::LargeList(field) => DataType::List(within(field)),
+        DataType::Map(entries, sorted) => DataType::Map(within(entries), *sorted),
         DataType::Null | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
         DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
             DataType::Binary

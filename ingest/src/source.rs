@@ -19,7 +19,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::mpsc as channel;
 use tokio_util::sync::CancellationToken;
 
-use crate::decode::{Batch, Decoder, Record};
+use crate::decode::{Batch, Decoder, Record, headers};
 use crate::kafka::settings;
 use crate::machine::Positions;
 use crate::places::Places;
@@ -35,6 +35,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// Events that are taken at once.
 const EVENTS: usize = 64;
 const WATERMARKS_WITHIN: Duration = Duration::from_secs(10);
+/// How often a record that waits is looked at again, and how long that is nobody's concern.
+const WAIT_STEP: Duration = Duration::from_millis(5);
+const WAIT_UNTOLD: Duration = Duration::from_secs(1);
 
 /// What to read.
 pub(crate) struct Reading {
@@ -136,6 +139,7 @@ fn read(
         return Ok(());
     }
     let mut since = Instant::now();
+    let mut seen = Seen::default();
     while !stop.is_cancelled() {
         match consumer.poll(POLL) {
             Some(Ok(message)) => {
@@ -145,14 +149,39 @@ fn read(
                 if decoder.is_empty() {
                     since = Instant::now();
                 }
-                positions.insert(place, message.offset() + 1);
-                decoder.push(Record {
+                let headers = match decoder.wants_headers() {
+                    true => headers(&message),
+                    false => Vec::new(),
+                };
+                let record = Record {
                     partition: place,
                     offset: message.offset(),
                     timestamp: message.timestamp().to_millis(),
                     key: message.key(),
                     value: message.payload(),
-                });
+                    headers: &headers,
+                };
+                if let Some(waiting) = decoder.waits(record) {
+                    // What came before is not held up by what waits.
+                    if !decoder.is_empty() {
+                        let batch = Box::new(decoder.finish()?);
+                        if reads.blocking_send(Read::Batch(batch)).is_err() {
+                            return Ok(());
+                        }
+                    }
+                    let from = format!(
+                        "topic {}, partition {}, offset {}",
+                        message.topic(),
+                        message.partition(),
+                        message.offset()
+                    );
+                    if !wait(&mut decoder, record, (from, waiting), &seen, reads, stop) {
+                        return Ok(());
+                    }
+                    since = Instant::now();
+                }
+                positions.insert(place, message.offset() + 1);
+                decoder.push(record);
             }
             Some(Err(KafkaError::PartitionEOF(_))) | None => {}
             Some(Err(error)) => passing(&topic, error)?,
@@ -173,12 +202,12 @@ fn read(
                     decoder.advance(place, next);
                 }
             }
-            let seen = Seen {
+            seen = Seen {
                 ends: told.ends,
                 partitions: told.partitions,
                 waiting,
             };
-            if reads.blocking_send(Read::Seen(seen)).is_err() {
+            if reads.blocking_send(Read::Seen(seen.clone())).is_err() {
                 return Ok(());
             }
         }
@@ -218,6 +247,40 @@ fn let_in(consumer: &BaseConsumer<Watch>, topic: &str, places: &Places) -> Resul
             }
         }
     }
+}
+
+/// Stands still until the decoder can take the record, and tells why; false where there is no use any
+/// more. A registry that is away, or does not have a schema yet, costs time and never a record.
+fn wait(
+    decoder: &mut Decoder,
+    record: Record<'_>,
+    (from, mut waiting): (String, String),
+    seen: &Seen,
+    reads: &channel::Sender<Read>,
+    stop: &CancellationToken,
+) -> bool {
+    let (began, mut told) = (Instant::now(), None);
+    while !stop.is_cancelled() {
+        // A schema that comes at once is nothing to tell of.
+        if began.elapsed() >= WAIT_UNTOLD && told.as_ref() != Some(&waiting) {
+            let seen = Seen {
+                waiting: Some(format!("{waiting}; the record at {from} waits for it")),
+                ..seen.clone()
+            };
+            if reads.blocking_send(Read::Seen(seen)).is_err() {
+                return false;
+            }
+            told = Some(waiting);
+        }
+        std::thread::sleep(WAIT_STEP);
+        match decoder.waits(record) {
+            Some(reason) => waiting = reason,
+            None => {
+                return told.is_none() || reads.blocking_send(Read::Seen(seen.clone())).is_ok();
+            }
+        }
+    }
+    false
 }
 
 /// Finds where reading begins. Kafka must still have what follows each table's own offset.

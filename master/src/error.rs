@@ -139,6 +139,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The newest rows of a stream's changes could not be merged into their table.
+    #[error("table {table} could not take over its newest changes: {reason}")]
+    LatestRows {
+        /// The table.
+        table: String,
+        /// What the statement says.
+        reason: String,
+    },
     /// A stream's definition in the catalog cannot be read.
     #[error("the definition of stream {stream} cannot be read: {reason}")]
     StreamDefinition {
@@ -187,6 +195,7 @@ impl Error {
             | Self::UnknownApplication { .. }
             | Self::StreamTableMissing { .. }
             | Self::StreamTableDiffers { .. }
+            | Self::LatestRows { .. }
             | Self::StreamDefinition { .. }
             | Self::Webhook { .. }
             | Self::Collector { .. }
@@ -242,6 +251,9 @@ impl Error {
             Self::NoWorkerToCount { .. } => "start one with `drumline worker`",
             Self::WorkerLeftCounting { .. } | Self::Count { .. } => {
                 "run `drumline stream verify` again"
+            }
+            Self::LatestRows { .. } => {
+                "it is tried again; the changes are in the table of changes, and the statement in the list of applications"
             }
             Self::StreamDefinition { .. } => "apply the stream again with this version",
             Self::Lake(error) => return error.hint(),

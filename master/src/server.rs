@@ -36,7 +36,7 @@ use crate::lock::StateLock;
 use crate::metrics::Metrics;
 use crate::rest::{self, Problem, Readiness, Rest};
 use crate::routing::Placements;
-use crate::streams::{StreamTables, StreamsService};
+use crate::streams::{LatestRows, StreamTables, StreamsService};
 use crate::topics::Topics;
 use crate::{Error, Options, Result, cluster, journal, notify, page, streams, traces, upkeep};
 
@@ -140,6 +140,7 @@ pub async fn start(options: Options) -> Result<Handle> {
         shutdown.clone(),
     );
     background.spawn(coordination);
+    let latest_tables = tables.clone();
     let stream_service = StreamsService::new(
         catalog.clone(),
         running_streams.clone(),
@@ -182,6 +183,13 @@ pub async fn start(options: Options) -> Result<Handle> {
         every: options.upkeep_every,
         shutdown: shutdown.clone(),
     }));
+    let latest = LatestRows {
+        catalog: catalog.clone(),
+        tables: latest_tables,
+        applications: applications.clone(),
+        facts: facts.clone(),
+    };
+    background.spawn(latest.run(shutdown.clone()));
 
     let rest = Rest::new(rest::Parts {
         facts: facts.clone(),

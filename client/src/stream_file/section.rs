@@ -78,6 +78,17 @@ impl<'a> Section<'a> {
         Ok(Some(text))
     }
 
+    /// A text in which white space counts; empty where there is none.
+    pub(super) fn verbatim(&self, key: &str) -> Result<String> {
+        self.get(key)
+            .map_or_else(|| Ok(String::new()), |value| self.text(key, value))
+    }
+
+    pub(super) fn is_text(&self, key: &str) -> bool {
+        self.get(key)
+            .is_some_and(|value| matches!(value.get_ref(), DeValue::String(_)))
+    }
+
     /// A text that names the stream.
     pub(super) fn name(&self, key: &str) -> Result<Option<String>> {
         self.checked(key, value::is_name, value::NAME)
@@ -321,7 +332,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn section(&self, key: &str) -> Result<Option<Section<'a>>> {
+    pub(super) fn section(&self, key: &str) -> Result<Option<Section<'a>>> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };

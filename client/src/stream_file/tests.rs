@@ -283,6 +283,118 @@ fn secrets_stay_where_they_are_and_are_never_in_a_definition() {
     assert!(error.contains("only in settings of kafka"), "{error}");
 }
 
+const FORMATS_FILE: &str = r#"
+name = "formats"
+brokers = "b:1"
+[registry]
+url = "http://r:8081"
+username = "me"
+password_env = "SECRET"
+[[topic]]
+topic = "lines"
+decode = { format = "csv", delimiter = "\t", quote = "none", null = "NULL", columns = ["b", "a"], tombstones = "skip" }
+schema = { a = "json", b = "int" }
+key_column = "text"
+headers_column = "binary"
+timestamp_column = true
+[[topic]]
+topic = "orders"
+decode = "avro"
+[[topic]]
+topic = "changes"
+decode = { envelope = "debezium" }
+schema = { a = "int" }
+keep = "latest"
+keys = ["a"]
+"#;
+
+#[test]
+fn formats_and_the_registry_reach_the_definition() {
+    let stream = read(FORMATS_FILE).unwrap();
+    let registry = stream.registry.unwrap();
+    assert_eq!(
+        (
+            registry.url.as_str(),
+            registry.username.as_str(),
+            registry.password_env.as_str()
+        ),
+        ("http://r:8081", "me", "SECRET")
+    );
+    let topic = &stream.topics[0];
+    let decode = topic.decode.clone().unwrap();
+    assert_eq!(
+        (
+            decode.format.as_str(),
+            decode.delimiter.as_str(),
+            decode.quote.as_str()
+        ),
+        ("csv", "\t", "none")
+    );
+    assert_eq!(
+        (
+            decode.null_text.as_str(),
+            decode.tombstones.as_str(),
+            decode.columns.len()
+        ),
+        ("NULL", "skip", 2)
+    );
+    assert_eq!(
+        (
+            topic.key_column.as_str(),
+            topic.headers_column.as_str(),
+            topic.timestamp_column
+        ),
+        ("text", "binary", true)
+    );
+    let format = |at: usize| stream.topics[at].decode.clone().unwrap();
+    assert_eq!(format(1).format, "avro");
+    assert_eq!(
+        (format(2).format, format(2).envelope),
+        ("json".to_owned(), "debezium".to_owned())
+    );
+    for (from, to, message, accepted) in [
+        (
+            "decode = \"avro\"",
+            "decode = \"arvo\"",
+            "topic[1].decode: \"arvo\" is not accepted",
+            "protobuf",
+        ),
+        (
+            "decode = \"avro\"",
+            "decode = 5",
+            "topic[1].decode: is a number",
+            "a table",
+        ),
+        ("decode = \"avro\"", "", "topic[1].schema: is missing", ""),
+        (
+            "null = ",
+            "nul = ",
+            "topic[0].decode.nul: unknown key",
+            "delimiter",
+        ),
+        (
+            "password_env",
+            "password",
+            "registry.password: is a secret",
+            "password_file",
+        ),
+        (
+            "url = \"http://r:8081\"",
+            "",
+            "registry.url: is missing",
+            "",
+        ),
+    ] {
+        let text = FORMATS_FILE.replacen(from, to, 1);
+        let error = read(&text).unwrap_err();
+        assert!(error.to_string().contains(message), "for {to}: {error}");
+        assert!(
+            error.hint().unwrap_or_default().contains(accepted),
+            "for {to}: {error:?}"
+        );
+    }
+}
+
 /// What is replaced in the whole file, by what, and the error: line, key, reason, part of what is accepted.
 #[test]
 fn errors_name_file_line_key_reason_and_what_is_accepted() {

@@ -11,7 +11,7 @@ pub(super) const BROKERS: &str = "host:port, several with commas between";
 pub(super) const DURATION: &str = "a whole number with ms, s, m or h, such as 120s";
 pub(super) const SIZE: &str = "a whole number with KB, MB, GB, KiB, MiB or GiB, such as 128MB";
 pub(super) const TYPES: &str = "varchar, boolean, tinyint, smallint, integer, bigint, real, double, \
-                                decimal(precision, scale), date, timestamp, timestamp with time zone";
+                                decimal(precision, scale), date, timestamp, timestamp with time zone, json, binary";
 
 fn is_identifier(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
@@ -84,6 +84,11 @@ pub(super) fn is_type(text: &str) -> bool {
         "timestamp without time zone",
         "timestamptz",
         "timestamp with time zone",
+        "json",
+        "binary",
+        "varbinary",
+        "bytea",
+        "bytes",
     ];
     KNOWN.contains(&base)
 }

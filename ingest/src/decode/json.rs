@@ -18,8 +18,9 @@ pub(crate) enum Slot {
     Plain(Range),
     /// A string that had escapes, in the scratch text.
     Unescaped(Range),
-    Object,
-    Array,
+    /// An object or array, in the record, with its brackets.
+    Object(Range),
+    Array(Range),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,6 +30,18 @@ pub(crate) struct Range {
 }
 
 impl Range {
+    pub(crate) fn new(start: usize, end: usize) -> Self {
+        Self { start, end }
+    }
+
+    /// With the quotes around it.
+    pub(crate) fn quoted(self) -> Self {
+        Self {
+            start: self.start.saturating_sub(1),
+            end: self.end + 1,
+        }
+    }
+
     pub(crate) fn of(self, text: &str) -> &str {
         // The scanner made the range at character boundaries of this very text.
         text.get(self.start..self.end).unwrap_or_default()
@@ -119,7 +132,7 @@ pub(crate) fn scan(
 
 fn not_an_object(found: Slot) -> &'static str {
     match found {
-        Slot::Array => "expected an object, found an array",
+        Slot::Array(_) => "expected an object, found an array",
         Slot::Null => "expected an object, found null",
         Slot::Bool(_) => "expected an object, found a boolean",
         Slot::Number(_) => "expected an object, found a number",
@@ -232,18 +245,20 @@ impl Scanner<'_> {
             Some(b'n') => self.word("null", Slot::Null),
             Some(b'{' | b'[') if depth >= DEPTH => self.fail("nested too deeply"),
             Some(b'{') => {
+                let start = self.at;
                 self.at += 1;
                 self.members(|scanner, _| {
                     scanner.string(scratch)?;
                     scanner.colon()?;
                     scanner.value(scratch, depth + 1).map(|_| ())
                 })?;
-                Ok(Slot::Object)
+                Ok(Slot::Object(Range::new(start, self.at)))
             }
             Some(b'[') => {
+                let start = self.at;
                 self.at += 1;
                 self.elements(scratch, depth + 1)?;
-                Ok(Slot::Array)
+                Ok(Slot::Array(Range::new(start, self.at)))
             }
             _ => self.fail("expected a value"),
         }

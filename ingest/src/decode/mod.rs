@@ -1,9 +1,23 @@
-//! Records to Arrow columns by declared schema. A record that does not fit becomes a dead letter,
-//! alone: the records around it are untouched.
+//! Records to Arrow columns. A record that does not fit becomes a dead letter, alone: the records
+//! around it are untouched.
+//!
+//! [`Decoder`] is what all formats share: positions, limits, null values, the columns that a record has
+//! beside its value, dead letters. A [`Format`] makes the columns of the value; [`plan`] says which, from
+//! the topic's definition. JSON by declared schema (`json`, `value`) is the fast path.
 
+mod avro;
+mod beside;
+mod csv;
+mod debezium;
+mod flat;
 pub(crate) mod json;
 mod letters;
+mod nested;
+pub(crate) mod plan;
+mod protobuf;
+mod raw;
 mod value;
+mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -11,14 +25,15 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::compute::filter;
+use arrow::datatypes::{Schema, SchemaRef};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
 
-use self::json::{Names, Slot};
+use self::beside::Beside;
 pub(crate) use self::letters::Letters;
-use self::value::{Cell, Column};
+pub(crate) use self::plan::{Decoding, registry};
 use crate::places::Places;
-use crate::schema::{self, Declared};
 use crate::{Error, Result};
 
 /// A record as Kafka has it.
@@ -31,6 +46,21 @@ pub(crate) struct Record<'a> {
     pub timestamp: Option<i64>,
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
+    /// In the record's order; only where the decoder asks for them.
+    pub headers: &'a [Header<'a>],
+}
+
+/// Name and value of a header.
+pub(crate) type Header<'a> = (&'a str, Option<&'a [u8]>);
+
+/// The headers of a message, in its order.
+pub(crate) fn headers<'a>(message: &'a BorrowedMessage<'_>) -> Vec<Header<'a>> {
+    let own = message.headers();
+    own.map_or_else(Vec::new, |own| {
+        own.iter()
+            .map(|header| (header.key, header.value))
+            .collect()
+    })
 }
 
 /// Decoded records, and those that could not be.
@@ -57,17 +87,17 @@ struct Origin {
     offset: i64,
     timestamp: Option<i64>,
     key: Option<(usize, usize)>,
-    value: (usize, usize),
+    value: Option<(usize, usize)>,
 }
 
 impl Origins {
-    fn push(&mut self, record: Record<'_>, value: &[u8]) {
+    fn push(&mut self, record: Record<'_>) {
         let mut keep = |bytes: &[u8]| {
             let start = self.bytes.len();
             self.bytes.extend_from_slice(bytes);
             (start, self.bytes.len())
         };
-        let (key, value) = (record.key.map(&mut keep), keep(value));
+        let (key, value) = (record.key.map(&mut keep), record.value.map(&mut keep));
         let Record {
             partition,
             offset,
@@ -98,7 +128,8 @@ impl Origins {
             offset: *offset,
             timestamp: *timestamp,
             key: key.and_then(bytes),
-            value: bytes(*value),
+            value: value.and_then(bytes),
+            headers: &[],
         })
     }
 
@@ -106,6 +137,16 @@ impl Origins {
     pub(crate) fn positions(&self) -> impl Iterator<Item = (i32, i64)> {
         let rows = self.rows.iter();
         rows.map(|origin| (origin.partition, origin.offset))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Keeps the rows that are marked.
+    fn retain(&mut self, keep: &[bool]) {
+        let mut marks = keep.iter();
+        self.rows.retain(|_| marks.next().copied().unwrap_or(true));
     }
 
     /// Place and offset of a row.
@@ -116,20 +157,49 @@ impl Origins {
     }
 }
 
+/// What makes columns of values.
+pub(crate) trait Format: std::fmt::Debug + Send {
+    /// Takes a value as the next row, or says why it cannot be one; then nothing of it is kept.
+    fn take(&mut self, value: &[u8]) -> Result<(), String>;
+
+    /// Takes a row without any value.
+    fn take_null(&mut self);
+
+    /// The columns of the rows taken since the last time, which are those of `origins`.
+    fn finish(&mut self, origins: &Origins) -> Result<Rows>;
+
+    /// Why this value has to wait (its schema is not at hand), if it has to. Asked again and again.
+    fn waits(&mut self, _value: &[u8]) -> Option<String> {
+        None
+    }
+}
+
+/// What a format made of its values.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    pub schema: SchemaRef,
+    pub columns: Vec<ArrayRef>,
+    /// Rows that turned out to be none, in order, and why; the columns are without them.
+    pub refused: Vec<(usize, String)>,
+}
+
+/// What becomes of a null value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tombstones {
+    DeadLetter,
+    Skip,
+    Row,
+}
+
 /// Decodes the records of one source.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     places: Places,
-    fields: Vec<Declared>,
-    schema: SchemaRef,
     max_record_bytes: usize,
-    names: Names,
-    // Of the record at hand.
-    slots: Vec<Slot>,
-    cells: Vec<Cell>,
-    scratch: String,
+    tombstones: Tombstones,
+    format: Box<dyn Format>,
     // Of the batch at hand.
-    columns: Vec<Column>,
+    beside: Beside,
     origins: Origins,
     dead: Letters,
     next: BTreeMap<i32, i64>,
@@ -137,25 +207,55 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    pub(crate) fn new(topic: &str, fields: Vec<Declared>, max_record_bytes: usize) -> Result<Self> {
-        Ok(Self {
+    pub(crate) fn new(
+        topic: &str,
+        format: Box<dyn Format>,
+        beside: Beside,
+        tombstones: Tombstones,
+        max_record_bytes: usize,
+    ) -> Self {
+        Self {
             places: Places::one(topic),
-            schema: schema::input(&fields),
-            names: Names::new(fields.iter().map(|field| field.name.clone())),
-            slots: vec![Slot::Missing; fields.len()],
-            cells: vec![Cell::Null; fields.len()],
-            columns: fields
-                .iter()
-                .map(|field| Column::new(&field.data_type))
-                .collect::<Result<_>>()?,
-            fields,
             max_record_bytes,
-            scratch: String::new(),
+            tombstones,
+            format,
+            beside,
             origins: Origins::default(),
             dead: Letters::new(Places::one(topic)),
             next: BTreeMap::new(),
             bytes: 0,
-        })
+        }
+    }
+
+    /// JSON objects by these fields, and nothing beside.
+    #[cfg(test)]
+    pub(crate) fn json(
+        topic: &str,
+        fields: Vec<crate::schema::Declared>,
+        max_record_bytes: usize,
+    ) -> Self {
+        let format = Box::new(flat::Json::new(fields).unwrap());
+        let beside = Beside::new(beside::Wanted::default());
+        Self::new(
+            topic,
+            format,
+            beside,
+            Tombstones::DeadLetter,
+            max_record_bytes,
+        )
+    }
+
+    /// Whether records should come with their headers.
+    pub(crate) fn wants_headers(&self) -> bool {
+        self.beside.wants_headers()
+    }
+
+    /// Why the record cannot be taken yet, if it cannot: nothing is lost while a registry is away.
+    pub(crate) fn waits(&mut self, record: Record<'_>) -> Option<String> {
+        let value = record
+            .value
+            .filter(|value| value.len() <= self.max_record_bytes)?;
+        self.format.waits(value)
     }
 
     /// Has records come from these topics.
@@ -196,12 +296,35 @@ impl Decoder {
 
     /// Everything since the last batch.
     pub(crate) fn finish(&mut self) -> Result<Batch> {
-        let columns = self.columns.iter_mut().map(Column::finish).collect();
-        let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(|error| {
-            Error::Bug {
-                context: format!("decoded columns do not fit: {error}"),
+        let bug = |error: arrow::error::ArrowError| Error::Bug {
+            context: format!("decoded columns do not fit: {error}"),
+        };
+        let Rows {
+            schema,
+            mut columns,
+            refused,
+        } = self.format.finish(&self.origins)?;
+        let mut beside = self.beside.finish();
+        if !refused.is_empty() {
+            let mut keep = vec![true; self.origins.len()];
+            for (row, reason) in &refused {
+                if let Some(record) = self.origins.record(*row) {
+                    self.dead.push(record, reason);
+                    keep[*row] = false;
+                }
             }
-        })?;
+            self.origins.retain(&keep);
+            let keep = BooleanArray::from(keep);
+            for column in &mut beside {
+                *column = filter(column, &keep).map_err(bug)?;
+            }
+        }
+        columns.extend(beside);
+        let fields = schema.fields().iter().cloned();
+        let fields: Vec<_> = fields.chain(self.beside.fields()).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(self.origins.len()));
+        let schema = Arc::new(Schema::new(fields));
+        let rows = RecordBatch::try_new_with_options(schema, columns, &options).map_err(bug)?;
         self.bytes = 0;
         Ok(Batch {
             rows,
@@ -213,55 +336,22 @@ impl Decoder {
 
     /// Appends the record, or says why it cannot be.
     fn decode(&mut self, record: Record<'_>) -> Result<(), String> {
-        let Some(value) = record.value else {
-            return Err("null value".to_owned());
-        };
-        if value.len() > self.max_record_bytes {
-            return Err(format!(
-                "record of {} bytes is over the limit of {} bytes",
-                value.len(),
-                self.max_record_bytes
-            ));
-        }
-        self.decode_value(record, value)
-    }
-
-    fn decode_value(&mut self, record: Record<'_>, value: &[u8]) -> Result<(), String> {
-        let text = std::str::from_utf8(value)
-            .map_err(|error| format!("invalid utf-8 at byte {}", error.valid_up_to()))?;
-        json::scan(text, &mut self.names, &mut self.slots, &mut self.scratch).map_err(
-            |malformed| {
-                format!(
-                    "malformed json at byte {}: {}",
-                    malformed.at, malformed.what
-                )
-            },
-        )?;
-        for ((field, slot), cell) in self.fields.iter().zip(&self.slots).zip(&mut self.cells) {
-            if field.required && matches!(slot, Slot::Missing | Slot::Null) {
-                let what = if *slot == Slot::Null {
-                    "null"
-                } else {
-                    "missing"
-                };
-                return Err(format!("required field {:?} is {what}", field.name));
+        self.beside.check(record)?;
+        match (record.value, self.tombstones) {
+            (None, Tombstones::DeadLetter) => return Err("null value".to_owned()),
+            (None, Tombstones::Skip) => return Ok(()),
+            (None, Tombstones::Row) => self.format.take_null(),
+            (Some(value), _) if value.len() > self.max_record_bytes => {
+                return Err(format!(
+                    "record of {} bytes is over the limit of {} bytes",
+                    value.len(),
+                    self.max_record_bytes
+                ));
             }
-            *cell = value::cell(*slot, &field.data_type, text, &self.scratch)
-                .ok_or_else(|| wrong_type(field, *slot))?;
+            (Some(value), _) => self.format.take(value)?,
         }
-        for (column, cell) in self.columns.iter_mut().zip(&self.cells) {
-            column.append(*cell, text, &self.scratch);
-        }
-        self.origins.push(record, value);
+        self.beside.take(record);
+        self.origins.push(record);
         Ok(())
     }
-}
-
-fn wrong_type(field: &Declared, slot: Slot) -> String {
-    format!(
-        "field {:?}: expected {}, found {}",
-        field.name,
-        field.sql_type,
-        value::found(slot)
-    )
 }

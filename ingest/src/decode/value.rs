@@ -28,6 +28,8 @@ pub(super) enum Cell {
     Text(Range),
     /// Text of the scratch.
     Unescaped(Range),
+    /// Text of the scratch, to be written as a JSON string.
+    Quoted(Range),
 }
 
 /// What was found instead of the declared type.
@@ -38,8 +40,19 @@ pub(super) fn found(slot: Slot) -> &'static str {
         Slot::Bool(_) => "a boolean",
         Slot::Number(_) => "a number",
         Slot::Plain(_) | Slot::Unescaped(_) => "a string",
-        Slot::Object => "an object",
-        Slot::Array => "an array",
+        Slot::Object(_) => "an object",
+        Slot::Array(_) => "an array",
+    }
+}
+
+/// Any value, as the text it has in JSON.
+pub(super) fn json_text(slot: Slot) -> Cell {
+    match slot {
+        Slot::Missing | Slot::Null => Cell::Null,
+        Slot::Bool(value) => Cell::Bool(value),
+        Slot::Plain(range) => Cell::Text(range.quoted()),
+        Slot::Unescaped(range) => Cell::Quoted(range),
+        Slot::Number(range) | Slot::Object(range) | Slot::Array(range) => Cell::Text(range),
     }
 }
 
@@ -160,6 +173,13 @@ impl Column {
         match (self, cell) {
             (Self::Utf8(column), Cell::Text(range)) => column.append_value(range.of(text)),
             (Self::Utf8(column), Cell::Unescaped(range)) => column.append_value(range.of(scratch)),
+            (Self::Utf8(column), Cell::Quoted(range)) => {
+                let text = serde_json::Value::from(range.of(scratch));
+                column.append_value(text.to_string());
+            }
+            (Self::Utf8(column), Cell::Bool(value)) => {
+                column.append_value(if value { "true" } else { "false" });
+            }
             (Self::Utf8(column), _) => column.append_null(),
             (Self::Boolean(column), cell) => {
                 column.append_option(if let Cell::Bool(value) = cell {

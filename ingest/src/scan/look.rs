@@ -27,7 +27,7 @@ pub(super) async fn look(
     // What needs no network first.
     seen.schema = match source.rows() {
         v1::TopicRows::Table => source.table_schema.clone(),
-        kind => probe::ipc(rows::schema(kind, topic)?.as_ref())?,
+        _ => probe::ipc(rows::schema(&source).await?.as_ref())?,
     };
     let config = config(options, definition)?;
     let (topic, times) = (topic.topic.clone(), look.times.clone());

@@ -15,7 +15,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::rows::Rows;
-use crate::decode::Record;
+use crate::decode::{Record, headers};
 use crate::kafka::context::Observer;
 use crate::kafka::settings;
 use crate::{Error, Result};
@@ -24,6 +24,8 @@ use crate::{Error, Result};
 const POLL: Duration = Duration::from_millis(50);
 /// Kafka answers an empty fetch in a fraction of a second; who says nothing for so long does not answer.
 const SILENT_AFTER: Duration = Duration::from_secs(30);
+/// How often a record that waits for its schema is looked at again.
+const WAIT_STEP: Duration = Duration::from_millis(5);
 
 /// What to read.
 pub(super) struct Reading {
@@ -56,13 +58,22 @@ pub(super) fn run(
                     continue;
                 };
                 if offset < *end {
-                    rows.push(Record {
+                    let headers = match rows.wants_headers() {
+                        true => headers(&message),
+                        false => Vec::new(),
+                    };
+                    let record = Record {
                         partition,
                         offset,
                         timestamp: message.timestamp().to_millis(),
                         key: message.key(),
                         value: message.payload(),
-                    });
+                        headers: &headers,
+                    };
+                    if !reading.wait(&mut rows, record, batches)? {
+                        return Ok(());
+                    }
+                    rows.push(record);
                 }
                 (offset + 1 >= *end).then_some(partition)
             }
@@ -112,6 +123,31 @@ pub(super) fn run(
 }
 
 impl Reading {
+    /// Stands still until the record can be taken; false where nobody takes its row any more.
+    fn wait(
+        &self,
+        rows: &mut Rows,
+        record: Record<'_>,
+        batches: &mpsc::Sender<Result<RecordBatch>>,
+    ) -> Result<bool> {
+        let began = Instant::now();
+        while let Some(reason) = rows.waits(record) {
+            if batches.is_closed() {
+                return Ok(false);
+            }
+            if began.elapsed() > SILENT_AFTER {
+                return Err(Error::Waiting {
+                    topic: self.topic.clone(),
+                    partition: record.partition,
+                    offset: record.offset,
+                    reason,
+                });
+            }
+            std::thread::sleep(WAIT_STEP);
+        }
+        Ok(true)
+    }
+
     fn assign(&self, consumer: &BaseConsumer<Observer>) -> Result<BTreeMap<i32, i64>> {
         let mut left = BTreeMap::new();
         let mut assignment = TopicPartitionList::new();

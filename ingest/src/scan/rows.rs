@@ -15,9 +15,10 @@ use arrow::datatypes::{
     DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType,
 };
 use drumline_proto::v1::{self, TopicRows};
+use tokio::runtime::Handle;
 
 use super::parts;
-use crate::decode::{Decoder, Letters, Record};
+use crate::decode::{Decoder, Decoding, Letters, Record, registry};
 use crate::host::Options;
 use crate::lookup::Lookups;
 use crate::partitioning::{self, Refused};
@@ -46,13 +47,13 @@ fn places() -> [Field; 7] {
 }
 
 /// All columns that a topic has as a table.
-pub(super) fn schema(kind: TopicRows, topic: &v1::TopicDefinition) -> Result<SchemaRef> {
+pub(super) async fn schema(source: &v1::TopicSource) -> Result<SchemaRef> {
     let places = places();
-    let value: Vec<Field> = match kind {
+    let value: Vec<Field> = match source.rows() {
         TopicRows::Raw => vec![Field::new(TEXT, DataType::Utf8, true)],
         _ => {
-            let declared = schema::input(&schema::declared(0, topic)?);
-            let fields = declared.fields().iter().map(|field| field.as_ref().clone());
+            let input = decoding(source).await?.input();
+            let fields = input.fields().iter().map(|field| field.as_ref().clone());
             let is_free = |field: &Field| places.iter().all(|place| place.name() != field.name());
             fields.filter(is_free).collect()
         }
@@ -60,6 +61,13 @@ pub(super) fn schema(kind: TopicRows, topic: &v1::TopicDefinition) -> Result<Sch
     Ok(Arc::new(Schema::new(
         value.into_iter().chain(places).collect::<Vec<_>>(),
     )))
+}
+
+/// How the stream that reads the topic decodes it.
+async fn decoding(source: &v1::TopicSource) -> Result<Decoding> {
+    let (definition, topic) = parts(source)?;
+    let registry = registry(definition.registry.as_ref())?;
+    Decoding::resolve(0, topic, registry.as_ref()).await
 }
 
 /// Rows that are not handed on yet.
@@ -80,17 +88,14 @@ impl Rows {
         let wanted = Arc::new(schema.project(columns).map_err(|error| Error::Bug {
             context: format!("columns of topic {}: {error}", topic.topic),
         })?);
-        let decoder = || -> Result<Decoder> {
-            let fields = schema::declared(0, topic)?;
-            Decoder::new(&topic.topic, fields, options.max_record_bytes)
-        };
+        let (bytes, runtime) = (options.max_record_bytes, Handle::current());
         match source.rows() {
             TopicRows::Table => {
                 let session = (options.session)().map_err(|error| Error::Bug {
                     context: format!("no session for transforms: {error}"),
                 })?;
-                let input = schema::input(&schema::declared(0, topic)?);
-                let routes = topic.all_routes();
+                let decoding = decoding(source).await?;
+                let (input, routes) = (decoding.input(), topic.all_routes());
                 let route = routes.first().ok_or_else(|| Error::Bug {
                     context: format!("topic {} has no route", topic.topic),
                 })?;
@@ -100,7 +105,7 @@ impl Rows {
                     .await
                     .map_err(Refused::into_error)?;
                 Ok(Self::Table(Table {
-                    decoder: decoder()?,
+                    decoder: decoding.decoder(bytes, &runtime)?,
                     transform,
                     schema: Arc::clone(schema),
                     columns: columns.to_vec(),
@@ -112,10 +117,33 @@ impl Rows {
                     field.name() == "_error"
                         || places().iter().all(|place| place.name() != field.name())
                 });
-                let decoder = decoded.then(decoder).transpose()?;
+                let decoder = match decoded {
+                    true => {
+                        let decoding = decoding(source).await?.every_record();
+                        Some(decoding.decoder(bytes, &runtime)?)
+                    }
+                    false => None,
+                };
                 Ok(Self::Records(Records::new(&topic.topic, wanted, decoder)))
             }
         }
+    }
+
+    fn decoder(&mut self) -> Option<&mut Decoder> {
+        match self {
+            Self::Records(rows) => rows.decoder.as_mut(),
+            Self::Table(rows) => Some(&mut rows.decoder),
+        }
+    }
+
+    /// Whether records should come with their headers.
+    pub(super) fn wants_headers(&mut self) -> bool {
+        self.decoder().is_some_and(|it| it.wants_headers())
+    }
+
+    /// Why the record cannot be taken yet, if it cannot.
+    pub(super) fn waits(&mut self, record: Record<'_>) -> Option<String> {
+        self.decoder()?.waits(record)
     }
 
     pub(super) fn push(&mut self, record: Record<'_>) {
@@ -345,6 +373,7 @@ impl Records {
                     .then(|| timestamps.value(row).div_euclid(1000)),
                 key: keys.is_valid(row).then(|| keys.value(row)),
                 value: values.is_valid(row).then(|| values.value(row)),
+                headers: &[],
             };
             self.append(record, None, Some(reasons.value(row)));
         }

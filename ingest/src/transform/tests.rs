@@ -20,7 +20,7 @@ fn fields() -> Vec<Declared> {
 }
 
 fn batch() -> Batch {
-    let mut decoder = Decoder::new("listens", fields(), 1000).unwrap();
+    let mut decoder = Decoder::json("listens", fields(), 1000);
     for (offset, value) in [
         r#"{"ts":1541106106796,"song":"a","userId":"1"}"#,
         r#"{"ts":0,"song":"skip","userId":"2"}"#,
@@ -38,6 +38,7 @@ fn batch() -> Batch {
             timestamp: None,
             key: None,
             value,
+            headers: &[],
         });
     }
     decoder.finish().unwrap()

@@ -11,7 +11,7 @@ use drumline_proto::v1::{
 
 use super::runner::Streams;
 use super::tables::{StreamTables, Target, all_targets};
-use super::{Layout, Partition, service};
+use super::{Layout, Partition, latest, service};
 use crate::Error;
 use crate::cluster::Workers;
 
@@ -88,6 +88,12 @@ impl Applier {
                 key: probed.key,
                 failure,
             });
+        }
+        // Which registered schema makes the columns is decided once, here: workers and restarts agree on it.
+        for topic in &mut definition.topics {
+            if let Some(id) = probed.schema_ids.get(&topic.label()) {
+                topic.decode.get_or_insert_default().schema_id = *id;
+            }
         }
         let before = self
             .catalog
@@ -226,7 +232,12 @@ impl Applier {
 /// Tables that the stream wrote so far: these may get columns.
 fn tables_before(name: &str, definition: &str) -> Result<BTreeSet<String>, Refusal> {
     match service::decode(name, definition) {
-        Ok(definition) => Ok(all_targets(&definition)),
+        Ok(definition) => {
+            let latest = definition.topics.iter().map(|it| it.latest_table.clone());
+            let mut tables = all_targets(&definition);
+            tables.extend(latest.filter(|table| !table.is_empty()));
+            Ok(tables)
+        }
         Err(error) => Err(Refusal {
             key: "stream".to_owned(),
             failure: service::failure_of(&error),
@@ -352,6 +363,34 @@ fn check_topic<'a>(
         }
         tables.insert(route.table);
     }
+    if !topic.latest_table.is_empty() {
+        let key = format!("topic[{at}].table");
+        if topic.topic.is_empty() || !topic.routes.is_empty() {
+            let message = format!(
+                "topic {} keeps the newest row of each key, which one topic in one table can",
+                topic.label()
+            );
+            return Err(user(
+                key,
+                message,
+                "name one topic, and leave out its routes",
+            ));
+        }
+        let named = |other: &TopicDefinition| {
+            let mut routes = other.all_routes().into_iter();
+            other.latest_table == topic.latest_table
+                || routes.any(|route| route.table == topic.latest_table)
+        };
+        let mut others = definition.topics.iter().enumerate();
+        let is_shared = others.any(|(other_at, other)| other_at != at && named(other));
+        if is_shared || !tables.insert(topic.latest_table.clone()) {
+            let message = format!(
+                "table {} is already the target of something else",
+                topic.latest_table
+            );
+            return Err(user(key, message, "name another table"));
+        }
+    }
     Ok(())
 }
 
@@ -359,9 +398,16 @@ fn check_topic<'a>(
 fn targets(definition: &StreamDefinition, probed: &ProbeResult) -> Result<Vec<Target>, Refusal> {
     let mut targets: Vec<Target> = Vec::new();
     for (at, topic) in definition.topics.iter().enumerate() {
+        let may_grow = topic.decode.as_ref().is_some_and(|it| it.schema_id != 0);
         for (route_at, route) in topic.all_routes().into_iter().enumerate() {
             let key = |part: &str| format!("topic[{at}].{}", topic.route_key(route_at, part));
-            let target = target(&route, probed, &key)?;
+            let target = Target {
+                may_grow,
+                ..target(&route, probed, &key)?
+            };
+            if !topic.latest_table.is_empty() {
+                targets.push(latest_target(topic, &target, &key)?);
+            }
             match targets.iter().find(|other| other.name == target.name) {
                 None => targets.push(target),
                 Some(other) => agree(other, &target, &key)?,
@@ -384,8 +430,32 @@ fn targets(definition: &StreamDefinition, probed: &ProbeResult) -> Result<Vec<Ta
         schema,
         partition_by: Vec::new(),
         key: "dead_letters".to_owned(),
+        may_grow: false,
     });
     Ok(targets)
+}
+
+/// The table of the newest rows of a topic whose changes go to `changes`.
+fn latest_target(
+    topic: &TopicDefinition,
+    changes: &Target,
+    key: &impl Fn(&str) -> String,
+) -> Result<Target, Refusal> {
+    if let Some((part, reason)) = latest::lacks(topic, &changes.schema) {
+        let hint = "a whole example is in docs/formats.md";
+        return Err(user(key(part), reason, hint));
+    }
+    Ok(Target {
+        name: table_name(&topic.latest_table, &key("table"))?,
+        text: topic.latest_table.clone(),
+        location: None,
+        // Its rows change.
+        format: Format::Delta,
+        schema: latest::schema(&changes.schema),
+        partition_by: Vec::new(),
+        key: key("table"),
+        may_grow: changes.may_grow,
+    })
 }
 
 fn target(
@@ -410,6 +480,7 @@ fn target(
             .map(|column| column.name)
             .collect(),
         key: key("table"),
+        may_grow: false,
     })
 }
 

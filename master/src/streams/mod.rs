@@ -2,7 +2,7 @@
 //!
 //! `coordinator.rs`, `stream.rs`, `cutover.rs` and `look.rs` decide, purely; `runner.rs` carries out; `tables.rs` reads and commits through
 //! `lake`; `apply.rs` checks a definition before anything is kept; `service.rs` answers clients; `wire.rs` words what goes
-//! to workers.
+//! to workers; `latest.rs` keeps current-state tables up to their changes.
 //! Invariant: a stream's definition lives in the catalog, its offsets live in its tables, and the
 //! master keeps neither anywhere else.
 
@@ -10,6 +10,7 @@ mod apply;
 mod balance;
 mod coordinator;
 mod cutover;
+mod latest;
 mod look;
 mod runner;
 mod service;
@@ -25,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use drumline_proto::v1::ProbeResult;
 
+pub(crate) use latest::Keeper as LatestRows;
 pub(crate) use runner::{Streams, start};
 pub(crate) use service::StreamsService;
 pub(crate) use tables::StreamTables;

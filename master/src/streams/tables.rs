@@ -26,6 +26,8 @@ pub(crate) struct Target {
     pub(crate) partition_by: Vec<String>,
     /// Key of the definition that names it, for messages.
     pub(crate) key: String,
+    /// Whether columns that an existing table lacks are added: a registered schema got them.
+    pub(crate) may_grow: bool,
 }
 
 /// Name of a stream's dead-letter table.
@@ -121,8 +123,8 @@ impl StreamTables {
                 .await
                 .map_err(keyed)?;
             let held = table.snapshot().await.map_err(keyed)?;
-            let is_own = own.contains(&target.text);
-            if let Some(difference) = difference(target, &held, is_own) {
+            let may_grow = target.may_grow || own.contains(&target.text);
+            if let Some(difference) = difference(target, &held, may_grow) {
                 let table = target.name.to_string();
                 return Err((
                     target.key.clone(),
@@ -132,6 +134,11 @@ impl StreamTables {
             grow(&table, stream, target, &held).await.map_err(keyed)?;
         }
         Ok(())
+    }
+
+    /// A table as it stands.
+    pub(crate) async fn now(&self, name: &str) -> Result<drumline_lake::TableSnapshot, Error> {
+        Ok(self.table(name).await?.snapshot().await?)
     }
 
     /// The handle of a table by the name a stream gives it.
@@ -436,7 +443,7 @@ async fn grow(
 fn difference(
     target: &Target,
     held: &drumline_lake::TableSnapshot,
-    is_own: bool,
+    may_grow: bool,
 ) -> Option<String> {
     if held.partition_columns != target.partition_by {
         return Some(format!(
@@ -449,7 +456,7 @@ fn difference(
     fields.find_map(|field| {
         let name = field.name();
         match held.schema.field_with_name(name) {
-            Err(_) if is_own => None,
+            Err(_) if may_grow => None,
             Err(_) => Some(format!("it has no column `{name}`")),
             Ok(column) if fits(field.data_type(), column.data_type()) => None,
             Ok(column) => Some(format!(

@@ -100,11 +100,14 @@ fn how(stream: &StreamDefinition) -> StreamDefinition {
         metadata_columns: false,
         format: String::new(),
         routes: Vec::new(),
+        // Of its name only that there is one: null values are changes then.
+        latest_table: topic.latest_table.get(..1).unwrap_or_default().to_owned(),
         ..topic.clone()
     });
     StreamDefinition {
         brokers: stream.brokers.clone(),
         kafka: stream.kafka.clone(),
+        registry: stream.registry.clone(),
         topics: topics.collect(),
         ..StreamDefinition::default()
     }

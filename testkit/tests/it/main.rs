@@ -4,6 +4,7 @@
 
 mod broker;
 mod cancels;
+mod changes;
 mod chaos;
 mod consumer;
 mod cutover;
@@ -14,6 +15,7 @@ mod doors;
 mod drains;
 mod engines;
 mod failures;
+mod formats;
 mod fresh;
 mod ids;
 mod kafka_sql;

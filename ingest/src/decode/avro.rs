@@ -1,0 +1,391 @@
+//! Avro records with the id of the schema they were written in.
+//!
+//! Every record is resolved from its writer's schema to one reader's schema, so any number of versions
+//! in one topic makes one batch and the same files. The rows of a batch are decoded version by version
+//! and put back into their order.
+
+mod references;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
+use arrow::compute::{filter_record_batch, interleave};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use arrow_avro::reader::{Decoder, ReaderBuilder};
+use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, SchemaStore};
+
+use super::nested::{plain, plain_field, strict};
+use super::wire::Headers;
+use super::{Format, Origins, Rows};
+use crate::registry::Registered;
+use crate::schema::{self, Declared};
+use crate::{Error, Result};
+
+/// More rows than a batch ever has: a decoder that is full would not take the next one.
+const ROWS: usize = 1 << 20;
+
+/// The schema that every record is read in, and what of it is wanted.
+#[derive(Debug)]
+pub(crate) struct AvroPlan {
+    reader: String,
+    natural: Arc<Schema>,
+    declared: Vec<Declared>,
+}
+
+impl AvroPlan {
+    /// Fails with the key of the topic that is to blame, and why.
+    pub(super) fn new(
+        registered: &Registered,
+        declared: Vec<Declared>,
+        envelope: bool,
+    ) -> Result<Self, (String, String)> {
+        let unusable = |reason: String| {
+            let reason = format!("schema {} cannot be used: {reason}", registered.id);
+            ("decode.format".to_owned(), reason)
+        };
+        let reader = references::inlined(registered).map_err(unusable)?;
+        let decoder = decoder(registered.id, &reader, &reader).map_err(unusable)?;
+        let fields = decoder.schema();
+        let fields = fields.fields().iter().map(|field| plain_field(field));
+        let natural = Arc::new(Schema::new(fields.collect::<Vec<Field>>()));
+        if envelope && !declared.is_empty() {
+            let reason = "the columns come from the registered schema; leave schema out".to_owned();
+            return Err(("schema".to_owned(), reason));
+        }
+        if let Some(field) = declared
+            .iter()
+            .find(|field| natural.column_with_name(&field.name).is_none())
+        {
+            let names: Vec<&str> = natural
+                .fields()
+                .iter()
+                .map(|field| field.name().as_str())
+                .collect();
+            let reason = format!(
+                "field {} is not in schema {}; it has {}",
+                field.name,
+                registered.id,
+                names.join(", ")
+            );
+            return Err(("schema".to_owned(), reason));
+        }
+        Ok(Self {
+            reader,
+            natural,
+            declared,
+        })
+    }
+
+    pub(super) fn schema(&self) -> SchemaRef {
+        match self.declared.as_slice() {
+            [] => Arc::clone(&self.natural),
+            declared => schema::input(declared),
+        }
+    }
+}
+
+fn decoder(id: i32, writer: &str, reader: &str) -> std::result::Result<Decoder, String> {
+    let mut store = SchemaStore::new_with_type(FingerprintAlgorithm::Id);
+    let fingerprint = Fingerprint::Id(id.cast_unsigned());
+    store
+        .set(fingerprint, AvroSchema::new(writer.to_owned()))
+        .and_then(|_| {
+            ReaderBuilder::new()
+                .with_batch_size(ROWS)
+                .with_reader_schema(AvroSchema::new(reader.to_owned()))
+                .with_writer_schema_store(store)
+                .with_active_fingerprint(fingerprint)
+                .build_decoder()
+        })
+        .map_err(|error| words(&error))
+}
+
+fn words(error: &ArrowError) -> String {
+    let text = error.to_string();
+    let text = text.split_once("error: ").map_or(text.as_str(), |it| it.1);
+    text.trim().to_owned()
+}
+
+/// One version that records were written in.
+#[derive(Debug)]
+struct Writer {
+    id: i32,
+    text: String,
+    // None after a record left half a row in it.
+    decoder: Option<Decoder>,
+}
+
+impl Writer {
+    fn feed(
+        decoder: &mut Decoder,
+        rows: &[usize],
+        origins: &Origins,
+    ) -> std::result::Result<(), (usize, String)> {
+        for (at, row) in rows.iter().enumerate() {
+            let value = origins.record(*row).and_then(|record| record.value);
+            let value = value.unwrap_or_default();
+            let room = decoder.capacity();
+            let decoded = decoder.decode(value);
+            // A second record in one value would be a row that no offset stands for.
+            match (room - decoder.capacity(), decoded) {
+                (1, Ok(taken)) if taken == value.len() => {}
+                (0, Ok(_)) => {
+                    return Err((at, "malformed avro: the record ends too early".to_owned()));
+                }
+                (0, Err(error)) => return Err((at, format!("malformed avro: {error}"))),
+                _ => {
+                    return Err((
+                        at,
+                        "malformed avro: more follows after the record".to_owned(),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Decodes rows up to the first that is none: says how many, and why the next one is none.
+    fn decode(
+        &mut self,
+        rows: &[usize],
+        origins: &Origins,
+        reader: &str,
+    ) -> Result<(Option<RecordBatch>, usize, Option<String>)> {
+        let bug = |reason: String| Error::Bug {
+            context: format!("avro decoder of schema {}: {reason}", self.id),
+        };
+        let mut own = match self.decoder.take() {
+            Some(decoder) => decoder,
+            None => decoder(self.id, &self.text, reader).map_err(bug)?,
+        };
+        let (count, failure) = match Self::feed(&mut own, rows, origins) {
+            Ok(()) => (rows.len(), None),
+            Err((at, reason)) => {
+                // Half a row may be in its columns: those before it again, in a new one.
+                own = decoder(self.id, &self.text, reader).map_err(bug)?;
+                Self::feed(&mut own, &rows[..at], origins).map_err(|(_, reason)| bug(reason))?;
+                (at, Some(reason))
+            }
+        };
+        let batch = own.flush().map_err(|error| bug(error.to_string()))?;
+        self.decoder = Some(own);
+        Ok((batch, count, failure))
+    }
+}
+
+/// Columns of some of a batch's rows.
+struct Part {
+    rows: Vec<usize>,
+    columns: Vec<ArrayRef>,
+}
+
+#[derive(Debug)]
+pub(super) struct Avro {
+    plan: AvroPlan,
+    schema: SchemaRef,
+    headers: Headers,
+    writers: HashMap<i32, std::result::Result<Writer, String>>,
+    // The version of each row; none for a row without a value.
+    versions: Vec<Option<i32>>,
+}
+
+impl Avro {
+    pub(super) fn new(plan: AvroPlan, headers: Headers) -> Self {
+        Self {
+            schema: plan.schema(),
+            plan,
+            headers,
+            writers: HashMap::new(),
+            versions: Vec::new(),
+        }
+    }
+
+    /// Puts the columns into the wanted types; where a value does not fit, its row is refused alone.
+    fn fit(
+        &self,
+        batch: &RecordBatch,
+        rows: &[usize],
+        parts: &mut Vec<Part>,
+        refused: &mut Vec<(usize, String)>,
+    ) {
+        if rows.is_empty() {
+            return;
+        }
+        match self.fitted(batch) {
+            Ok(columns) => {
+                let rows = rows.to_vec();
+                parts.push(self.required(Part { rows, columns }, refused));
+            }
+            Err(reason) if rows.len() == 1 => refused.push((rows[0], reason)),
+            Err(_) => {
+                let half = rows.len() / 2;
+                self.fit(&batch.slice(0, half), &rows[..half], parts, refused);
+                let rest = batch.slice(half, rows.len() - half);
+                self.fit(&rest, &rows[half..], parts, refused);
+            }
+        }
+    }
+
+    fn fitted(&self, batch: &RecordBatch) -> std::result::Result<Vec<ArrayRef>, String> {
+        let schema = batch.schema();
+        let column = |field: &Field| {
+            let (at, own) = schema
+                .column_with_name(field.name())
+                .ok_or_else(|| format!("field {:?} is missing", field.name()))?;
+            plain(batch.column(at), own)
+                .and_then(|column| match column.data_type() == field.data_type() {
+                    true => Ok(column),
+                    false => strict(&column, field.data_type()),
+                })
+                .map_err(|error| format!("field {:?}: {}", field.name(), words(&error)))
+        };
+        self.schema
+            .fields()
+            .iter()
+            .map(|field| column(field))
+            .collect()
+    }
+
+    /// Refuses rows without a required value.
+    fn required(&self, part: Part, refused: &mut Vec<(usize, String)>) -> Part {
+        let Part { rows, columns } = part;
+        let mut keep = vec![true; rows.len()];
+        for (field, column) in self.plan.declared.iter().zip(&columns) {
+            if !field.required || column.null_count() == 0 {
+                continue;
+            }
+            for (at, row) in rows.iter().enumerate() {
+                if keep[at] && column.is_null(at) {
+                    keep[at] = false;
+                    refused.push((*row, format!("required field {:?} is null", field.name)));
+                }
+            }
+        }
+        if keep.iter().all(|keep| *keep) {
+            return Part { rows, columns };
+        }
+        let mask = BooleanArray::from(keep.clone());
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)
+            .and_then(|batch| filter_record_batch(&batch, &mask));
+        let mut kept = keep.iter();
+        let rows = rows
+            .into_iter()
+            .filter(|_| kept.next().copied().unwrap_or(false));
+        Part {
+            rows: rows.collect(),
+            columns: batch.map_or_else(|_| Vec::new(), |batch| batch.columns().to_vec()),
+        }
+    }
+
+    /// The parts as one, in the order of the rows.
+    fn together(&self, mut parts: Vec<Part>) -> Result<Vec<ArrayRef>> {
+        if let [part] = parts.as_mut_slice() {
+            return Ok(std::mem::take(&mut part.columns));
+        }
+        let mut places: Vec<(usize, (usize, usize))> = Vec::new();
+        for (at, part) in parts.iter().enumerate() {
+            let own = part.rows.iter().enumerate();
+            places.extend(own.map(|(within, row)| (*row, (at, within))));
+        }
+        places.sort_unstable();
+        let places: Vec<(usize, usize)> = places.into_iter().map(|(_, place)| place).collect();
+        let column = |(at, field): (usize, &Arc<Field>)| {
+            let columns: Vec<&dyn Array> = parts
+                .iter()
+                .filter_map(|part| part.columns.get(at))
+                .map(AsRef::as_ref)
+                .collect();
+            match columns.is_empty() {
+                true => Ok(arrow::array::new_empty_array(field.data_type())),
+                false => interleave(&columns, &places).map_err(|error| Error::Bug {
+                    context: format!("putting avro rows together: {error}"),
+                }),
+            }
+        };
+        self.schema
+            .fields()
+            .iter()
+            .enumerate()
+            .map(column)
+            .collect()
+    }
+}
+
+impl Format for Avro {
+    fn waits(&mut self, value: &[u8]) -> Option<String> {
+        self.headers.waits(value)
+    }
+
+    fn take(&mut self, value: &[u8]) -> std::result::Result<(), String> {
+        let (registered, _) = self.headers.find(value)?;
+        let reader = &self.plan.reader;
+        let writer = self.writers.entry(registered.id).or_insert_with(|| {
+            let id = registered.id;
+            let unusable = |reason| format!("schema {id} does not become the table's: {reason}");
+            let text = references::inlined(registered).map_err(unusable)?;
+            let decoder = decoder(id, &text, reader).map_err(unusable)?;
+            Ok(Writer {
+                id,
+                text,
+                decoder: Some(decoder),
+            })
+        });
+        match writer {
+            Ok(writer) => self.versions.push(Some(writer.id)),
+            Err(reason) => return Err(reason.clone()),
+        }
+        Ok(())
+    }
+
+    fn take_null(&mut self) {
+        self.versions.push(None);
+    }
+
+    fn finish(&mut self, origins: &Origins) -> Result<Rows> {
+        let mut versions: BTreeMap<Option<i32>, Vec<usize>> = BTreeMap::new();
+        for (row, version) in self.versions.drain(..).enumerate() {
+            versions.entry(version).or_default().push(row);
+        }
+        let (mut parts, mut refused) = (Vec::new(), Vec::new());
+        for (version, rows) in versions {
+            let Some(id) = version else {
+                let fields = self.schema.fields().iter();
+                let nulls = fields.map(|field| new_null_array(field.data_type(), rows.len()));
+                parts.push(Part {
+                    columns: nulls.collect(),
+                    rows,
+                });
+                continue;
+            };
+            let Some(Ok(mut writer)) = self.writers.remove(&id) else {
+                return Err(Error::Bug {
+                    context: format!("rows of schema {id} without its decoder"),
+                });
+            };
+            let mut left = rows.as_slice();
+            while !left.is_empty() {
+                let (batch, count, failure) = writer.decode(left, origins, &self.plan.reader)?;
+                if let Some(batch) = batch {
+                    self.fit(&batch, &left[..count], &mut parts, &mut refused);
+                }
+                left = &left[count..];
+                if let (Some(reason), Some((row, rest))) = (failure, left.split_first()) {
+                    refused.push((*row, reason));
+                    left = rest;
+                }
+            }
+            self.writers.insert(id, Ok(writer));
+        }
+        refused.sort_unstable();
+        Ok(Rows {
+            schema: Arc::clone(&self.schema),
+            columns: self.together(parts)?,
+            refused,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
