@@ -295,17 +295,20 @@ impl Open {
             rows,
             origins,
             mut dead,
+            skipped,
             next,
         } = batch;
         let rolls = self.routes.iter_mut().map(|route| &mut route.rows);
         for table in rolls.chain([&mut self.letters]) {
             table.tally(Fate::Read, origins.positions());
             table.tally(Fate::Read, dead.positions().iter().copied());
+            table.tally(Fate::Read, skipped.iter().copied());
         }
         // What could not be decoded is dead for every table.
         for route in &mut self.routes {
             let undecoded = dead.positions().iter().copied();
             route.rows.tally(Fate::Dead, undecoded);
+            route.rows.tally(Fate::Filtered, skipped.iter().copied());
         }
         let several = self.routes.len() > 1;
         for route in self.routes.iter_mut().filter(|_| rows.num_rows() > 0) {

@@ -226,6 +226,19 @@ fn stored_type(data_type: &DataType) -> Option<DataType> {
             let fields: Option<Vec<_>> = fields.iter().map(nested).collect();
             DataType::Struct(fields?.into())
         }
+        DataType::Map(entries, _) => {
+            let DataType::Struct(fields) = entries.data_type() else {
+                return None;
+            };
+            let [key, value] = fields.as_ref() else {
+                return None;
+            };
+            // The names that Parquet's own map layout and Delta give the parts.
+            let key = Field::new("key", stored_type(key.data_type())?, false);
+            let value = Field::new("value", stored_type(value.data_type())?, true);
+            let entries = DataType::Struct(vec![key, value].into());
+            DataType::Map(Arc::new(Field::new("key_value", entries, false)), false)
+        }
         _ => return None,
     })
 }
@@ -248,6 +261,14 @@ mod tests {
             Field::new("d", DataType::Decimal128(12, 2), true),
             Field::new("e", DataType::new_list(DataType::Utf8View, true), true),
             Field::new("f", DataType::Timestamp(TimeUnit::Millisecond, utc), true),
+            Field::new_map(
+                "g",
+                "entries",
+                Field::new("keys", DataType::Utf8View, false),
+                Field::new("values", DataType::UInt32, true),
+                false,
+                true,
+            ),
         ]);
         let stored = stored("t", &schema).unwrap();
         assert_eq!(stored.field(0).data_type(), &DataType::Int64);

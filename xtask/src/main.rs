@@ -78,6 +78,8 @@ enum Victim {
     Workers,
     /// What `fresh(t)` reads, while the stream commits and OPTIMIZE and VACUUM run: always the topic's prefix
     Fresh,
+    /// Debezium's changes, out of order, again and with restarts: the newest rows are those of a replay in a map
+    Changes,
     /// Links between network namespaces: cut while a query runs, one way too; needs root
     Links,
     /// The lake's writers and its store: killed, answered wrongly or never, while a statement commits
@@ -94,6 +96,8 @@ enum Bench {
     Ingest,
     /// Resident memory of a worker with a thousand open folders and 64 Kafka partitions
     IngestMemory,
+    /// Ten schema versions mixed in one topic, beside one: processor time and files
+    Formats,
 }
 
 fn main() -> ExitCode {
@@ -136,6 +140,7 @@ fn dispatch(command: Command) -> Result<()> {
                 Bench::Tpch => "tpch",
                 Bench::Ingest => "ingest",
                 Bench::IngestMemory => "ingest_memory",
+                Bench::Formats => "formats",
             };
             cargo(&["build", "--release", "--package", "drumline-cli"])?;
             let mut command = vec![
@@ -239,6 +244,26 @@ fn chaos(victim: Victim, seeds: &str, from_seed: &str, seconds: &str) -> Result<
                     "--test-threads=1",
                 ],
                 &[("DRUMLINE_TIMES", seeds)],
+            )
+        }
+        Victim::Changes => {
+            cargo(&["build", "--quiet", "--package", "drumline-cli"])?;
+            run_with(
+                "cargo",
+                &[
+                    "test",
+                    "--package",
+                    "drumline-testkit",
+                    "--test",
+                    "it",
+                    "changes::",
+                    "--",
+                    "--nocapture",
+                ],
+                &[
+                    ("DRUMLINE_TEST_CHANGES", "100000"),
+                    ("DRUMLINE_FROM_SEED", from_seed),
+                ],
             )
         }
         Victim::Journal => run_with(

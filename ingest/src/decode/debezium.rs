@@ -60,8 +60,14 @@ impl Happened {
         self.op.append_value(op);
         self.ts_ms.append_option(ts_ms);
         let parsed: Option<Value> = source.and_then(|text| serde_json::from_str(text).ok());
-        self.position
-            .append_option(parsed.as_ref().and_then(|it| position(it)));
+        // Where the source says nothing of its log, what was seen later is newer.
+        let place = parsed.as_ref().and_then(position);
+        let seen = || {
+            Some(in_nanos(
+                u64::try_from(ts_ms?).ok()?.checked_mul(1_000_000)?,
+            ))
+        };
+        self.position.append_option(place.or_else(seen));
         self.source.append_option(source);
     }
 
@@ -80,6 +86,10 @@ impl Happened {
             Arc::new(self.source.finish()),
         ]
     }
+}
+
+fn in_nanos(moment: u64) -> String {
+    format!("{moment:020}")
 }
 
 /// The place of a change in its source's log: compares as text in the order of the log.
@@ -120,7 +130,7 @@ fn position(source: &Value) -> Option<String> {
         )),
         _ => None,
     }
-    .or_else(|| moment().map(|moment| format!("{moment:020}")))
+    .or_else(|| moment().map(in_nanos))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -139,6 +149,28 @@ struct Envelope<'a> {
     payload: Option<&'a RawValue>,
 }
 
+#[derive(Debug, Deserialize)]
+struct Key<'a> {
+    // Of converters that put the schema into every key.
+    #[serde(borrow)]
+    payload: Option<&'a RawValue>,
+    #[serde(borrow)]
+    schema: Option<&'a RawValue>,
+}
+
+/// The columns of a record's key, if it is an object.
+fn key_of(key: Option<&[u8]>) -> Option<&RawValue> {
+    let key = key?;
+    let whole: &RawValue = serde_json::from_slice(key).ok()?;
+    match serde_json::from_slice(key).ok()? {
+        Key {
+            payload: Some(payload),
+            schema: Some(_),
+        } => Some(payload),
+        _ => Some(whole),
+    }
+}
+
 /// Changes in JSON, with or without their schema.
 #[derive(Debug)]
 pub(super) struct Changes {
@@ -148,10 +180,10 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    pub(super) fn new(fields: Vec<Declared>) -> Result<Self> {
+    pub(super) fn new(fields: Vec<Declared>, keys: &[String]) -> Result<Self> {
         Ok(Self {
             schema: with_change(&schema::input(&fields)),
-            json: Json::new(fields)?,
+            json: Json::new(fields)?.with_keys(keys),
             happened: Happened::default(),
         })
     }
@@ -159,6 +191,10 @@ impl Changes {
 
 impl Format for Changes {
     fn take(&mut self, value: &[u8]) -> Result<(), String> {
+        self.take_keyed(value, None)
+    }
+
+    fn take_keyed(&mut self, value: &[u8], key: Option<&[u8]>) -> Result<(), String> {
         let malformed = |error: serde_json::Error| format!("malformed change: {error}");
         let mut envelope: Envelope<'_> = serde_json::from_slice(value).map_err(malformed)?;
         if let (None, Some(payload)) = (&envelope.op, envelope.payload) {
@@ -172,15 +208,18 @@ impl Format for Changes {
                 .after
                 .ok_or_else(|| format!("malformed change: op {op} without after"))?
                 .get(),
+            // A source that does not tell what it deleted tells its key.
             "d" => envelope
                 .before
-                .ok_or("malformed change: op d without before; the source's table needs a replica identity")?
+                .or_else(|| key_of(key))
+                .ok_or("malformed change: op d without before and key; the source's table needs a replica identity")?
                 .get(),
             "t" => "{}",
             _ => return Err(format!("a change with op {op:?} is none of a row")),
         };
         match op.as_ref() {
             "t" => self.json.take_null(),
+            "d" => self.json.take_deleted(row.as_bytes())?,
             _ => self.json.take(row.as_bytes())?,
         }
         let source = envelope.source.map(RawValue::get);
@@ -254,9 +293,7 @@ impl<F: Format> Format for ChangedRows<F> {
         let before = before.unwrap_or(after);
         let op = column("op").and_then(|column| column.as_string_opt::<i32>());
         let ts_ms = column("ts_ms").and_then(|column| column.as_primitive_opt::<Int64Type>());
-        let sources = column("source")
-            .map(|source| json_lines(source))
-            .transpose();
+        let sources = column("source").map(json_lines).transpose();
         let sources = sources.map_err(bug)?;
 
         let mut keep = vec![true; count];

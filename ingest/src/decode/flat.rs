@@ -18,6 +18,9 @@ pub(super) struct Flat {
     schema: SchemaRef,
     // Which fields take any JSON value, as its text.
     is_json: Vec<bool>,
+    // What is required of a row that was deleted: what says which it is.
+    is_key: Vec<bool>,
+    is_deleted: bool,
     cells: Vec<Cell>,
     columns: Vec<Column>,
 }
@@ -27,6 +30,8 @@ impl Flat {
         Ok(Self {
             schema: schema::input(&fields),
             is_json: fields.iter().map(Declared::is_json).collect(),
+            is_key: vec![false; fields.len()],
+            is_deleted: false,
             cells: vec![Cell::Null; fields.len()],
             columns: fields
                 .iter()
@@ -44,9 +49,11 @@ impl Flat {
         scratch: &str,
         found: impl Fn(Slot) -> String,
     ) -> Result<(), String> {
-        let places = self.fields.iter().zip(&self.is_json).zip(slots);
-        for (((field, is_json), slot), cell) in places.zip(&mut self.cells) {
-            if field.required && matches!(slot, Slot::Missing | Slot::Null) {
+        let kinds = self.is_json.iter().zip(&self.is_key);
+        let places = self.fields.iter().zip(kinds).zip(slots);
+        for (((field, (is_json, is_key)), slot), cell) in places.zip(&mut self.cells) {
+            let is_required = field.required && (*is_key || !self.is_deleted);
+            if is_required && matches!(slot, Slot::Missing | Slot::Null) {
                 let what = if *slot == Slot::Null {
                     "null"
                 } else {
@@ -109,6 +116,21 @@ impl Json {
             flat: Flat::new(fields)?,
             scratch: String::new(),
         })
+    }
+
+    /// These fields say which row one is.
+    pub(super) fn with_keys(mut self, keys: &[String]) -> Self {
+        let fields = self.flat.fields.iter();
+        self.flat.is_key = fields.map(|field| keys.contains(&field.name)).collect();
+        self
+    }
+
+    /// Takes what a source tells of a row that was deleted: often its key alone, so no more is required.
+    pub(super) fn take_deleted(&mut self, value: &[u8]) -> Result<(), String> {
+        self.flat.is_deleted = true;
+        let taken = self.take(value);
+        self.flat.is_deleted = false;
+        taken
     }
 
     pub(super) fn columns(&mut self) -> Vec<ArrayRef> {

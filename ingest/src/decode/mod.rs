@@ -70,6 +70,8 @@ pub(crate) struct Batch {
     /// Where each row came from, with its bytes: a transform may still refuse it.
     pub origins: Origins,
     pub dead: Letters,
+    /// Places and offsets of null values that were left out.
+    pub skipped: Vec<(i32, i64)>,
     /// Next position per place after this batch: beyond its records, or beyond control records.
     pub next: BTreeMap<i32, i64>,
 }
@@ -162,6 +164,11 @@ pub(crate) trait Format: std::fmt::Debug + Send {
     /// Takes a value as the next row, or says why it cannot be one; then nothing of it is kept.
     fn take(&mut self, value: &[u8]) -> Result<(), String>;
 
+    /// The same, where the record's key may say what the value leaves open.
+    fn take_keyed(&mut self, value: &[u8], _key: Option<&[u8]>) -> Result<(), String> {
+        self.take(value)
+    }
+
     /// Takes a row without any value.
     fn take_null(&mut self);
 
@@ -202,6 +209,7 @@ pub(crate) struct Decoder {
     beside: Beside,
     origins: Origins,
     dead: Letters,
+    skipped: Vec<(i32, i64)>,
     next: BTreeMap<i32, i64>,
     bytes: usize,
 }
@@ -222,6 +230,7 @@ impl Decoder {
             beside,
             origins: Origins::default(),
             dead: Letters::new(Places::one(topic)),
+            skipped: Vec::new(),
             next: BTreeMap::new(),
             bytes: 0,
         }
@@ -282,7 +291,7 @@ impl Decoder {
 
     /// Records taken since the last batch.
     pub(crate) fn records(&self) -> usize {
-        self.origins.rows.len() + self.dead.len()
+        self.origins.rows.len() + self.dead.len() + self.skipped.len()
     }
 
     /// Bytes of those records.
@@ -330,6 +339,7 @@ impl Decoder {
             rows,
             origins: std::mem::take(&mut self.origins),
             dead: std::mem::replace(&mut self.dead, Letters::new(self.places.clone())),
+            skipped: std::mem::take(&mut self.skipped),
             next: std::mem::take(&mut self.next),
         })
     }
@@ -339,7 +349,10 @@ impl Decoder {
         self.beside.check(record)?;
         match (record.value, self.tombstones) {
             (None, Tombstones::DeadLetter) => return Err("null value".to_owned()),
-            (None, Tombstones::Skip) => return Ok(()),
+            (None, Tombstones::Skip) => {
+                self.skipped.push((record.partition, record.offset));
+                return Ok(());
+            }
             (None, Tombstones::Row) => self.format.take_null(),
             (Some(value), _) if value.len() > self.max_record_bytes => {
                 return Err(format!(
@@ -348,7 +361,7 @@ impl Decoder {
                     self.max_record_bytes
                 ));
             }
-            (Some(value), _) => self.format.take(value)?,
+            (Some(value), _) => self.format.take_keyed(value, record.key)?,
         }
         self.beside.take(record);
         self.origins.push(record);

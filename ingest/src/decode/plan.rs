@@ -25,6 +25,7 @@ pub(crate) struct Decoding {
     topic: String,
     kind: Kind,
     envelope: bool,
+    keys: Vec<String>,
     wanted: Wanted,
     tombstones: Tombstones,
     input: SchemaRef,
@@ -392,6 +393,7 @@ impl Decoding {
             topic: topic.label(),
             kind,
             envelope,
+            keys: topic.keys.clone(),
             wanted,
             tombstones,
             input: Arc::new(Schema::new(fields)),
@@ -431,10 +433,10 @@ impl Decoding {
                 context: format!("topic {} is decoded without a registry", self.topic),
             });
         let format: Box<dyn Format> = match self.kind {
-            Kind::Json(fields) if self.envelope => Box::new(Changes::new(fields)?),
+            Kind::Json(fields) if self.envelope => Box::new(Changes::new(fields, &self.keys)?),
             Kind::Json(fields) => Box::new(Json::new(fields)?),
             Kind::JsonSchema(fields) if self.envelope => {
-                Box::new(Unwrapped::new(Changes::new(fields)?))
+                Box::new(Unwrapped::new(Changes::new(fields, &self.keys)?))
             }
             Kind::JsonSchema(fields) => Box::new(Unwrapped::new(Json::new(fields)?)),
             Kind::Csv {

@@ -367,6 +367,8 @@ fn a_skipped_tombstone_is_neither_row_nor_letter_and_moves_the_position() {
     assert!(!decoder.is_empty());
     let batch = decoder.finish().unwrap();
     assert_eq!((batch.rows.num_rows(), batch.dead.len()), (0, 0));
+    // It counts as left out.
+    assert_eq!(batch.skipped, [(3, 8)]);
     assert_eq!(batch.next, BTreeMap::from([(3, 9)]));
 }
 

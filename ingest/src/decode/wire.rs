@@ -89,6 +89,13 @@ impl<F: Format> Format for Unwrapped<F> {
         self.0.take(payload)
     }
 
+    fn take_keyed(&mut self, value: &[u8], key: Option<&[u8]>) -> Result<(), String> {
+        let (_, payload) = split(value)?;
+        // A key without a header is one as it is.
+        let key = key.map(|key| split(key).map_or(key, |(_, key)| key));
+        self.0.take_keyed(payload, key)
+    }
+
     fn take_null(&mut self) {
         self.0.take_null();
     }

@@ -190,6 +190,12 @@ fn a_registry_that_is_away_costs_time_and_no_record_and_its_secret_is_nowhere() 
         .wait_for_number("SELECT count(*) FROM orders WHERE f2 = n * 2", 5, PATIENCE)
         .unwrap();
 
+    // In SQL the topic has the same columns, of all its records.
+    let in_sql = cluster.number("SELECT count(*) FROM kafka.orders WHERE f2 = n * 2");
+    assert_eq!(in_sql.unwrap(), 15);
+    let fresh = cluster.number("SELECT count(*) FROM fresh(orders)");
+    assert_eq!(fresh.unwrap(), 35);
+
     // A schema that is not registered waits too; what has no schema at all is a dead letter.
     send(
         &kafka,
@@ -205,6 +211,14 @@ fn a_registry_that_is_away_costs_time_and_no_record_and_its_secret_is_nowhere() 
     cluster
         .wait_for_number("SELECT count(*) FROM formats_dead_letters", 1, PATIENCE)
         .unwrap();
+    let errors = cluster
+        .sql("SELECT _error FROM kafka.orders WHERE _error IS NOT NULL ORDER BY _offset")
+        .unwrap();
+    let errors = format!("{errors:?}");
+    assert!(
+        errors.contains("begins with byte 110") && errors.contains("schema 99 is not registered"),
+        "{errors}"
+    );
     let shown = format!("{}", status(&cluster));
     let catalog = cluster.sql("SELECT * FROM system.streams").unwrap();
     assert!(!shown.contains(PASSWORD) && !format!("{catalog:?}").contains(PASSWORD));
@@ -295,6 +309,13 @@ fn protobuf_csv_and_raw_values_become_tables() {
     cluster
         .wait_for_number("SELECT count(*) FROM formats_dead_letters", 1, PATIENCE)
         .unwrap();
+    // What statements read of the topics is the same, headers and keys too.
+    let in_sql = cluster.number(
+        "SELECT (SELECT count(*) FROM kafka.proto WHERE price['units'] = 300) \
+         + (SELECT count(*) FROM kafka.\"lines\" WHERE name = 'a;b' OR _error LIKE '%bigint%') \
+         + (SELECT count(*) FROM kafka.bytes WHERE CAST(_key AS VARCHAR) = 'k' AND cardinality(_headers) = 0)",
+    );
+    assert_eq!(in_sql.unwrap(), 4);
 }
 
 #[test]

@@ -4,11 +4,17 @@ use super::super::tests::shown;
 use super::super::{Decoding, Record};
 use super::*;
 
+/// Values that are empty are null.
 fn decoded(values: &[&str]) -> (Vec<Vec<String>>, Vec<String>) {
+    let records: Vec<(&str, &str)> = values.iter().map(|value| ("", *value)).collect();
+    decoded_keyed(&records, &[])
+}
+
+fn decoded_keyed(records: &[(&str, &str)], required: &[&str]) -> (Vec<Vec<String>>, Vec<String>) {
     let field = |name: &str, r#type: &str| v1::FieldDefinition {
         name: name.to_owned(),
         r#type: r#type.to_owned(),
-        required: false,
+        required: required.contains(&name),
     };
     let topic = v1::TopicDefinition {
         topic: "t".to_owned(),
@@ -17,6 +23,7 @@ fn decoded(values: &[&str]) -> (Vec<Vec<String>>, Vec<String>) {
             envelope: "debezium".to_owned(),
             ..Default::default()
         }),
+        keys: vec!["id".to_owned()],
         ..Default::default()
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -26,12 +33,12 @@ fn decoded(values: &[&str]) -> (Vec<Vec<String>>, Vec<String>) {
         .block_on(Decoding::resolve(0, &topic, None))
         .unwrap();
     let mut decoder = decoding.decoder(10_000, runtime.handle()).unwrap();
-    for (offset, value) in values.iter().enumerate() {
+    for (offset, (key, value)) in records.iter().enumerate() {
         decoder.push(Record {
             partition: 0,
             offset: i64::try_from(offset).unwrap(),
             timestamp: None,
-            key: None,
+            key: (!key.is_empty()).then_some(key.as_bytes()),
             value: (!value.is_empty()).then_some(value.as_bytes()),
             headers: &[],
         });
@@ -55,10 +62,50 @@ fn a_change_is_its_row_and_what_happened_to_it() {
     assert_eq!(columns[3], ["5", "6", "7", "8"]);
     assert_eq!(
         columns[4],
-        ["00000000000000000077", "00000000000000000090", "-", "-"]
+        [
+            "00000000000000000077",
+            "00000000000000000090",
+            // Without a source the time when it was seen stands in.
+            "00000000000007000000",
+            "00000000000008000000"
+        ]
     );
     assert_eq!(columns[5][0], r#"{"connector":"postgresql","lsn":77}"#);
     assert!(dead.is_empty(), "{dead:?}");
+}
+
+#[test]
+fn a_deletion_needs_no_more_than_its_key() {
+    let bare = r#"{"before":null,"after":null,"op":"d","ts_ms":1}"#;
+    let (columns, dead) = decoded_keyed(
+        &[
+            (r#"{"id":1}"#, bare),
+            (r#"{"schema":{"type":"struct"},"payload":{"id":2}}"#, bare),
+            (
+                "",
+                r#"{"before":{"id":3,"name":null},"after":null,"op":"d"}"#,
+            ),
+            // Who is without a key stays unknown.
+            ("", bare),
+            ("7", bare),
+            (r#"{"name":"x"}"#, bare),
+            // Of what is there everything is required.
+            (r#"{"id":4}"#, r#"{"after":{"id":4,"name":null},"op":"u"}"#),
+        ],
+        &["id", "name"],
+    );
+    assert_eq!(columns[0], ["1", "2", "3"]);
+    assert_eq!(columns[2], ["d", "d", "d"]);
+    let starts = [
+        "malformed change: op d without before and key",
+        "malformed change: op d without before and key",
+        "required field \"id\" is missing",
+        "required field \"name\" is null",
+    ];
+    assert_eq!(dead.len(), starts.len(), "{dead:?}");
+    for (reason, start) in dead.iter().zip(starts) {
+        assert!(reason.starts_with(start), "{reason}");
+    }
 }
 
 #[test]

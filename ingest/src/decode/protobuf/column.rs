@@ -322,7 +322,7 @@ impl Values {
             (Self::Map(keys, values, lengths), Value::Map(map)) => {
                 // In the order of the keys: the same message gives the same row.
                 let mut entries: Vec<_> = map.iter().collect();
-                entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+                entries.sort_by_key(|(one, _)| *one);
                 for (key, value) in &entries {
                     keys.take(&key_value(key));
                     values.take(value);
