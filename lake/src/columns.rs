@@ -7,14 +7,47 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef,
 use deltalake_core::kernel::StructType;
 use deltalake_core::kernel::engine::arrow_conversion::{TryIntoArrow, TryIntoKernel};
 
-use crate::{Error, Result};
+use crate::{Error, Format, Result};
 
 /// Metadata of a column that was declared NOT NULL. What a query happens to yield without nulls was not.
 pub const NOT_NULL: &str = "drumline.not_null";
 
-/// The columns as a table holds them: microsecond UTC timestamps, plain strings and binaries, signed
+/// What timestamps without a zone are stored as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Naive {
+    /// As they are. In Delta that is a feature of the table's protocol.
+    Kept,
+    /// As instants in UTC.
+    Utc,
+}
+
+impl Naive {
+    /// What tables of a format do. Those who read folders of Parquet expect instants.
+    pub(crate) fn of(format: Format) -> Self {
+        match format {
+            Format::Delta => Self::Kept,
+            Format::Parquet => Self::Utc,
+        }
+    }
+}
+
+/// Whether a timestamp without a zone is among the columns, or in one of them.
+pub(crate) fn has_naive(schema: &Schema) -> bool {
+    fn is_naive(kind: &DataType) -> bool {
+        match kind {
+            DataType::Timestamp(_, None) => true,
+            DataType::List(field) | DataType::Map(field, _) => is_naive(field.data_type()),
+            DataType::Struct(fields) => fields.iter().any(|field| is_naive(field.data_type())),
+            _ => false,
+        }
+    }
+    let mut fields = schema.fields().iter();
+    fields.any(|field| is_naive(field.data_type()))
+}
+
+/// The columns as a table holds them: microsecond timestamps, plain strings and binaries, signed
 /// integers, all nullable but those that were declared [`NOT_NULL`]. Refuses names and types that Parquet or Delta readers trip over.
-pub(crate) fn stored(table: &str, schema: &Schema) -> Result<SchemaRef> {
+pub(crate) fn stored(table: &str, schema: &Schema, naive: Naive) -> Result<SchemaRef> {
     let mut seen = HashSet::new();
     let mut fields = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
@@ -29,7 +62,7 @@ pub(crate) fn stored(table: &str, schema: &Schema) -> Result<SchemaRef> {
                 "another column has that name (upper and lower case are the same)".to_owned(),
             ));
         }
-        let data_type = stored_type(field.data_type())
+        let data_type = stored_type(field.data_type(), naive)
             .ok_or_else(|| refuse(format!("type {} is not supported", field.data_type())))?;
         let is_nullable = !field.metadata().contains_key(NOT_NULL);
         fields.push(Field::new(field.name(), data_type, is_nullable));
@@ -97,9 +130,9 @@ pub(crate) fn split(schema: &Schema, partitions: &[String]) -> (SchemaRef, Vec<F
 
 /// The type that a table holds where values of a column become those of another one; `None` where not every value
 /// has one that is the same.
-pub fn widens(from: &DataType, to: &DataType) -> Option<DataType> {
+pub fn widens(format: Format, from: &DataType, to: &DataType) -> Option<DataType> {
     use DataType::{Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, Timestamp};
-    let to = stored_type(to)?;
+    let to = stored_type(to, Naive::of(format))?;
     let digits = |kind: &DataType| match kind {
         Int8 => Some(3),
         Int16 => Some(5),
@@ -173,11 +206,11 @@ fn check_name(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn stored_type(data_type: &DataType) -> Option<DataType> {
+fn stored_type(data_type: &DataType, naive: Naive) -> Option<DataType> {
     let nested = |field: &FieldRef| {
         Some(Arc::new(Field::new(
             field.name(),
-            stored_type(field.data_type())?,
+            stored_type(field.data_type(), naive)?,
             true,
         )))
     };
@@ -195,6 +228,9 @@ fn stored_type(data_type: &DataType) -> Option<DataType> {
         DataType::UInt32 | DataType::UInt64 => DataType::Int64,
         DataType::Float16 => DataType::Float32,
         DataType::Date64 => DataType::Date32,
+        DataType::Timestamp(_, None) if naive == Naive::Kept => {
+            DataType::Timestamp(TimeUnit::Microsecond, None)
+        }
         DataType::Timestamp(_, _) => {
             DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")))
         }
@@ -216,10 +252,10 @@ fn stored_type(data_type: &DataType) -> Option<DataType> {
         DataType::Decimal256(precision, scale) if *precision <= 38 && *scale >= 0 => {
             DataType::Decimal128(*precision, *scale)
         }
-        DataType::Dictionary(_, value) => stored_type(value)?,
+        DataType::Dictionary(_, value) => stored_type(value, naive)?,
         DataType::List(field) | DataType::LargeList(field) | DataType::ListView(field) => {
             // The name that Parquet's own list layout gives the element.
-            let element = stored_type(field.data_type())?;
+            let element = stored_type(field.data_type(), naive)?;
             DataType::List(Arc::new(Field::new("element", element, true)))
         }
         DataType::Struct(fields) => {
@@ -234,8 +270,8 @@ fn stored_type(data_type: &DataType) -> Option<DataType> {
                 return None;
             };
             // The names that Parquet's own map layout and Delta give the parts.
-            let key = Field::new("key", stored_type(key.data_type())?, false);
-            let value = Field::new("value", stored_type(value.data_type())?, true);
+            let key = Field::new("key", stored_type(key.data_type(), naive)?, false);
+            let value = Field::new("value", stored_type(value.data_type(), naive)?, true);
             let entries = DataType::Struct(vec![key, value].into());
             DataType::Map(Arc::new(Field::new("key_value", entries, false)), false)
         }
@@ -270,15 +306,20 @@ mod tests {
                 true,
             ),
         ]);
-        let stored = stored("t", &schema).unwrap();
+        let stored = stored("t", &schema, Naive::Kept).unwrap();
         assert_eq!(stored.field(0).data_type(), &DataType::Int64);
+        let naive = DataType::Timestamp(TimeUnit::Microsecond, None);
+        assert_eq!(stored.field(2).data_type(), &naive);
+        assert!(has_naive(&stored));
+        let instants = super::stored("t", &schema, Naive::Utc).unwrap();
+        assert!(!has_naive(&instants));
         assert_eq!(from_json(&to_json(&stored).unwrap()).unwrap(), stored);
     }
 
     #[test]
     fn names_that_delta_readers_trip_over_are_refused() {
         for name in ["count(*)", "a b", "", "a=b"] {
-            let error = stored("t", &field(name, DataType::Int64)).unwrap_err();
+            let error = stored("t", &field(name, DataType::Int64), Naive::Kept).unwrap_err();
             assert!(matches!(error, Error::Column { .. }), "{name}");
         }
     }
@@ -289,7 +330,7 @@ mod tests {
             Field::new("Song", DataType::Utf8, true),
             Field::new("song", DataType::Utf8, true),
         ]);
-        assert!(stored("t", &schema).is_err());
+        assert!(stored("t", &schema, Naive::Kept).is_err());
     }
 
     #[test]
@@ -304,7 +345,10 @@ mod tests {
             (Int64, Decimal128(20, 1)),
             (Date32, DataType::Timestamp(TimeUnit::Nanosecond, None)),
         ] {
-            assert!(widens(&from, &to).is_some(), "{from} to {to}");
+            assert!(
+                widens(Format::Delta, &from, &to).is_some(),
+                "{from} to {to}"
+            );
         }
         for (from, to) in [
             (Int64, Int32),
@@ -316,13 +360,21 @@ mod tests {
             (Decimal128(10, 2), Decimal128(10, 2)),
             (Int32, Utf8),
         ] {
-            assert!(widens(&from, &to).is_none(), "{from} to {to}");
+            assert!(
+                widens(Format::Delta, &from, &to).is_none(),
+                "{from} to {to}"
+            );
         }
     }
 
     #[test]
     fn a_type_without_a_place_is_refused_by_name() {
-        let error = stored("t", &field("x", DataType::Duration(TimeUnit::Second))).unwrap_err();
+        let error = stored(
+            "t",
+            &field("x", DataType::Duration(TimeUnit::Second)),
+            Naive::Kept,
+        )
+        .unwrap_err();
         assert!(error.to_string().contains("'x'"), "{error}");
     }
 }

@@ -159,7 +159,7 @@ impl PreparedCopy {
                 found
             }
         };
-        let schema = columns::stored(&label, &new.schema)?;
+        let schema = columns::stored(&label, &new.schema, columns::Naive::Utc)?;
         columns::check_partitions(&label, &schema, &new.partition_columns)?;
         let options = WriteOptions::checked(&label, &new.properties, &schema)?;
         let target = WriteTarget {

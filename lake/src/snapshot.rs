@@ -170,7 +170,7 @@ impl TableSnapshot {
     /// The table's columns and more of them, as it would hold them; and the same as Delta writes schemas.
     pub fn extended(&self, more: &Schema) -> Result<(SchemaRef, String)> {
         let table = self.name.to_string();
-        let more = columns::stored(&table, more)?;
+        let more = columns::stored(&table, more, columns::Naive::of(self.format))?;
         for field in more.fields() {
             let same = |known: &&FieldRef| known.name().eq_ignore_ascii_case(field.name());
             let refuse = |reason: &str| Error::Column {
@@ -217,7 +217,7 @@ impl TableSnapshot {
             }
         });
         let marked = Schema::new(marked.collect::<Vec<_>>());
-        let stored = columns::stored(&table, &marked)?;
+        let stored = columns::stored(&table, &marked, columns::Naive::of(self.format))?;
         columns::check_partitions(&table, &stored, partition_columns)?;
         columns::to_json(&stored)
     }

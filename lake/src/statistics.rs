@@ -85,11 +85,15 @@ fn to_json(value: &ScalarValue, round_up: bool) -> Option<Value> {
         ScalarValue::Int64(Some(v)) => Some(json!(v)),
         ScalarValue::Utf8(Some(v)) => Some(json!(v)),
         ScalarValue::Date32(Some(_)) => Some(json!(value.to_string())),
-        ScalarValue::TimestampMicrosecond(Some(micros), _) => {
+        ScalarValue::TimestampMicrosecond(Some(micros), zone) => {
             let millis =
                 micros.div_euclid(1000) + i64::from(round_up && micros.rem_euclid(1000) != 0);
             let at = chrono::DateTime::from_timestamp_millis(millis)?;
-            Some(json!(at.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()))
+            let zone = zone.as_ref().map_or("", |_| "Z");
+            Some(json!(format!(
+                "{}{zone}",
+                at.format("%Y-%m-%dT%H:%M:%S%.3f")
+            )))
         }
         _ => None,
     }

@@ -132,7 +132,11 @@ impl Planner<'_> {
             return Err(Error::bug("a declared column has no type"));
         };
         let field = schema.field(at);
-        let Some(wider) = widens(field.data_type(), wanted.data_type()) else {
+        let Some(wider) = widens(
+            target.snapshot.format,
+            field.data_type(),
+            wanted.data_type(),
+        ) else {
             return Err(self.anew(format!(
                 "column `{}` of `{}` is {}, and not every value of it is a {}",
                 field.name(),

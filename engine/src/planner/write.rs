@@ -227,7 +227,7 @@ impl Planner<'_> {
             ));
         }
         let wider = match how.widen_columns {
-            true => wider_than(&snapshot.schema, plan.schema().as_arrow()),
+            true => wider_than(snapshot, plan.schema().as_arrow()),
             false => BTreeMap::new(),
         };
         let (schema, columns) = match more.is_empty() {
@@ -592,12 +592,15 @@ impl Planner<'_> {
 }
 
 /// Columns of a table whose type the rows' own is wider than, and that type.
-fn wider_than(table: &Schema, rows: &Schema) -> BTreeMap<usize, DataType> {
-    let fields = table.fields().iter().enumerate();
+fn wider_than(table: &TableSnapshot, rows: &Schema) -> BTreeMap<usize, DataType> {
+    let fields = table.schema.fields().iter().enumerate();
     let wider = fields.filter_map(|(at, field)| {
         let mut given = rows.fields().iter();
         let given = given.find(|one| one.name().eq_ignore_ascii_case(field.name()))?;
-        Some((at, widens(field.data_type(), given.data_type())?))
+        Some((
+            at,
+            widens(table.format, field.data_type(), given.data_type())?,
+        ))
     });
     wider.collect()
 }

@@ -31,7 +31,7 @@ pub struct NewTable {
     pub format: Format,
     /// Where: a path relative to the lake's root, or a URL under it. None: `<root>/<schema>/<name>/`.
     pub location: Option<String>,
-    /// All columns, partition columns included. Types are adjusted to what tables hold: microsecond UTC
+    /// All columns, partition columns included. Types are adjusted to what tables hold: microsecond
     /// timestamps, plain strings, signed integers.
     pub schema: SchemaRef,
     /// Columns whose values become folders; they are not in the files.
@@ -81,7 +81,7 @@ impl Table {
     pub async fn prepare(catalog: &Catalog, new: NewTable) -> Result<PreparedTable> {
         new.name.check()?;
         let label = new.name.to_string();
-        let schema = columns::stored(&label, &new.schema)?;
+        let schema = columns::stored(&label, &new.schema, columns::Naive::of(new.format))?;
         columns::check_partitions(&label, &schema, &new.partition_columns)?;
         check_properties(&new.properties)?;
         WriteOptions::checked(&label, &new.properties, &schema)?;

@@ -220,11 +220,26 @@ fn remove(definition: &Definition, file: &DataFile, changes_data: bool, now: i64
 /// The protocol that a table of ours needs from a commit on, if it is another one than before.
 pub(super) fn raised(definition: &Definition, proposal: &Proposal<'_>) -> Option<Value> {
     let next = proposal.definition.as_ref()?;
-    (next.has_checks() && !definition.has_checks()).then(|| protocol(next))
+    let is_checked = next.has_checks() && !definition.has_checks();
+    let has_naive = columns::has_naive(&next.schema) && !columns::has_naive(&definition.schema);
+    (is_checked || has_naive).then(|| protocol(next))
 }
 
-/// Writers of version 2 keep NOT NULL, those of version 3 CHECK constraints too.
+/// Writers of version 2 keep NOT NULL, those of version 3 CHECK constraints too. Timestamps without a zone are a
+/// feature that readers and writers must know, and that other features must then be named beside.
 fn protocol(definition: &Definition) -> Value {
+    if columns::has_naive(&definition.schema) {
+        let mut writers = vec!["appendOnly", "invariants", "timestampNtz"];
+        if definition.has_checks() {
+            writers.push("checkConstraints");
+        }
+        return json!({"protocol": {
+            "minReaderVersion": 3,
+            "minWriterVersion": 7,
+            "readerFeatures": ["timestampNtz"],
+            "writerFeatures": writers,
+        }});
+    }
     let version = match definition.has_checks() {
         true => 3,
         false => 2,

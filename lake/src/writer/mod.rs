@@ -4,6 +4,7 @@
 //! closed when it reaches the target size. File names are unique, so that a repeated attempt leaves orphans
 //! and never replaces anything. Partition columns are not in the files.
 
+mod aside;
 mod file;
 mod options;
 mod rows;
@@ -13,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use futures::stream::{self, StreamExt};
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -25,7 +26,7 @@ use self::file::OpenFile;
 pub use self::options::{Codec, SortColumn, WriteOptions};
 use self::rows::Splitter;
 use crate::root::path_of;
-use crate::{Format, Result, Stores, columns, hive};
+use crate::{Error, Format, Result, Stores, columns, hive};
 
 /// Where and how writers stage files for a table. Travels to workers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,6 +97,31 @@ impl WriteTarget {
     /// Columns of the table, partition columns included: rows are cast to these.
     pub fn schema(&self) -> Result<SchemaRef> {
         columns::from_json(&self.schema_json)
+    }
+
+    /// A target for plans that are shown and never run: its folder is nowhere.
+    pub fn unwritten(
+        table: &str,
+        format: Format,
+        schema: &Schema,
+        partition_columns: Vec<String>,
+    ) -> Result<Self> {
+        let schema = columns::stored(table, schema, columns::Naive::of(format))?;
+        let folder = Url::parse("file:///nowhere/")
+            .map_err(|error| Error::bug(format!("nowhere is no URL: {error}")))?;
+        Ok(Self {
+            table: table.to_owned(),
+            format,
+            folder,
+            schema_json: columns::to_json(&schema)?,
+            partition_columns,
+            target_file_size: DEFAULT_TARGET_FILE_SIZE,
+            codec: Codec::default(),
+            compression_level: DEFAULT_COMPRESSION_LEVEL,
+            sort_by: Vec::new(),
+            one_writer: false,
+            encoding: Encoding::Parquet,
+        })
     }
 }
 

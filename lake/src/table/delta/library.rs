@@ -53,41 +53,49 @@ impl Loaded {
 
     /// The protocol that the table needs from a commit on, if it is another one than what was loaded.
     pub(in crate::table) fn raised(&self, proposal: &Proposal<'_>) -> Result<Option<Value>> {
-        let has_checks = proposal
-            .definition
-            .as_ref()
-            .is_some_and(|definition| definition.has_checks());
+        let Some(next) = &proposal.definition else {
+            return Ok(None);
+        };
+        let (has_checks, has_naive) = (next.has_checks(), columns::has_naive(&next.schema));
         let protocol = self.snapshot.protocol();
-        let version = protocol.min_writer_version();
+        let (reader, version) = (protocol.min_reader_version(), protocol.min_writer_version());
+        if version < 7 && !has_naive {
+            return Ok((has_checks && version < 3).then(
+                || json!({"protocol": {"minReaderVersion": reader, "minWriterVersion": 3}}),
+            ));
+        }
         let names = |features: Option<Vec<String>>| features.unwrap_or_default();
-        let writers = names(protocol.writer_features().map(|all| {
+        let mut writers = names(protocol.writer_features().map(|all| {
             let names = all.iter().map(ToString::to_string);
             names.collect()
         }));
-        if !has_checks || (3..7).contains(&version) {
+        let mut readers = names(protocol.reader_features().map(|all| {
+            let names = all.iter().map(ToString::to_string);
+            names.collect()
+        }));
+        let known = (readers.len(), writers.len());
+        let mut name = |is_needed: bool, feature: &str| {
+            if is_needed && !writers.iter().any(|name| name == feature) {
+                writers.push(feature.to_owned());
+            }
+        };
+        // From version 7 on everything is named, what lower versions mean by themselves too.
+        name(version < 7, "appendOnly");
+        name(version < 7, "invariants");
+        name(has_checks || version == 3, "checkConstraints");
+        name(has_naive, "timestampNtz");
+        if has_naive && !readers.iter().any(|name| name == "timestampNtz") {
+            readers.push("timestampNtz".to_owned());
+        }
+        if known == (readers.len(), writers.len()) {
             return Ok(None);
         }
-        let reader = protocol.min_reader_version();
-        if version < 3 {
-            return Ok(Some(json!({"protocol": {
-                "minReaderVersion": reader,
-                "minWriterVersion": 3,
-            }})));
-        }
-        if writers.iter().any(|name| name == "checkConstraints") {
-            return Ok(None);
-        }
-        let writers = [writers, vec!["checkConstraints".to_owned()]].concat();
         let mut raised = json!({
-            "minReaderVersion": reader,
-            "minWriterVersion": version,
+            "minReaderVersion": if has_naive { 3 } else { reader },
+            "minWriterVersion": 7,
             "writerFeatures": writers,
         });
-        if reader >= 3 {
-            let readers = names(protocol.reader_features().map(|all| {
-                let names = all.iter().map(ToString::to_string);
-                names.collect()
-            }));
+        if has_naive || reader >= 3 {
             raised["readerFeatures"] = json!(readers);
         }
         Ok(Some(json!({"protocol": raised})))
