@@ -25,6 +25,7 @@ pub mod job;
 mod lake_write;
 mod launch;
 mod logs;
+mod meaning;
 mod memory;
 mod options;
 mod planner;

@@ -20,7 +20,11 @@ pub(crate) fn desired_tasks(
     }
     let source = event.plan.downcast_ref::<DataSourceExec>()?;
     let scan = source.data_source().downcast_ref::<FileScanConfig>()?;
-    if scan.output_partitioning.is_some() || !scan.file_source().is::<ParquetSource>() {
+    // Above a scan of one partition nothing is put together any more: DataFusion plans, say, an aggregate that is
+    // final at once. Several tasks would each give one of their own.
+    let is_whole = scan.file_groups.len() <= 1;
+    let is_fixed = scan.output_partitioning.is_some() || is_whole;
+    if is_fixed || !scan.file_source().is::<ParquetSource>() {
         return Some(Ok(DesiredTaskCountEventResponse::maximum(1)));
     }
     let bytes: u64 = scan

@@ -20,6 +20,7 @@ use crate::float_bounds::without_float_pruning;
 use crate::functions;
 use crate::interrupt::{Interrupt, interruptible};
 use crate::lake_write::{LakePlanner, LakeWriteCodec};
+use crate::meaning::{self, SqlTypes};
 use crate::memory::Memory;
 use crate::row_numbers::with_row_numbers;
 use crate::settings::{self, Settings};
@@ -53,7 +54,7 @@ pub(crate) fn runtime_with(options: &Options, memory: &Arc<Memory>) -> Result<Ar
 pub fn local_session(runtime: &Arc<RuntimeEnv>, settings: &Settings) -> Result<SessionContext> {
     let mut config = settings::set_defaults(SessionConfig::new());
     settings::apply(&mut config, settings)?;
-    let builder = SessionStateBuilder::new()
+    let builder = with_meaning(SessionStateBuilder::new(), &config)
         .with_default_features()
         .with_config(config)
         .with_runtime_env(Arc::clone(runtime));
@@ -78,7 +79,7 @@ pub(crate) fn job_session(
     let mut config = settings::set_defaults(SessionConfig::new())
         .with_distributed_option_extension(DistributedConfig::default());
     settings::apply(&mut config, settings)?;
-    let builder = SessionStateBuilder::new()
+    let builder = with_meaning(SessionStateBuilder::new(), &config)
         .with_default_features()
         .with_config(config)
         .with_runtime_env(Arc::clone(runtime))
@@ -92,7 +93,10 @@ pub(crate) fn job_session(
         .with_distributed_route_tasks_handler(distribution.routes)
         .with_distributed_passthrough_headers(settings::to_headers(settings)?)?
         .with_distributed_planner();
-    Ok(with_functions(builder).build())
+    let mut state = with_functions(builder).build();
+    // Statements have a moment of their own; this is for plans that came from elsewhere.
+    state.mark_start_execution();
+    Ok(state)
 }
 
 /// Adds our functions to those that a builder has.
@@ -102,6 +106,17 @@ fn with_functions(mut builder: SessionStateBuilder) -> SessionStateBuilder {
         .get_or_insert_default()
         .extend(functions::all());
     builder
+        .aggregate_functions()
+        .get_or_insert_default()
+        .extend(functions::aggregates());
+    builder
+}
+
+/// Makes plans mean what [`crate::meaning`] says.
+fn with_meaning(builder: SessionStateBuilder, config: &SessionConfig) -> SessionStateBuilder {
+    builder
+        .with_analyzer_rules(meaning::rules())
+        .with_type_planner(Arc::new(SqlTypes::of(config.options())))
 }
 
 struct Workers(Vec<Url>);

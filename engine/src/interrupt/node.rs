@@ -1,5 +1,6 @@
 //! The check between operators: a plan node that is its inner node in everything but the streams it gives.
 
+use std::any::Any;
 use std::fmt::Formatter;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -138,6 +139,11 @@ impl ExecutionPlan for Interruptible {
     fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
         let inner = Arc::clone(&self.inner).reset_state()?;
         Ok(self.around(inner))
+    }
+
+    fn with_new_state(&self, state: Arc<dyn Any + Send + Sync>) -> Option<Arc<dyn ExecutionPlan>> {
+        let inner = self.inner.with_new_state(state)?;
+        Some(self.around(inner))
     }
 
     fn execute(

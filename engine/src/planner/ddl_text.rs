@@ -156,7 +156,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// A type as SQL writes it.
-fn sql_type(kind: &DataType) -> String {
+pub(super) fn sql_type(kind: &DataType) -> String {
     match kind {
         DataType::Boolean => "BOOLEAN".to_owned(),
         DataType::Int8 => "TINYINT".to_owned(),
@@ -165,8 +165,8 @@ fn sql_type(kind: &DataType) -> String {
         DataType::Int64 => "BIGINT".to_owned(),
         DataType::Float32 => "REAL".to_owned(),
         DataType::Float64 => "DOUBLE".to_owned(),
-        DataType::Utf8 => "VARCHAR".to_owned(),
-        DataType::Binary => "BYTEA".to_owned(),
+        DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => "VARCHAR".to_owned(),
+        DataType::Binary | DataType::BinaryView | DataType::LargeBinary => "BYTEA".to_owned(),
         DataType::Date32 => "DATE".to_owned(),
         DataType::Timestamp(_, Some(_)) => "TIMESTAMP WITH TIME ZONE".to_owned(),
         DataType::Timestamp(_, None) => "TIMESTAMP".to_owned(),

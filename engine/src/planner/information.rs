@@ -4,7 +4,7 @@
 //! over, many at a time; what cannot be read is left out, so that one broken table does not hide all others.
 
 use super::names::{self, CATALOG, Scope};
-use super::{SYSTEM_SCHEMA, Tables};
+use super::{SYSTEM_SCHEMA, Tables, ddl_text};
 use crate::{Error, Result};
 use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray, UInt64Array};
@@ -342,7 +342,7 @@ impl Columns {
             text(rows.iter().map(|row| Some(yes_no(row.field.is_nullable())))),
             text(
                 rows.iter()
-                    .map(|row| Some(row.field.data_type().to_string())),
+                    .map(|row| Some(ddl_text::sql_type(row.field.data_type()))),
             ),
             number(|_| None),
             number(|kind| numeric(kind).0),

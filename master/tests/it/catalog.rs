@@ -191,7 +191,7 @@ async fn what_is_said_of_names_is_kept_and_shown() {
                    FROM information_schema.columns WHERE table_name = 't' ORDER BY 2";
     assert_eq!(
         rows(&cluster, columns).await,
-        ["id|1|Int64|who|NO", "day|2|Int32|it's when|YES"]
+        ["id|1|BIGINT|who|NO", "day|2|INT|it's when|YES"]
     );
     assert_eq!(
         rows(
