@@ -196,7 +196,7 @@ impl Prepared {
             head,
             interrupt: interrupt.clone(),
         };
-        let deadline = match settings::of(state.config()).job_deadline {
+        let deadline = match settings::of(state.config().options()).job_deadline {
             0 => None,
             seconds => Some(Duration::from_secs(seconds)),
         };

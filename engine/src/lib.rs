@@ -54,8 +54,8 @@ pub use memory::Exhausted;
 pub use options::{Keepalive, Options, WorkerTarget};
 pub use planner::{
     Copy, CreateTable, Definition, Doubled, Extend, Foreign, Fresh, NameChange, Overwrite, Planned,
-    Replaced, Resolved, Rewrite, SYSTEM_SCHEMA, TOPICS_SCHEMA, TableRef, Tables, Vacuum, Write,
-    WriteMode, names_in,
+    Replaced, Resolved, Rewrite, SYSTEM_SCHEMA, Source, TOPICS_SCHEMA, TableRef, Tables, Vacuum,
+    Write, WriteMode, names_in,
 };
 pub use process::Process;
 pub use session::{local_session, runtime};

@@ -9,6 +9,7 @@
 //! `planner/changes.rs` (`DELETE`, `UPDATE`), `planner/merge.rs`, `planner/definition.rs` (what changes the
 //! catalog), `planner/show.rs`, `planner/information.rs`.
 
+mod bags;
 mod changes;
 mod constraints;
 mod copy;
@@ -16,8 +17,10 @@ mod create;
 mod ddl_text;
 mod definition;
 mod draft;
+mod explained;
 mod external;
 mod fresh;
+mod held;
 mod information;
 mod literals;
 mod membership;
@@ -31,12 +34,12 @@ mod upkeep;
 mod write;
 
 use crate::sql::{self, Alter, Body, Names, Statement};
-use crate::{Engine, Query, Result, local_session};
+use crate::{Engine, Query, Result, functions, local_session};
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::common::DataFusionError;
 use datafusion::execution::FunctionRegistry;
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, Statement as PlanStatement};
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, Statement as PlanStatement, lit};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::{ObjectName, Query as Ast, Statement as AstStatement};
@@ -49,6 +52,7 @@ pub use copy::Copy;
 pub use definition::{Definition, NameChange};
 pub use external::names_in;
 pub use fresh::Fresh;
+pub use held::Source;
 pub(crate) use names::{Scope, session};
 pub use rewrite::{Doubled, Rewrite};
 pub(crate) use subqueries::as_meant;
@@ -255,6 +259,9 @@ impl Engine {
             setting.or_insert_with(|| "true".to_owned());
         }
         let base = local_session(self.runtime(), &planning)?;
+        for function in functions::at(chrono::Utc::now()) {
+            base.register_udf(function);
+        }
         Planner {
             statement,
             base,
@@ -304,6 +311,8 @@ impl Planner<'_> {
                     self.query(explained(plan, *analyze, *verbose)?),
                 ))
             }
+            Body::ExplainWrite(body) => self.explain_write(body).await,
+            Body::Transaction(word) => Ok(Planned::Query(self.query(transaction(word)?))),
             Body::Insert(insert) => self.insert(insert).await,
             Body::Delete(delete) => self.delete(delete).await,
             Body::Update(update) => self.update(update).await,
@@ -440,6 +449,14 @@ impl Planner<'_> {
 /// A parsed query as the statement it is.
 fn query_statement(query: &Ast) -> Parsed {
     Parsed::Statement(Box::new(AstStatement::Query(Box::new(query.clone()))))
+}
+
+/// The answer to `BEGIN` and `COMMIT`: what they do here.
+fn transaction(word: &str) -> Result<LogicalPlan> {
+    let notice = format!("{word} does nothing: every statement is committed by itself");
+    Ok(LogicalPlanBuilder::empty(true)
+        .project([lit(notice).alias("notice")])?
+        .build()?)
 }
 
 fn explained(plan: LogicalPlan, analyze: bool, verbose: bool) -> Result<LogicalPlan> {

@@ -1,13 +1,27 @@
-//! How many tasks read a set of files, or a topic.
+//! How many tasks run a part of a plan.
+//!
+//! The library asks for every node of a plan, takes the most that is desired in a stage, and the least that is
+//! bearable. A stage whose operators mean to see all rows in their one partition bears one task: several would each
+//! give an answer of their own. So what several tasks are to read is cut into several partitions first, before
+//! DataFusion plans anything above it: one large file, too.
+
+use std::sync::Arc;
 
 use datafusion::catalog::memory::DataSourceExec;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::config::ConfigOptions;
 use datafusion::datasource::physical_plan::{FileScanConfig, ParquetSource};
 use datafusion::error::Result;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::joins::{
+    CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode,
+};
+use datafusion::physical_plan::{Distribution, ExecutionPlan, ExecutionPlanProperties};
 use datafusion_distributed::{DesiredTaskCountEvent, DesiredTaskCountEventResponse};
 
 use crate::settings;
 
-/// One task per `drumline.bytes_per_task`. The planner caps it at the number of workers.
+/// For scans one task per `drumline.bytes_per_task`. The planner caps it at the number of workers.
 ///
 /// Only Parquet files can be cut at any byte; and a scan whose partitions mean something (all rows of a key
 /// in one of them) must keep them together. The library's own rule would cut both, and rows would be lost
@@ -15,25 +29,101 @@ use crate::settings;
 pub(crate) fn desired_tasks(
     event: DesiredTaskCountEvent<'_>,
 ) -> Option<Result<DesiredTaskCountEventResponse>> {
+    let one = || Some(Ok(DesiredTaskCountEventResponse::maximum(1)));
+    // Nothing above one partition puts partitions together: a limit may be the scan's own, an aggregate final at once.
+    let is_leaf = event.plan.children().is_empty();
+    if is_leaf && event.plan.output_partitioning().partition_count() <= 1 {
+        return one();
+    }
+    if sees_all_rows(event.plan.as_ref()) {
+        return one();
+    }
     if let Some(tasks) = crate::topics::desired_tasks(&event) {
         return Some(tasks);
     }
     let source = event.plan.downcast_ref::<DataSourceExec>()?;
     let scan = source.data_source().downcast_ref::<FileScanConfig>()?;
-    // Above a scan of one partition nothing is put together any more: DataFusion plans, say, an aggregate that is
-    // final at once. Several tasks would each give one of their own.
-    let is_whole = scan.file_groups.len() <= 1;
-    let is_fixed = scan.output_partitioning.is_some() || is_whole;
-    if is_fixed || !scan.file_source().is::<ParquetSource>() {
-        return Some(Ok(DesiredTaskCountEventResponse::maximum(1)));
+    if scan.output_partitioning.is_some() || !scan.file_source().is::<ParquetSource>() {
+        return one();
     }
-    let bytes: u64 = scan
-        .file_groups
-        .iter()
-        .flat_map(|group| group.iter())
-        .map(|file| file.effective_size())
-        .sum();
-    let per_task = settings::of(event.session_config).bytes_per_task.max(1) as u64;
-    let tasks = usize::try_from(bytes.div_ceil(per_task)).unwrap_or(usize::MAX);
-    Some(Ok(DesiredTaskCountEventResponse::desired(tasks.max(1))))
+    let tasks = tasks_for(bytes(scan), event.session_config.options());
+    Some(Ok(DesiredTaskCountEventResponse::desired(tasks)))
+}
+
+fn bytes(scan: &FileScanConfig) -> u64 {
+    let files = scan.file_groups.iter().flat_map(|group| group.iter());
+    files.map(|file| file.effective_size()).sum()
+}
+
+fn tasks_for(bytes: u64, config: &ConfigOptions) -> usize {
+    let per_task = settings::of(config).bytes_per_task.max(1) as u64;
+    usize::try_from(bytes.div_ceil(per_task))
+        .unwrap_or(usize::MAX)
+        .max(1)
+}
+
+/// Cuts a scan of one partition that is large enough for several tasks.
+#[derive(Debug)]
+pub(crate) struct CutScans;
+
+impl PhysicalOptimizerRule for CutScans {
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        config: &ConfigOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        plan.transform_up(|node| {
+            let Some(exec) = node.downcast_ref::<DataSourceExec>() else {
+                return Ok(Transformed::no(node));
+            };
+            let Some(scan) = exec.data_source().downcast_ref::<FileScanConfig>() else {
+                return Ok(Transformed::no(node));
+            };
+            let is_large = scan.file_groups.len() == 1 && tasks_for(bytes(scan), config) > 1;
+            if !is_large || !scan.file_source().is::<ParquetSource>() {
+                return Ok(Transformed::no(node));
+            }
+            let mut any_size = config.clone();
+            any_size.optimizer.repartition_file_min_size = 0;
+            let partitions = config.execution.target_partitions;
+            match node.repartitioned(partitions, &any_size)? {
+                Some(cut) => Ok(Transformed::yes(cut)),
+                None => Ok(Transformed::no(node)),
+            }
+        })
+        .data()
+    }
+
+    fn name(&self) -> &str {
+        "CutScans"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// Whether an operator was planned over one partition, because it needs all rows, or all of a key, in one place.
+fn sees_all_rows(plan: &dyn ExecutionPlan) -> bool {
+    let children = plan.children();
+    let needs = plan.input_distribution_requirements().into_per_child();
+    let mut inputs = children.iter().zip(needs).enumerate();
+    inputs.any(|(at, (child, needs))| {
+        let is_one = child.output_partitioning().partition_count() <= 1;
+        let is_needed = match needs {
+            Distribution::SinglePartition => !is_sent_to_all(plan, at),
+            Distribution::UnspecifiedDistribution => false,
+            _ => true,
+        };
+        is_one && is_needed
+    })
+}
+
+/// Whether an input is one that every task gets whole: the library sends such, or runs the join in one task.
+fn is_sent_to_all(plan: &dyn ExecutionPlan, input: usize) -> bool {
+    let hash = plan.downcast_ref::<HashJoinExec>();
+    let is_join = hash.is_some_and(|join| *join.partition_mode() == PartitionMode::CollectLeft)
+        || plan.is::<NestedLoopJoinExec>()
+        || plan.is::<CrossJoinExec>();
+    input == 0 && is_join
 }

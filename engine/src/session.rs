@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use datafusion::error::DataFusionError;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_distributed::{
     DistributedConfig, DistributedExt, RouteTasksHandler, SessionStateBuilderExt,
@@ -23,6 +24,7 @@ use crate::lake_write::{LakePlanner, LakeWriteCodec};
 use crate::meaning::{self, SqlTypes};
 use crate::memory::Memory;
 use crate::row_numbers::with_row_numbers;
+use crate::scan::{self, CutScans};
 use crate::settings::{self, Settings};
 use crate::tasks::{TASK_HEADER, Task, Tasks};
 use crate::topics::{self, Reader, TopicReader, TopicScanCodec};
@@ -79,16 +81,19 @@ pub(crate) fn job_session(
     let mut config = settings::set_defaults(SessionConfig::new())
         .with_distributed_option_extension(DistributedConfig::default());
     settings::apply(&mut config, settings)?;
+    let mut optimizers = PhysicalOptimizer::default().rules;
+    optimizers.insert(0, Arc::new(CutScans));
     let builder = with_meaning(SessionStateBuilder::new(), &config)
         .with_default_features()
         .with_config(config)
         .with_runtime_env(Arc::clone(runtime))
+        .with_physical_optimizer_rules(optimizers)
         .with_query_planner(Arc::new(LakePlanner::new(distribution.stores.clone())))
         .with_distributed_user_codec(LakeWriteCodec::new(distribution.stores))
         .with_distributed_user_codec(TopicScanCodec)
         .with_distributed_worker_resolver(Workers(distribution.workers))
         .with_distributed_channel_resolver(distribution.channels)
-        .with_distributed_desired_task_count_handler(crate::scan::desired_tasks)
+        .with_distributed_desired_task_count_handler(scan::desired_tasks)
         .with_distributed_scale_up_leaf_node_handler(topics::scale_up)
         .with_distributed_route_tasks_handler(distribution.routes)
         .with_distributed_passthrough_headers(settings::to_headers(settings)?)?

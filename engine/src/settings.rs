@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use datafusion::common::extensions_options;
-use datafusion::config::ConfigExtension;
+use datafusion::config::{ConfigExtension, ConfigOptions};
 use datafusion::prelude::SessionConfig;
 use http::{HeaderMap, HeaderValue};
 
@@ -52,9 +52,8 @@ impl ConfigExtension for DrumlineSettings {
 }
 
 /// Drumline's settings of a session.
-pub(crate) fn of(config: &SessionConfig) -> DrumlineSettings {
+pub(crate) fn of(config: &ConfigOptions) -> DrumlineSettings {
     config
-        .options()
         .extensions
         .get::<DrumlineSettings>()
         .cloned()

@@ -14,6 +14,8 @@ const REQUIREMENTS: &str = include_str!("../engines.requirements");
 
 const SCRIPT: &str = include_str!("engines.py");
 
+const CONFORM: &str = include_str!("conform.py");
+
 /// The rows of a table as each engine reads them, sorted by `n`, every value as text.
 pub fn read(table: &Path) -> Result<BTreeMap<String, Vec<Value>>> {
     Ok(serde_json::from_slice(&call("read", Some(table))?)?)
@@ -38,6 +40,27 @@ pub fn origins(table: &Path, is_delta: bool) -> Result<Vec<(i32, i64, Option<i64
         false => "origins-folder",
     };
     Ok(serde_json::from_slice(&call(what, Some(table))?)?)
+}
+
+/// Gives the files of the conformance suite to DuckDB; an error names each record that it answers otherwise.
+pub fn conform(folder: &Path) -> Result<()> {
+    let mut files = Vec::new();
+    for file in std::fs::read_dir(folder).context("no conformance suite")? {
+        files.push(file?.path());
+    }
+    ensure!(!files.is_empty(), "{} is empty", folder.display());
+    files.sort();
+    let output = Command::new(python()?)
+        .args(["-I", "-c", CONFORM, "check"])
+        .args(files)
+        .output()
+        .context("cannot run python")?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
 }
 
 fn call(what: &str, table: Option<&Path>) -> Result<Vec<u8>> {

@@ -33,7 +33,7 @@ pub(super) struct Changes {
 impl Planner<'_> {
     pub(super) async fn delete(&self, delete: &sql::Delete) -> Result<Planned> {
         let (alias, what) = (delete.alias.as_ref(), "DELETE");
-        let target = self.target(&delete.table, alias, what).await?;
+        let mut target = self.target(&delete.table, alias, what).await?;
         let Some(condition) = &delete.condition else {
             if delete.using.is_empty() {
                 let rows = LogicalPlanBuilder::scan(
@@ -55,8 +55,11 @@ impl Planner<'_> {
             // Whichever row says so, it goes once.
             found = found.distinct()?;
         }
-        let found = found.build()?;
+        let mut found = found.build()?;
         let is_simple = delete.using.is_empty() && !has_subquery(condition);
+        if !is_simple {
+            found = self.once(&mut target, found)?;
+        }
         let input = match is_simple {
             true => {
                 let mut items = self.columns_of(&target);
@@ -82,7 +85,7 @@ impl Planner<'_> {
 
     pub(super) async fn update(&self, update: &sql::Update) -> Result<Planned> {
         let (alias, what) = (update.alias.as_ref(), "UPDATE");
-        let target = self.target(&update.table, alias, what).await?;
+        let mut target = self.target(&update.table, alias, what).await?;
         let mut set = BTreeMap::new();
         let mut new_values = Vec::with_capacity(update.set.len());
         for assignment in &update.set {
@@ -98,7 +101,7 @@ impl Planner<'_> {
             .with(&update.from)?
             .filtered(condition.clone())?;
         let found = draft.clone().selecting(place(&target))?;
-        let found = self.drafted(&target, found).await?;
+        let mut found = self.drafted(&target, found).await?;
         let is_simple = update.from.is_empty()
             && !update.condition.as_ref().is_some_and(has_subquery_in)
             && !new_values.iter().any(|(_, value)| has_subquery(value));
@@ -129,6 +132,10 @@ impl Planner<'_> {
                 );
                 let plan = self.drafted(&target, draft.selecting(items)?).await?;
                 let plan = self.stored(&target, plan, &set)?;
+                let plan = self.once(&mut target, plan)?;
+                if !target.sources.is_empty() {
+                    found = places_of(&plan)?;
+                }
                 let mut columns = columns_of(&plan);
                 columns.push(Action::Update.expression().alias(ACTION));
                 let plan = LogicalPlanBuilder::from(plan).project(columns)?.build()?;
@@ -236,15 +243,7 @@ impl Planner<'_> {
     ) -> Result<Planned> {
         let search = match search {
             // Asked twice, it would answer twice.
-            Search::Plan(plan) if is_volatile(&plan.files)? => match plan.doubled {
-                None => Search::All,
-                Some(_) => {
-                    return Err(self.invalid(
-                        "what the table is joined with holds random values, and is read more than once",
-                        Some("write them to a table first, and read that"),
-                    ));
-                }
-            },
+            Search::Plan(plan) if is_volatile(&plan.files)? => Search::All,
             search => search,
         };
         let table = target.name.clone();
@@ -266,6 +265,7 @@ impl Planner<'_> {
                 inserts,
                 shape: None,
                 redefined: None,
+                sources: target.sources,
             })),
             input: self.query(input),
         }))
@@ -274,7 +274,7 @@ impl Planner<'_> {
     /// A `MERGE`, whose clauses have been planned.
     pub(super) fn merged(
         &self,
-        target: Target,
+        mut target: Target,
         changes: Option<Changes>,
         keys: Option<(LogicalPlan, Vec<String>)>,
         inserts: Option<LogicalPlan>,
@@ -287,9 +287,11 @@ impl Planner<'_> {
                     Some((plan, keys)) => Some(doubled(plan, &keys)?),
                     None => None,
                 };
-                let place = [FILE_COLUMN, ROW_COLUMN].map(column_named);
-                let places = LogicalPlanBuilder::from(changes.plan.clone()).project(place)?;
-                let found = search(places.build()?, names)?;
+                let changes = Changes {
+                    plan: self.once(&mut target, changes.plan)?,
+                    ..changes
+                };
+                let found = search(places_of(&changes.plan)?, names)?;
                 (found, Some(looked_up(&target, changes)?))
             }
         };
@@ -302,6 +304,14 @@ impl Planner<'_> {
         };
         self.rewrite(target, Operation::Merge, found, input, has_inserts)
     }
+}
+
+/// Where the rows are that a plan changes.
+fn places_of(changes: &LogicalPlan) -> Result<LogicalPlan> {
+    let place = [FILE_COLUMN, ROW_COLUMN].map(column_named);
+    Ok(LogicalPlanBuilder::from(changes.clone())
+        .project(place)?
+        .build()?)
 }
 
 fn has_subquery_in(condition: &ast::Expr) -> bool {
@@ -403,7 +413,7 @@ fn doubled(plan: LogicalPlan, keys: &[String]) -> Result<LogicalPlan> {
         .build()?)
 }
 
-fn is_volatile(plan: &LogicalPlan) -> Result<bool> {
+pub(super) fn is_volatile(plan: &LogicalPlan) -> Result<bool> {
     let mut found = false;
     plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expression| {

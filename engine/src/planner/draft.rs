@@ -1,6 +1,7 @@
 //! Queries over the table that a statement changes, built from parts of the statement as it was parsed: what
 //! the user wrote keeps its place in the text, and is planned by the same rules as any query.
 
+use super::held::{self, Source};
 use super::{Planner, Resolved, Scope, TableRef, Tables, as_meant, names, session};
 use crate::{Error, Result, sql};
 use async_trait::async_trait;
@@ -25,7 +26,14 @@ pub(super) struct Target {
     pub(super) alias: Ident,
     /// Its rows, and where they are.
     pub(super) tracked: Arc<dyn TableProvider>,
+    /// What is run once, before anything else of the statement.
+    pub(super) sources: Vec<Source>,
+    /// What stands for a relation of the statement that is.
+    pub(super) held: Option<Arc<dyn TableProvider>>,
 }
+
+/// What [`Target::held`] is called: no name that a statement can write.
+const HELD: &str = "held\nrelation";
 
 /// Which rows of the target a query is over.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +59,7 @@ struct WithTarget {
     tables: Arc<dyn Tables>,
     tracked: Arc<dyn TableProvider>,
     whole: Arc<dyn TableProvider>,
+    held: Option<Arc<dyn TableProvider>>,
 }
 
 #[async_trait]
@@ -59,6 +68,10 @@ impl Tables for WithTarget {
         let provider = match table.name.as_str() {
             name if name == Over::Tracked.name() => &self.tracked,
             name if name == Over::Whole.name() => &self.whole,
+            HELD => match &self.held {
+                Some(held) => held,
+                None => return Ok(None),
+            },
             _ => return self.tables.table(table).await,
         };
         Ok(Some(Resolved::Table(Arc::clone(provider))))
@@ -119,6 +132,8 @@ impl Planner<'_> {
             alias,
             tracked: snapshot.tracked()?,
             snapshot,
+            sources: Vec::new(),
+            held: None,
         })
     }
 
@@ -147,12 +162,47 @@ impl Planner<'_> {
         }
     }
 
+    /// A relation that may be read any number of times: the one given, or its rows as they were the first time.
+    pub(super) async fn steady(
+        &self,
+        target: &mut Target,
+        relation: &ast::TableFactor,
+    ) -> Result<ast::TableFactor> {
+        let plan = self.drafted(target, Draft::from(relation.clone())?).await?;
+        let Some(name) = relation_name(relation) else {
+            return Ok(relation.clone());
+        };
+        if !held::is_unstable(&plan)? {
+            return Ok(relation.clone());
+        }
+        let (source, view) = Source::hold_as_view(plan)?;
+        target.sources.push(source);
+        target.held = Some(view);
+        Draft::parsed(&format!(
+            "SELECT 1 FROM \"{}\".\"{}\".\"{HELD}\" AS {name}",
+            names::CATALOG,
+            drumline_lake::DEFAULT_SCHEMA,
+        ))?
+        .relation()
+    }
+
+    /// A plan that may be run any number of times: the one given, or what it yielded the first time.
+    pub(super) fn once(&self, target: &mut Target, plan: LogicalPlan) -> Result<LogicalPlan> {
+        if !held::is_unstable(&plan)? {
+            return Ok(plan);
+        }
+        let (source, read) = Source::hold(plan)?;
+        target.sources.push(source);
+        Ok(read)
+    }
+
     /// Plans a draft over the target and the statement's tables.
     pub(super) async fn drafted(&self, target: &Target, draft: Draft) -> Result<LogicalPlan> {
         let tables = WithTarget {
             tables: Arc::clone(&self.tables),
             tracked: Arc::clone(&target.tracked),
             whole: target.snapshot.provider()?,
+            held: target.held.clone(),
         };
         let session = session(&self.base, Scope::new(Arc::new(tables)));
         let statement = Parsed::Statement(Box::new(ast::Statement::Query(draft.0)));

@@ -16,6 +16,7 @@ use crate::sql::{self, MergeAction, MergeClause, MergeWhen, Position};
 use crate::{Error, Result};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit, when};
 use datafusion::sql::sqlparser::ast::{self, Ident, JoinConstraint, JoinOperator};
 use drumline_lake::{FILE_COLUMN, ROW_COLUMN};
@@ -34,8 +35,13 @@ struct Values {
 impl Planner<'_> {
     pub(super) async fn merge(&self, merge: &sql::Merge) -> Result<Planned> {
         let (alias, what) = (merge.alias.as_ref(), "MERGE");
-        let target = self.target(&merge.table, alias, what).await?;
+        let mut target = self.target(&merge.table, alias, what).await?;
         refuse_subqueries(&merge.on, "ON")?;
+        refuse_unreached(&merge.clauses)?;
+        let merge = &sql::Merge {
+            source: self.steady(&mut target, &merge.source).await?,
+            ..merge.clone()
+        };
         let source = self.merge_source(&target, merge).await?;
         let of = |wanted: MergeWhen| -> Result<Vec<Values>> {
             let clauses = merge.clauses.iter().filter(|clause| clause.when == wanted);
@@ -91,6 +97,13 @@ impl Planner<'_> {
                 Some(self.inserted(&target, draft, &not_matched).await?)
             }
         };
+        if is_random(changes.iter().chain(&inserts))? {
+            // It is asked for those that match, and again for those that do not.
+            return Err(self.invalid(
+                "ON of MERGE cannot be random",
+                Some("give the query behind USING a column that tells"),
+            ));
+        }
         let changes = changes.map(|plan| Changes {
             plan,
             set: set.iter().map(|at| (*at, new_name(*at))).collect(),
@@ -217,7 +230,7 @@ impl Planner<'_> {
             // It is asked for the clause and for each of its values, and would answer anew each time.
             return Err(self.invalid(
                 "a condition of WHEN cannot be random",
-                Some("give the query behind USING a column that tells, written to a table first"),
+                Some("give the query behind USING a column that tells"),
             ));
         }
         Ok(LogicalPlanBuilder::from(plan)
@@ -300,6 +313,61 @@ impl Planner<'_> {
         self.store(target, at, column_named(&name), &found)
             .map(Some)
     }
+}
+
+/// Whether a join of target and source asks for something random. The source itself does not: it has been run.
+fn is_random<'a>(plans: impl Iterator<Item = &'a LogicalPlan>) -> Result<bool> {
+    let mut found = false;
+    for plan in plans {
+        plan.apply(|node| {
+            if let LogicalPlan::Join(join) = node {
+                let mut filter = join.filter.iter();
+                let mut keys = join.on.iter();
+                found |= filter.any(Expr::is_volatile)
+                    || keys.any(|(left, right)| left.is_volatile() || right.is_volatile());
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
+    Ok(found)
+}
+
+/// A clause behind one of its kind that takes every row would be passed over without a word.
+fn refuse_unreached(clauses: &[MergeClause]) -> Result<()> {
+    for (at, clause) in clauses.iter().enumerate() {
+        let mut before = clauses.iter().take(at);
+        let taken = before.find(|other| other.when == clause.when && other.condition.is_none());
+        if let Some(taken) = taken {
+            let reason = format!(
+                "clause {}, {}, is never reached: {} before it has no condition and takes every row",
+                at + 1,
+                words_of(clause),
+                words_of(taken),
+            );
+            return Err(sql::Error::Invalid {
+                reason,
+                position: clause.position,
+                hint: Some("give the one before it a condition, or leave this one out".to_owned()),
+            }
+            .into());
+        }
+    }
+    Ok(())
+}
+
+fn words_of(clause: &MergeClause) -> String {
+    let when = match clause.when {
+        MergeWhen::Matched => "WHEN MATCHED",
+        MergeWhen::NotMatched => "WHEN NOT MATCHED",
+        MergeWhen::NotMatchedBySource => "WHEN NOT MATCHED BY SOURCE",
+    };
+    let condition = clause.condition.as_ref().map_or("", |_| " AND …");
+    let action = match clause.action {
+        MergeAction::Update(_) | MergeAction::UpdateAll => "UPDATE",
+        MergeAction::Delete => "DELETE",
+        MergeAction::Insert { .. } | MergeAction::InsertAll => "INSERT",
+    };
+    format!("{when}{condition} THEN {action}")
 }
 
 fn value_name(clause: usize, column: usize) -> String {

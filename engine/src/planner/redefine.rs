@@ -43,6 +43,8 @@ impl Planner<'_> {
             tracked: snapshot.tracked()?,
             name,
             snapshot,
+            sources: Vec::new(),
+            held: None,
         };
         match change {
             ColumnChange::Drop { columns, if_exists } => {
@@ -252,6 +254,8 @@ impl Planner<'_> {
             tracked: snapshot.tracked()?,
             name: snapshot.name.clone(),
             snapshot,
+            sources: Vec::new(),
+            held: None,
         };
         let mut old: Vec<Expr> = widened(&target.snapshot.schema, wider)
             .into_iter()

@@ -5,6 +5,7 @@
 //! writes all their rows anew under a `LakeWrite` node. `changes.rs` makes both for `DELETE` and `UPDATE`,
 //! `merge.rs` for `MERGE`, `upkeep.rs` for `OPTIMIZE`.
 
+use super::held::Source;
 use super::{Query, Write, WriteMode};
 use crate::functions::{Curve, with_curve};
 use crate::lake_write::Counts;
@@ -38,6 +39,8 @@ pub struct Rewrite {
     pub(super) shape: Option<Shape>,
     /// Set where the table becomes another one.
     pub(super) redefined: Option<Redefine>,
+    /// What is run once, before the search.
+    pub(super) sources: Vec<Source>,
 }
 
 /// What a table becomes.
@@ -131,6 +134,14 @@ pub(super) struct SearchPlan {
 }
 
 impl Write {
+    /// What is to be run first, and its rows kept aside until the statement is done.
+    pub fn sources(&self) -> &[Source] {
+        match &self.mode {
+            WriteMode::Rewrite(rewrite) => &rewrite.sources,
+            _ => &[],
+        }
+    }
+
     /// What is to run before the write, if its files are not known: its rows are for [`Write::narrowed`].
     pub fn search(&self) -> Option<Query> {
         match &self.mode {

@@ -4,6 +4,7 @@
 //! - `EXISTS` over an aggregate without `GROUP BY` always holds: there is one row even of nothing. As a join with
 //!   the rows below the aggregate it would not.
 //! - `NOT IN` over a subquery that names columns of the query around it becomes an anti join that knows no nulls.
+//! - `INTERSECT ALL` and `EXCEPT ALL`: `planner/bags.rs`.
 //! - `IN` beside other conditions: `planner/membership.rs`.
 
 use super::membership::with_nulls;
@@ -23,7 +24,8 @@ use std::sync::Arc;
 /// The plan with every subquery as it is meant.
 pub(crate) fn as_meant(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = plan.transform_down_with_subqueries(|node| {
-        let node = correlated(node)?;
+        let node = super::bags::counted(node)?;
+        let node = node.transform_data(correlated)?;
         node.transform_data(|node| {
             let is_filter = matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Join(_));
             node.map_expressions(|expression| {

@@ -158,7 +158,7 @@ impl Planner<'_> {
             .map(|name| self.name(name))
             .transpose()?;
         let keep = vacuum.keep.unwrap_or(KEPT);
-        let shortest = settings::of(&self.base.copied_config()).vacuum_shortest;
+        let shortest = settings::of(self.base.copied_config().options()).vacuum_shortest;
         if keep < Duration::from_secs(shortest) && !vacuum.dry_run {
             return Err(self.invalid(
                 format!(

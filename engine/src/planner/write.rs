@@ -138,7 +138,7 @@ impl Planner<'_> {
         let schema = Arc::clone(&snapshot.schema);
         let is_plain =
             !insert.overwrite && insert.columns.is_empty() && insert.partition.is_empty();
-        let how = settings::of(&self.base.copied_config());
+        let how = settings::of(self.base.copied_config().options());
         if is_plain && (how.add_columns || how.widen_columns) {
             return self.insert_by_name(snapshot, insert, &how).await;
         }
@@ -227,7 +227,7 @@ impl Planner<'_> {
             ));
         }
         let wider = match how.widen_columns {
-            true => wider_than(snapshot, plan.schema().as_arrow()),
+            true => wider_than(&snapshot, plan.schema().as_arrow()),
             false => BTreeMap::new(),
         };
         let (schema, columns) = match more.is_empty() {
@@ -364,7 +364,7 @@ impl Planner<'_> {
         fixed: &BTreeMap<usize, ScalarValue>,
     ) -> Result<Replaced> {
         if insert.partition.is_empty() {
-            let by_setting = settings::of(&self.base.copied_config()).overwrite;
+            let by_setting = settings::of(self.base.copied_config().options()).overwrite;
             return match by_setting.as_str() {
                 "table" => Ok(Replaced::Table),
                 "partitions" if snapshot.partition_columns.is_empty() => Ok(Replaced::Table),

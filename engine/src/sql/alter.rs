@@ -465,11 +465,18 @@ pub(super) fn comment(tokens: &[TokenWithSpan]) -> Result<Body, Error> {
     }
     let text = match parser.parse_keyword(Keyword::NULL) {
         true => None,
-        false => Some(
-            parser
-                .parse_literal_string()
-                .map_err(|error| from_parser(error, tokens))?,
-        ),
+        // PostgreSQL and dbt write long ones between dollars.
+        false => match parser.peek_token().token {
+            Token::DollarQuotedString(text) => {
+                parser.next_token();
+                Some(text.value)
+            }
+            _ => Some(
+                parser
+                    .parse_literal_string()
+                    .map_err(|error| from_parser(error, tokens))?,
+            ),
+        },
     };
     end(&mut parser)?;
     Ok(Body::Comment {

@@ -34,7 +34,10 @@ impl Clauses {
             true => Err(syntax(&format!("{name} is given twice"), Some(&at))),
             false => Ok(true),
         };
-        if parser.parse_keywords(&[Keyword::STORED, Keyword::AS]) {
+        // Spark and dbt write `USING delta`.
+        let is_format = parser.parse_keywords(&[Keyword::STORED, Keyword::AS])
+            || parser.parse_keyword(Keyword::USING);
+        if is_format {
             let format = parser.parse_identifier().map_err(broken)?;
             return set("STORED AS", self.format.replace(format).is_some());
         }

@@ -148,6 +148,7 @@ pub(super) fn merge(tokens: &[TokenWithSpan], at: &TokenWithSpan) -> Result<Body
             when,
             condition: clause.predicate,
             action: merge_action(clause.action, at)?,
+            position: Position::of(clause.when_token.0.span.start),
         });
     }
     Ok(Body::Merge(Box::new(Merge {

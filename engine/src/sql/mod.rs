@@ -10,7 +10,8 @@
 //! would run on the master, in memory, past the lake's commits.
 //!
 //! Read next: `script.rs` (text to statements), `statement.rs` (what a statement can be), `parse.rs`
-//! (one statement), `ddl.rs` and `alter.rs` (what DataFusion's parser refuses), `show.rs`, `time_travel.rs`, `fresh.rs`,
+//! (one statement), `ddl.rs` and `alter.rs` (what DataFusion's parser refuses), `spellings.rs`
+//! (what its planner has other words for), `show.rs`, `time_travel.rs`, `fresh.rs`,
 //! `error.rs`.
 
 mod alter;
@@ -24,6 +25,7 @@ mod not_yet;
 mod parse;
 mod script;
 mod show;
+mod spellings;
 mod statement;
 #[cfg(test)]
 mod tests;
@@ -35,6 +37,7 @@ pub use error::{Error, Position};
 pub(crate) use fresh::split as split_fresh;
 pub(crate) use locate::{Names, candidates, explain};
 pub use script::{MAX_DEPTH, MAX_SQL_BYTES, parse};
+pub(crate) use spellings::BAG;
 pub use statement::Statement;
 pub(crate) use statement::{
     Alter, Body, ColumnChange, CommentOn, Copy, CreateExternal, CreateTable, CreateView, Delete,

@@ -12,18 +12,8 @@ const STATEMENTS: &[(&str, &str, Option<&str>)] = &[
         "ANALYZE",
         Some("EXPLAIN ANALYZE runs a query and shows its metrics"),
     ),
-    (
-        "BEGIN",
-        "BEGIN",
-        Some("every statement is committed by itself"),
-    ),
     ("CACHE", "CACHE", None),
     ("CALL", "CALL", None),
-    (
-        "COMMIT",
-        "COMMIT",
-        Some("every statement is committed by itself"),
-    ),
     ("DEALLOCATE", "DEALLOCATE", None),
     ("EXECUTE", "EXECUTE", None),
     ("GRANT", "GRANT", None),
@@ -45,11 +35,11 @@ const STATEMENTS: &[(&str, &str, Option<&str>)] = &[
     (
         "ROLLBACK",
         "ROLLBACK",
-        Some("every statement is committed by itself"),
+        Some("every statement was committed by itself, and stays"),
     ),
     (
-        "START",
-        "START TRANSACTION",
+        "SAVEPOINT",
+        "SAVEPOINT",
         Some("every statement is committed by itself"),
     ),
     ("UNCACHE", "UNCACHE", None),
@@ -78,22 +68,4 @@ pub(super) fn statement(first: &TokenWithSpan) -> Result<(), Error> {
         Some((_, what, instead)) => Err(error(what, Some(first), *instead)),
         None => Ok(()),
     }
-}
-
-/// Refuses set operations that keep equal rows: planned as joins, they would keep the wrong number of them.
-pub(super) fn set_operations(words: &[&TokenWithSpan]) -> Result<(), Error> {
-    for pair in words.windows(2) {
-        let [operation, all] = pair else { continue };
-        for (name, what) in [
-            ("INTERSECT", "INTERSECT ALL"),
-            ("EXCEPT", "EXCEPT ALL"),
-            ("MINUS", "MINUS ALL"),
-        ] {
-            if is_word(operation, name) && is_word(all, "ALL") {
-                let instead = "without ALL, one of equal rows is kept";
-                return Err(error(what, Some(operation), Some(instead)));
-            }
-        }
-    }
-    Ok(())
 }

@@ -3,7 +3,9 @@
 use super::script::MAX_NESTING;
 use super::statement::{Body, Insert};
 use super::tokens::{DIALECT, is_blank, is_word, lower_first, word};
-use super::{Error, Position, alter, ddl, dml, fresh, not_yet, show, time_travel, upkeep};
+use super::{
+    Error, Position, alter, ddl, dml, fresh, not_yet, show, spellings, time_travel, upkeep,
+};
 use datafusion::common::DataFusionError;
 use datafusion::sql::parser::{DFParser, DFParserBuilder, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{
@@ -51,12 +53,17 @@ const CLAUSES: &[&str] = &[
 
 /// Parses one statement. `tokens` are those of `text`, with their places in the whole submitted text.
 pub(super) fn statement(text: &str, tokens: &[TokenWithSpan]) -> Result<Body, Error> {
+    let mut body = body(text, tokens)?;
+    spellings::known(&mut body)?;
+    Ok(body)
+}
+
+fn body(text: &str, tokens: &[TokenWithSpan]) -> Result<Body, Error> {
     let words: Vec<&TokenWithSpan> = tokens.iter().filter(|token| !is_blank(token)).collect();
     let Some(first) = words.first() else {
         return Err(syntax("a statement was expected", None));
     };
     not_yet::statement(first)?;
-    not_yet::set_operations(&words)?;
     let rewritten = fresh::rewrite(&time_travel::rewrite(tokens)?)?;
     let tokens = rewritten.as_slice();
     let is = |name: &str| is_word(first, name);
@@ -103,7 +110,17 @@ pub(super) fn statement(text: &str, tokens: &[TokenWithSpan]) -> Result<Body, Er
         return show::describe(tokens);
     }
     if is("EXPLAIN") {
-        return explain(tokens, first);
+        return explain(text, tokens, first);
+    }
+    for (name, word) in [
+        ("BEGIN", "BEGIN"),
+        ("START", "START TRANSACTION"),
+        ("COMMIT", "COMMIT"),
+        ("END", "END"),
+    ] {
+        if is(name) {
+            return transaction(&words, word);
+        }
     }
     if is("SET") || is("RESET") {
         return match parsed(tokens)? {
@@ -289,7 +306,68 @@ fn insert(tokens: &[TokenWithSpan], at: &TokenWithSpan) -> Result<Body, Error> {
     })))
 }
 
-fn explain(tokens: &[TokenWithSpan], at: &TokenWithSpan) -> Result<Body, Error> {
+/// `BEGIN [TRANSACTION | WORK]` and its like, with nothing behind that would be expected to have an effect.
+fn transaction(words: &[&TokenWithSpan], word: &'static str) -> Result<Body, Error> {
+    let more = words.iter().skip(1).find(|token| {
+        !["TRANSACTION", "WORK"]
+            .iter()
+            .any(|known| is_word(token, known))
+    });
+    match more {
+        None => Ok(Body::Transaction(word)),
+        Some(more) => Err(syntax(
+            &format!("{word} takes nothing behind it, found {}", more.token),
+            Some(more),
+        )),
+    }
+}
+
+/// Statements that write, and can be explained.
+const WRITES: &[&str] = &[
+    "INSERT", "DELETE", "UPDATE", "MERGE", "TRUNCATE", "COPY", "OPTIMIZE", "CREATE",
+];
+
+/// `EXPLAIN` of a statement that writes; none for a query.
+fn explain_write(
+    text: &str,
+    tokens: &[TokenWithSpan],
+    at: &TokenWithSpan,
+) -> Result<Option<Body>, Error> {
+    let words = tokens
+        .iter()
+        .enumerate()
+        .filter(|(_, token)| !is_blank(token));
+    let mut words = words
+        .skip(1)
+        .skip_while(|(_, token)| is_word(token, "VERBOSE"));
+    let mut next = words.next();
+    let is_run = next.is_some_and(|(_, token)| is_word(token, "ANALYZE"));
+    if is_run {
+        next = words.find(|(_, token)| !is_word(token, "VERBOSE"));
+    }
+    let Some((begin, first)) = next else {
+        return Ok(None);
+    };
+    if !WRITES.iter().any(|name| is_word(first, name)) {
+        return Ok(None);
+    }
+    if is_run {
+        return Err(not_yet::error(
+            "EXPLAIN ANALYZE of a statement that writes",
+            Some(at),
+            Some(
+                "EXPLAIN shows its plan; run it, and `drumline jobs` and the page show what each operator did",
+            ),
+        ));
+    }
+    let rest = tokens.get(begin..).unwrap_or_default();
+    Ok(Some(Body::ExplainWrite(Box::new(body(text, rest)?))))
+}
+
+fn explain(text: &str, tokens: &[TokenWithSpan], at: &TokenWithSpan) -> Result<Body, Error> {
+    if let Some(body) = explain_write(text, tokens, at)? {
+        return Ok(body);
+    }
     let Parsed::Explain(explain) = parsed(tokens)? else {
         return Err(syntax("EXPLAIN takes a query", Some(at)));
     };

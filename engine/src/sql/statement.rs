@@ -44,6 +44,10 @@ pub(crate) enum Body {
         verbose: bool,
         query: Box<Parsed>,
     },
+    /// `EXPLAIN` of a statement that writes.
+    ExplainWrite(Box<Body>),
+    /// `BEGIN`, `COMMIT` and their like, by their word.
+    Transaction(&'static str),
     Insert(Box<Insert>),
     Delete(Box<Delete>),
     Update(Box<Update>),
@@ -132,6 +136,7 @@ pub(crate) struct MergeClause {
     pub when: MergeWhen,
     pub condition: Option<Expr>,
     pub action: MergeAction,
+    pub position: Option<Position>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

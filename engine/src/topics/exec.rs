@@ -230,7 +230,9 @@ pub(crate) fn desired_tasks(
     event: &DesiredTaskCountEvent<'_>,
 ) -> Option<Result<DesiredTaskCountEventResponse>> {
     let scan = event.plan.downcast_ref::<TopicScanExec>()?;
-    let per_task = settings::of(event.session_config).bytes_per_task.max(1) as u64;
+    let per_task = settings::of(event.session_config.options())
+        .bytes_per_task
+        .max(1) as u64;
     let bytes = scan.offsets().saturating_mul(RECORD_BYTES);
     let tasks = usize::try_from(bytes.div_ceil(per_task)).unwrap_or(usize::MAX);
     Some(Ok(DesiredTaskCountEventResponse::desired(tasks.max(1))))

@@ -277,6 +277,14 @@ impl Home {
         write: Write,
         target: WriteTarget,
     ) -> Result<(Vec<StagedFile>, Option<TableChange>)> {
+        static KEPT: AtomicU32 = AtomicU32::new(0);
+        for source in write.sources() {
+            let name = format!("source-{}", KEPT.fetch_add(1, Ordering::Relaxed));
+            let aside = WriteTarget::aside(self.catalog.lake(), &name, source.schema())?;
+            let folder = aside.folder.clone();
+            let rows = self.collect(&source.query(&self.settings, aside)?).await?;
+            source.keep(&folder, &staged_files(&rows)?)?;
+        }
         let found = match write.search() {
             Some(search) => self.collect(&search).await?,
             None => Vec::new(),

@@ -6,6 +6,7 @@ mod alter;
 mod changes;
 mod client_plans;
 mod cluster;
+mod conformance;
 mod doors;
 mod faults;
 mod jobs;

@@ -25,6 +25,7 @@ impl WriteTarget {
             folder: lake.url_of(&lake.staging(name))?,
             schema_json: columns::to_json(&schema)?,
             partition_columns: Vec::new(),
+            definition: 0,
             target_file_size: options.target_file_size,
             codec: options.codec,
             compression_level: options.compression_level,

@@ -115,6 +115,7 @@ impl WriteTarget {
             folder,
             schema_json: columns::to_json(&schema)?,
             partition_columns,
+            definition: 0,
             target_file_size: DEFAULT_TARGET_FILE_SIZE,
             codec: Codec::default(),
             compression_level: DEFAULT_COMPRESSION_LEVEL,

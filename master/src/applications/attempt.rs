@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use drumline_engine::{Engine, Interrupt, Planned, Query, Statement};
-use drumline_lake::{Copying, ErrorKind, Lease, NewCopy, PreparedCopy, StatementId};
+use drumline_lake::{
+    Copying, ErrorKind, Lease, NewCopy, PreparedCopy, StagedFile, StatementId, WriteTarget,
+};
 use drumline_proto::v1::ResultTicket;
 use futures::TryStreamExt;
 use tokio::sync::{mpsc, oneshot};
@@ -359,6 +361,41 @@ impl Attempt {
             Prepared::Run(target, write_target) => (target, write_target),
             Prepared::Skip(summary) => return Ok(Ended::done(summary)),
         };
+        let kept = self.kept(&write, &attempt).await?;
+        let ended = self.changed(write, target, write_target).await;
+        let lake = self.services.names.catalog().lake().clone();
+        lake.discard(kept).await;
+        ended
+    }
+
+    /// Runs what a write reads more than once, and keeps its rows aside. Answers with the files.
+    async fn kept(
+        &self,
+        write: &drumline_engine::Write,
+        attempt: &str,
+    ) -> Result<Vec<StagedFile>, Ended> {
+        let lake = self.services.names.catalog().lake().clone();
+        let mut kept = Vec::new();
+        for (number, source) in write.sources().to_vec().into_iter().enumerate() {
+            let name = format!("{attempt}-source-{number}");
+            let target = WriteTarget::aside(&lake, &name, source.schema())?;
+            let folder = target.folder.clone();
+            let rows = self.collect(&source.query(&self.settings, target)?).await?;
+            let files = drumline_engine::staged_files(&rows)?;
+            source.keep(&folder, &files)?;
+            kept.extend(files);
+        }
+        Ok(kept)
+    }
+
+    /// Runs a write, whose sources have been run.
+    async fn changed(
+        &self,
+        write: drumline_engine::Write,
+        target: Target,
+        write_target: Box<WriteTarget>,
+    ) -> Result<Ended, Ended> {
+        let statement = self.statement_id();
         let write = self.narrowed(write).await?;
         if write.is_idle() {
             let message = format!("{} is as it should be", write.table);

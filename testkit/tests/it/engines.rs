@@ -99,3 +99,16 @@ fn every_value_survives_between_engines() {
         assert_same(&found, &expected, &format!("{engine} reads theirs"));
     }
 }
+
+/// `engine/tests/it/conformance.rs` asks the same of us.
+#[test]
+fn the_conformance_suite_says_what_duckdb_answers() {
+    let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/conformance");
+    engines::conform(&suite).unwrap();
+    // The check can fail.
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = folder.path().join("wrong.slt");
+    std::fs::write(&wrong, "query\nSELECT 1\n----\n2\n").unwrap();
+    let refused = engines::conform(folder.path()).unwrap_err().to_string();
+    assert!(refused.contains("1 differ"), "{refused}");
+}
