@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::ExplainFormat;
@@ -34,6 +35,7 @@ use crate::{Error, Job, Query, Result, WorkerTarget};
 const TARGET_PARTITIONS: &str = "datafusion.execution.target_partitions";
 /// With one partition DataFusion plans no repartitioning, and where there is none nothing is distributed.
 const FEWEST_PARTITIONS: usize = 2;
+const MOST_TASKS: &str = "distributed.max_tasks_per_stage";
 /// Computed rows that wait for their reader.
 const BATCHES_AHEAD: usize = 2;
 
@@ -109,7 +111,26 @@ pub(crate) async fn physical_plan(
     state: &SessionState,
     plan: &LogicalPlan,
 ) -> Result<Arc<dyn ExecutionPlan>> {
+    if !is_recursive(plan)? {
+        return on_workers(state.create_physical_plan(plan).await?);
+    }
+    // Each round of a recursive query reads what the round before left in this process.
+    let mut state = state.clone();
+    let options = state.config_mut().options_mut();
+    options.set(MOST_TASKS, "1")?;
     on_workers(state.create_physical_plan(plan).await?)
+}
+
+fn is_recursive(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        found |= matches!(node, LogicalPlan::RecursiveQuery(_));
+        Ok(match found {
+            true => TreeNodeRecursion::Stop,
+            false => TreeNodeRecursion::Continue,
+        })
+    })?;
+    Ok(found)
 }
 
 /// Computes on a task of its own: who reads the rows can wait for something else at the same time, and can

@@ -42,6 +42,7 @@ mod stages;
 mod tasks;
 mod topics;
 mod transport;
+mod windows;
 mod work;
 
 pub use engine::{Engine, Query};

@@ -127,3 +127,35 @@ fn is_sent_to_all(plan: &dyn ExecutionPlan, input: usize) -> bool {
         || plan.is::<CrossJoinExec>();
     input == 0 && is_join
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::physical_expr::expressions::col;
+    use datafusion::physical_plan::Partitioning;
+    use datafusion::physical_plan::empty::EmptyExec;
+    use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
+    use datafusion::physical_plan::repartition::RepartitionExec;
+
+    use super::*;
+
+    fn rows(partitions: usize) -> Arc<dyn ExecutionPlan> {
+        let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
+        let rows = Arc::new(EmptyExec::new(Arc::clone(&schema)));
+        let by = Partitioning::Hash(vec![col("a", &schema).unwrap()], partitions);
+        Arc::new(RepartitionExec::try_new(rows, by).unwrap())
+    }
+
+    #[test]
+    fn an_operator_over_one_partition_that_needs_all_rows_sees_all_rows() {
+        assert!(sees_all_rows(&GlobalLimitExec::new(rows(1), 0, Some(1))));
+        assert!(!sees_all_rows(&GlobalLimitExec::new(rows(2), 0, Some(1))));
+        assert!(!sees_all_rows(&LocalLimitExec::new(rows(1), 1)));
+    }
+
+    #[test]
+    fn a_build_side_that_every_task_gets_needs_no_task_of_its_own() {
+        let cross = CrossJoinExec::new(rows(1), rows(2));
+        assert!(!sees_all_rows(&cross));
+    }
+}

@@ -30,6 +30,7 @@ use crate::tasks::{TASK_HEADER, Task, Tasks};
 use crate::topics::{self, Reader, TopicReader, TopicScanCodec};
 use crate::transport::client::Channels;
 use crate::transport::network::Network;
+use crate::windows::SortedWindows;
 use crate::{Error, Options, Result};
 
 /// The runtime of a process: its object stores, its memory, its spill folder. One per process.
@@ -83,6 +84,7 @@ pub(crate) fn job_session(
     settings::apply(&mut config, settings)?;
     let mut optimizers = PhysicalOptimizer::default().rules;
     optimizers.insert(0, Arc::new(CutScans));
+    optimizers.push(Arc::new(SortedWindows));
     let builder = with_meaning(SessionStateBuilder::new(), &config)
         .with_default_features()
         .with_config(config)

@@ -150,7 +150,7 @@ fn words_of_other_engines_are_read_in_those_of_the_planner() {
         ),
         (
             "SELECT count_if(a), localtimestamp, \"localtimestamp\" FROM t",
-            "SELECT count(*) FILTER (WHERE a), localtimestamp(), \"localtimestamp\" FROM t",
+            "SELECT count(*) FILTER (WHERE a), localtimestamp, \"localtimestamp\" FROM t",
         ),
         // Nothing of ours: left to the planner.
         (

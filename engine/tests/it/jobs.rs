@@ -92,6 +92,25 @@ async fn a_small_table_is_read_in_place() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_file_that_is_large_enough_is_read_by_several_tasks() {
+    let cluster = Cluster::start().await;
+    for sql in [
+        "select * from users",
+        "select state, count(*) from users group by state",
+        "select count(*) from users where user_id > 1",
+    ] {
+        let mut job = cluster.job(sql, forced(&[])).await.unwrap();
+        let tasks = job.stages.iter().map(|stage| stage.tasks).max();
+        assert_eq!(tasks, Some(2), "{sql}: {}", job.watch.display());
+        let mut rows = collect(&mut job).await.unwrap();
+        let mut expected = cluster.local_rows(sql).await;
+        rows.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(rows, expected, "{sql}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_workers_a_query_runs_in_place() {
     let cluster = Cluster::start().await;
     let plan = cluster
