@@ -550,6 +550,7 @@ impl Running<'_> {
                     report.waiting.clone_from(reason);
                 }
                 report.partitions.extend(seen.partitions.clone());
+                report.found.extend(seen.found.clone());
             }
         }
         if !report.ends.is_empty() {

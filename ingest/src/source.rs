@@ -12,6 +12,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use drumline_proto::v1::FoundField;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
@@ -19,6 +20,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::mpsc as channel;
 use tokio_util::sync::CancellationToken;
 
+use crate::decode::found::{self, Found};
 use crate::decode::{Batch, Decoder, Record, headers};
 use crate::kafka::settings;
 use crate::machine::Positions;
@@ -37,6 +39,8 @@ const EVENTS: usize = 64;
 const WATERMARKS_WITHIN: Duration = Duration::from_secs(10);
 /// How often a record that waits is looked at again, and how long that is nobody's concern.
 const WAIT_STEP: Duration = Duration::from_millis(5);
+/// How long records are looked at for more fields after one was found.
+const LOOK_ON: Duration = Duration::from_millis(300);
 const WAIT_UNTOLD: Duration = Duration::from_secs(1);
 
 /// What to read.
@@ -81,6 +85,8 @@ pub(crate) struct Seen {
     pub partitions: BTreeMap<String, u32>,
     /// Why nothing can be read at the moment, if nothing can.
     pub waiting: Option<String>,
+    /// Fields that need a column first.
+    pub found: Vec<FoundField>,
 }
 
 /// Starts the thread. It ends when `stop` is cancelled, when nobody takes its batches, or on a failure.
@@ -161,6 +167,11 @@ fn read(
                     value: message.payload(),
                     headers: &headers,
                 };
+                let new = decoder.found(record.value);
+                if !new.is_empty() {
+                    let new = look_on(&consumer, &mut decoder, new);
+                    return stand(&mut decoder, (&topic, new), seen, reads, stop);
+                }
                 if let Some(waiting) = decoder.waits(record) {
                     // What came before is not held up by what waits.
                     if !decoder.is_empty() {
@@ -206,6 +217,7 @@ fn read(
                 ends: told.ends,
                 partitions: told.partitions,
                 waiting,
+                found: Vec::new(),
             };
             if reads.blocking_send(Read::Seen(seen.clone())).is_err() {
                 return Ok(());
@@ -247,6 +259,59 @@ fn let_in(consumer: &BaseConsumer<Watch>, topic: &str, places: &Places) -> Resul
             }
         }
     }
+}
+
+/// Looks at the records that follow for more of what is new, so that it comes in one step. Who goes on reads them
+/// again.
+fn look_on(consumer: &BaseConsumer<Watch>, decoder: &mut Decoder, mut found: Found) -> Found {
+    let until = Instant::now() + LOOK_ON;
+    for _ in 0..BATCH_RECORDS {
+        if Instant::now() >= until {
+            break;
+        }
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(5)) {
+            found::unite(&mut found, decoder.found(message.payload()));
+        }
+    }
+    found
+}
+
+/// Hands on what came before, tells which columns are missing, and stands still: once they are there, another reader
+/// goes on with the record that has them.
+fn stand(
+    decoder: &mut Decoder,
+    (topic, found): (&str, Found),
+    seen: Seen,
+    reads: &channel::Sender<Read>,
+    stop: &CancellationToken,
+) -> Result<()> {
+    if !decoder.is_empty() {
+        let batch = Box::new(decoder.finish()?);
+        if reads.blocking_send(Read::Batch(batch)).is_err() {
+            return Ok(());
+        }
+    }
+    let waiting = format!(
+        "records of topic {topic} need columns, which are being added: {}",
+        found::listed(&found)
+    );
+    let field = |(name, sql_type): (String, &str)| FoundField {
+        topic: topic.to_owned(),
+        name,
+        r#type: sql_type.to_owned(),
+    };
+    let seen = Seen {
+        waiting: Some(waiting),
+        found: found.into_iter().map(field).collect(),
+        ..seen
+    };
+    if reads.blocking_send(Read::Seen(seen)).is_err() {
+        return Ok(());
+    }
+    while !stop.is_cancelled() {
+        std::thread::sleep(POLL);
+    }
+    Ok(())
 }
 
 /// Stands still until the decoder can take the record, and tells why; false where there is no use any

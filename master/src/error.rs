@@ -139,6 +139,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Columns that a stream's records need could not be added at this time.
+    #[error("stream {stream} could not be given new columns: {reason}")]
+    NewColumns {
+        /// The stream.
+        stream: String,
+        /// Why.
+        reason: String,
+    },
     /// The newest rows of a stream's changes could not be merged into their table.
     #[error("table {table} could not take over its newest changes: {reason}")]
     LatestRows {
@@ -208,6 +216,7 @@ impl Error {
             | Self::NoWorkerToCount { .. }
             | Self::WorkerLeftCounting { .. }
             | Self::Count { .. }
+            | Self::NewColumns { .. }
             | Self::Runtime { .. } => ErrorKind::Retryable,
             Self::Lake(error) => error.kind(),
             Self::Engine(error) => error.kind(),
@@ -252,6 +261,7 @@ impl Error {
             Self::WorkerLeftCounting { .. } | Self::Count { .. } => {
                 "run `drumline stream verify` again"
             }
+            Self::NewColumns { .. } => "it is tried again, and the stream waits for it",
             Self::LatestRows { .. } => {
                 "it is tried again; the changes are in the table of changes, and the statement in the list of applications"
             }

@@ -36,7 +36,7 @@ use crate::lock::StateLock;
 use crate::metrics::Metrics;
 use crate::rest::{self, Problem, Readiness, Rest};
 use crate::routing::Placements;
-use crate::streams::{LatestRows, StreamTables, StreamsService};
+use crate::streams::{LatestRows, StreamStatements, StreamTables, StreamsService};
 use crate::topics::Topics;
 use crate::{Error, Options, Result, cluster, journal, notify, page, streams, traces, upkeep};
 
@@ -132,22 +132,16 @@ pub async fn start(options: Options) -> Result<Handle> {
         cluster::start(facts.clone(), admitter.clone(), shutdown.clone());
     background.spawn(membership);
     let tables = StreamTables::new(catalog.clone());
+    let (found, new_fields) = tokio::sync::mpsc::channel(streams::grow::WAITING);
     let (running_streams, coordination) = streams::start(
         workers.clone(),
         worker_events,
         tables.clone(),
         facts.clone(),
+        found,
         shutdown.clone(),
     );
     background.spawn(coordination);
-    let latest_tables = tables.clone();
-    let stream_service = StreamsService::new(
-        catalog.clone(),
-        running_streams.clone(),
-        tables,
-        workers.clone(),
-    );
-    stream_service.start_all().await?;
     let cluster_service = ClusterService::new(
         workers.clone(),
         cluster_id.clone(),
@@ -176,6 +170,23 @@ pub async fn start(options: Options) -> Result<Handle> {
         limits: Default::default(),
     };
     let applications = Applications::new(services, options.kept_applications);
+    let statements = StreamStatements {
+        applications: applications.clone(),
+        facts: facts.clone(),
+    };
+    let stream_service = StreamsService::new(
+        catalog.clone(),
+        running_streams.clone(),
+        tables.clone(),
+        workers.clone(),
+        statements.clone(),
+    );
+    background.spawn(streams::grow::run(
+        stream_service.applier(),
+        new_fields,
+        shutdown.clone(),
+    ));
+    stream_service.start_all().await?;
     applications.resume(unfinished);
     background.spawn(upkeep::run(upkeep::Parts {
         applications: applications.clone(),
@@ -185,9 +196,8 @@ pub async fn start(options: Options) -> Result<Handle> {
     }));
     let latest = LatestRows {
         catalog: catalog.clone(),
-        tables: latest_tables,
-        applications: applications.clone(),
-        facts: facts.clone(),
+        tables,
+        statements,
     };
     background.spawn(latest.run(shutdown.clone()));
 

@@ -17,6 +17,7 @@ const KEYS: &[&str] = &[
     "subject",
     "message",
     "unknown_schema",
+    "evolve",
 ];
 const REGISTRY_KEYS: &[&str] = &[
     "url",
@@ -59,6 +60,7 @@ pub(super) fn decode(topic: &Section<'_>) -> Result<Option<v1::Decode>> {
         subject: text("subject")?,
         unknown_schema: choice("unknown_schema", &["wait", "dead_letter"])?,
         message: text("message")?,
+        evolve: section.boolean("evolve")?.unwrap_or(false),
         ..Default::default()
     }))
 }
@@ -66,7 +68,7 @@ pub(super) fn decode(topic: &Section<'_>) -> Result<Option<v1::Decode>> {
 /// Whether the format has no columns but those that are declared.
 pub(super) fn needs_schema(decode: Option<&v1::Decode>) -> bool {
     let format = decode.map_or("json", |decode| decode.format.as_str());
-    !matches!(format, "raw" | "avro" | "protobuf")
+    !decode.is_some_and(|decode| decode.evolve) && !matches!(format, "raw" | "avro" | "protobuf")
 }
 
 /// `[registry]`. Secrets are named here and read where the workers run, so that none is kept or shown.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 
+use super::found::{Finder, Found};
 use super::json::{self, Names, Slot};
 use super::value::{self, Cell, Column};
 use super::{Format, Origins, Rows};
@@ -106,6 +107,8 @@ pub(super) struct Json {
     // Of the record at hand.
     slots: Vec<Slot>,
     scratch: String,
+    // Where fields that nobody declared become columns.
+    finder: Option<Finder>,
 }
 
 impl Json {
@@ -115,7 +118,14 @@ impl Json {
             slots: vec![Slot::Missing; fields.len()],
             flat: Flat::new(fields)?,
             scratch: String::new(),
+            finder: None,
         })
+    }
+
+    /// Looks for fields that need a column, but for those.
+    pub(super) fn evolving(mut self, left_out: &[String]) -> Self {
+        self.finder = Some(Finder::new(&self.flat.fields, left_out));
+        self
     }
 
     /// These fields say which row one is.
@@ -160,5 +170,10 @@ impl Format for Json {
 
     fn finish(&mut self, _: &Origins) -> Result<Rows> {
         Ok(self.flat.finish())
+    }
+
+    fn found(&mut self, value: &[u8]) -> Found {
+        let finder = self.finder.as_mut();
+        finder.map_or_else(Found::new, |finder| finder.look(value))
     }
 }

@@ -71,7 +71,8 @@ impl Names {
         }
     }
 
-    fn find(&mut self, ordinal: usize, key: &str) -> Option<usize> {
+    /// The place of a name, given that it is the n-th key of its record.
+    pub(crate) fn find(&mut self, ordinal: usize, key: &str) -> Option<usize> {
         if let Some(guess) = self.guesses.get(ordinal)
             && self.names.get(*guess).is_some_and(|name| **name == *key)
         {
@@ -124,6 +125,37 @@ pub(crate) fn scan(
         let value = scanner.value(scratch, 1)?;
         if let Some(slot) = name.and_then(|name| slots.get_mut(name)) {
             *slot = value;
+        }
+        Ok(())
+    })?;
+    scanner.end()
+}
+
+/// Shows every member of one object: its number, its key, and where its value lies.
+pub(crate) fn members(
+    text: &str,
+    scratch: &mut String,
+    mut member: impl FnMut(usize, &str, Slot),
+) -> Result<(), Malformed> {
+    scratch.clear();
+    let mut scanner = Scanner {
+        text,
+        bytes: text.as_bytes(),
+        at: 0,
+    };
+    scanner.space();
+    if scanner.peek() != Some(b'{') {
+        return scanner.fail("expected an object");
+    }
+    scanner.at += 1;
+    scanner.members(|scanner, ordinal| {
+        let key = scanner.string(scratch)?;
+        scanner.colon()?;
+        let value = scanner.value(scratch, 1)?;
+        match key {
+            Slot::Unescaped(range) => member(ordinal, range.of(scratch), value),
+            Slot::Plain(range) => member(ordinal, range.of(text), value),
+            _ => {}
         }
         Ok(())
     })?;

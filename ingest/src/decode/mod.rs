@@ -10,6 +10,7 @@ mod beside;
 mod csv;
 mod debezium;
 mod flat;
+pub(crate) mod found;
 pub(crate) mod json;
 mod letters;
 mod nested;
@@ -31,6 +32,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 
 use self::beside::Beside;
+use self::found::Found;
 pub(crate) use self::letters::Letters;
 pub(crate) use self::plan::{Decoding, registry};
 use crate::places::Places;
@@ -175,6 +177,11 @@ pub(crate) trait Format: std::fmt::Debug + Send {
     /// The columns of the rows taken since the last time, which are those of `origins`.
     fn finish(&mut self, origins: &Origins) -> Result<Rows>;
 
+    /// Fields of this value that need a column, or a wider one.
+    fn found(&mut self, _value: &[u8]) -> Found {
+        Found::new()
+    }
+
     /// Why this value has to wait (its schema is not at hand), if it has to. Asked again and again.
     fn waits(&mut self, _value: &[u8]) -> Option<String> {
         None
@@ -265,6 +272,12 @@ impl Decoder {
             .value
             .filter(|value| value.len() <= self.max_record_bytes)?;
         self.format.waits(value)
+    }
+
+    /// Fields of the record that need a column, or a wider one, before it can be taken.
+    pub(crate) fn found(&mut self, value: Option<&[u8]>) -> Found {
+        let value = value.filter(|value| value.len() <= self.max_record_bytes);
+        value.map_or_else(Found::new, |value| self.format.found(value))
     }
 
     /// Has records come from these topics.

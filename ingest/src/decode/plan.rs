@@ -26,6 +26,8 @@ pub(crate) struct Decoding {
     kind: Kind,
     envelope: bool,
     keys: Vec<String>,
+    /// Where fields that nobody declared become columns: those that do not.
+    evolve: Option<Vec<String>>,
     wanted: Wanted,
     tombstones: Tombstones,
     input: SchemaRef,
@@ -74,6 +76,7 @@ impl Asked<'_> {
             ("unknown_schema", !decode.unknown_schema.is_empty()),
             ("message", !decode.message.is_empty()),
             ("envelope", !decode.envelope.is_empty()),
+            ("evolve", decode.evolve),
         ];
         match set
             .iter()
@@ -89,7 +92,7 @@ impl Asked<'_> {
 
     fn fields(&self) -> Result<Vec<Declared>> {
         let fields = schema::declared(self.index, self.topic)?;
-        if fields.is_empty() {
+        if fields.is_empty() && !self.decode.evolve {
             return self.wrong(
                 "schema",
                 "declares no fields; give schema = { name = \"type\" }".to_owned(),
@@ -302,12 +305,18 @@ impl Decoding {
         };
         let mut used = None;
         let kind = match format {
+            "json" | "json_schema" if envelope && asked.decode.evolve => {
+                return asked.wrong(
+                    "decode.evolve",
+                    "the columns of changes are declared; leave evolve out".to_owned(),
+                );
+            }
             "json" => {
-                asked.only(format, &["envelope"])?;
+                asked.only(format, &["envelope", "evolve"])?;
                 Kind::Json(asked.fields()?)
             }
             "json_schema" => {
-                asked.only(format, &["envelope"])?;
+                asked.only(format, &["envelope", "evolve"])?;
                 Kind::JsonSchema(asked.fields()?)
             }
             "csv" => {
@@ -394,6 +403,7 @@ impl Decoding {
             kind,
             envelope,
             keys: topic.keys.clone(),
+            evolve: asked.decode.evolve.then_some(asked.decode.left_out),
             wanted,
             tombstones,
             input: Arc::new(Schema::new(fields)),
@@ -432,13 +442,20 @@ impl Decoding {
             .ok_or_else(|| Error::Bug {
                 context: format!("topic {} is decoded without a registry", self.topic),
             });
+        let json = |fields| -> Result<Json> {
+            let json = Json::new(fields)?;
+            Ok(match &self.evolve {
+                Some(left_out) => json.evolving(left_out),
+                None => json,
+            })
+        };
         let format: Box<dyn Format> = match self.kind {
             Kind::Json(fields) if self.envelope => Box::new(Changes::new(fields, &self.keys)?),
-            Kind::Json(fields) => Box::new(Json::new(fields)?),
+            Kind::Json(fields) => Box::new(json(fields)?),
             Kind::JsonSchema(fields) if self.envelope => {
                 Box::new(Unwrapped::new(Changes::new(fields, &self.keys)?))
             }
-            Kind::JsonSchema(fields) => Box::new(Unwrapped::new(Json::new(fields)?)),
+            Kind::JsonSchema(fields) => Box::new(Unwrapped::new(json(fields)?)),
             Kind::Csv {
                 fields,
                 columns,

@@ -95,7 +95,7 @@ pub(super) fn cell(slot: Slot, data_type: &DataType, text: &str, scratch: &str) 
     }
 }
 
-fn float(text: &str) -> Option<f64> {
+pub(super) fn float(text: &str) -> Option<f64> {
     text.parse::<f64>().ok().filter(|value| value.is_finite())
 }
 
@@ -106,7 +106,7 @@ fn within(text: &str, low: i64, high: i64) -> Option<Cell> {
 }
 
 /// An integer, or a number without fraction that a double holds exactly.
-fn integer(text: &str) -> Option<i64> {
+pub(super) fn integer(text: &str) -> Option<i64> {
     if let Ok(value) = text.parse() {
         return Some(value);
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::found::Found;
 use super::{Format, Origins, Rows};
 use crate::Result;
 use crate::registry::{Language, Pending, Registered, Schemas};
@@ -98,6 +99,10 @@ impl<F: Format> Format for Unwrapped<F> {
 
     fn take_null(&mut self) {
         self.0.take_null();
+    }
+
+    fn found(&mut self, value: &[u8]) -> Found {
+        split(value).map_or_else(|_| Found::new(), |(_, payload)| self.0.found(payload))
     }
 
     fn finish(&mut self, origins: &Origins) -> Result<Rows> {

@@ -1,6 +1,7 @@
 //! Applying a stream: everything that can be wrong is looked at before anything is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use drumline_lake::{Catalog, Change, Format, StreamObject, TableName};
@@ -10,8 +11,9 @@ use drumline_proto::v1::{
 };
 
 use super::runner::Streams;
+use super::statements::Statements;
 use super::tables::{StreamTables, Target, all_targets};
-use super::{Layout, Partition, latest, service};
+use super::{Layout, Partition, grow, latest, service};
 use crate::Error;
 use crate::cluster::Workers;
 
@@ -22,19 +24,22 @@ pub(crate) struct Applier {
     pub(crate) streams: Streams,
     pub(crate) tables: StreamTables,
     pub(crate) workers: Workers,
+    pub(crate) statements: Statements,
+    /// Changes of streams take turns: people's, and those that records ask for.
+    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Why a definition is refused, and the key of it that is to blame.
-struct Refusal {
-    key: String,
-    failure: Failure,
+pub(super) struct Refusal {
+    pub(super) key: String,
+    pub(super) failure: Failure,
 }
 
 fn user(key: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) -> Refusal {
     refusal(FailureKind::User, key, message, hint)
 }
 
-fn refusal(
+pub(super) fn refusal(
     kind: FailureKind,
     key: impl Into<String>,
     message: impl Into<String>,
@@ -53,9 +58,19 @@ fn refusal(
 }
 
 impl Applier {
-    pub(crate) async fn apply(&self, mut definition: StreamDefinition) -> ApplyStreamResponse {
+    pub(crate) async fn apply(&self, definition: StreamDefinition) -> ApplyStreamResponse {
+        self.apply_after(definition, None).await
+    }
+
+    /// The same; where a revision is told, only if the stream is at it still.
+    pub(super) async fn apply_after(
+        &self,
+        mut definition: StreamDefinition,
+        revision: Option<u64>,
+    ) -> ApplyStreamResponse {
+        let _turn = self.turn.lock().await;
         fill_in(&mut definition);
-        match self.checked(definition).await {
+        match self.checked(definition, revision).await {
             Ok(response) => response,
             Err(Refusal { key, failure }) => ApplyStreamResponse {
                 failure: Some(failure),
@@ -68,6 +83,7 @@ impl Applier {
     async fn checked(
         &self,
         mut definition: StreamDefinition,
+        revision: Option<u64>,
     ) -> Result<ApplyStreamResponse, Refusal> {
         check_names(&definition)?;
         let lake_error = |error: drumline_lake::Error| {
@@ -82,6 +98,7 @@ impl Applier {
             .check_writable()
             .await
             .map_err(lake_error)?;
+        self.carry_over(&mut definition, revision).await?;
         let probed = self.probe(&definition).await?;
         if let Some(failure) = probed.failure {
             return Err(Refusal {
@@ -127,6 +144,9 @@ impl Applier {
             }
         })?;
         let created = before.is_none();
+        if created {
+            self.widen(&targets).await?;
+        }
         let changed = before
             .as_ref()
             .is_none_or(|before| before.definition != text);
@@ -146,7 +166,7 @@ impl Applier {
             };
             let name = definition.name.clone();
             if !created {
-                self.cut(&name, &matching, &ends).await?;
+                self.cut(&name, &matching, &ends, &targets).await?;
             }
             let put = || Change::PutStream {
                 name: name.clone(),
@@ -174,8 +194,14 @@ impl Applier {
         name: &str,
         matching: &StreamDefinition,
         ends: &BTreeMap<Partition, i64>,
+        targets: &[Target],
     ) -> Result<(), Refusal> {
-        let cut = match self.streams.hold(name).await {
+        let is_held = self.streams.hold(name).await;
+        if is_held && let Err(refusal) = self.widen(targets).await {
+            self.streams.release(name).await;
+            return Err(refusal);
+        }
+        let cut = match is_held {
             true => match self.tables.begin_beside(matching).await {
                 Ok(()) => self.tables.begin_at(matching, ends).await,
                 Err(error) => Err(error),
@@ -197,6 +223,31 @@ impl Applier {
                 key: "stream".to_owned(),
                 failure,
             });
+        }
+        Ok(())
+    }
+
+    /// Takes over what the stream has got by itself; refuses where somebody has changed it meanwhile.
+    async fn carry_over(
+        &self,
+        definition: &mut StreamDefinition,
+        revision: Option<u64>,
+    ) -> Result<(), Refusal> {
+        let failed = |error: &Error| Refusal {
+            key: "stream".to_owned(),
+            failure: service::failure_of(error),
+        };
+        let snapshot = self.catalog.refresh().await;
+        let snapshot = snapshot.map_err(|error| failed(&Error::from(error)))?;
+        let kept = snapshot.stream(&definition.name);
+        if revision.is_some_and(|revision| kept.is_none_or(|kept| kept.revision != revision)) {
+            let message = format!("stream {} was changed meanwhile", definition.name);
+            let hint = "the columns are asked for again";
+            return Err(refusal(FailureKind::Retryable, "stream", message, hint));
+        }
+        if let Some(kept) = kept {
+            let kept = service::decode(&definition.name, &kept.definition);
+            grow::carry_over(definition, &kept.map_err(|error| failed(&error))?);
         }
         Ok(())
     }
@@ -398,11 +449,13 @@ fn check_topic<'a>(
 fn targets(definition: &StreamDefinition, probed: &ProbeResult) -> Result<Vec<Target>, Refusal> {
     let mut targets: Vec<Target> = Vec::new();
     for (at, topic) in definition.topics.iter().enumerate() {
-        let may_grow = topic.decode.as_ref().is_some_and(|it| it.schema_id != 0);
+        let may_widen = topic.decode.as_ref().is_some_and(|it| it.evolve);
+        let may_grow = may_widen || topic.decode.as_ref().is_some_and(|it| it.schema_id != 0);
         for (route_at, route) in topic.all_routes().into_iter().enumerate() {
             let key = |part: &str| format!("topic[{at}].{}", topic.route_key(route_at, part));
             let target = Target {
                 may_grow,
+                may_widen,
                 ..target(&route, probed, &key)?
             };
             if !topic.latest_table.is_empty() {
@@ -431,6 +484,7 @@ fn targets(definition: &StreamDefinition, probed: &ProbeResult) -> Result<Vec<Ta
         partition_by: Vec::new(),
         key: "dead_letters".to_owned(),
         may_grow: false,
+        may_widen: false,
     });
     Ok(targets)
 }
@@ -455,6 +509,7 @@ fn latest_target(
         partition_by: Vec::new(),
         key: key("table"),
         may_grow: changes.may_grow,
+        may_widen: changes.may_widen,
     })
 }
 
@@ -481,6 +536,7 @@ fn target(
             .collect(),
         key: key("table"),
         may_grow: false,
+        may_widen: false,
     })
 }
 

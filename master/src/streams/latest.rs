@@ -18,11 +18,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::statements::Statements;
 use super::tables::StreamTables;
 use super::{Partition, service};
 use crate::Error;
-use crate::applications::{Applications, Body, Submission};
-use crate::facts::{Event, Facts, State};
+use crate::facts::Event;
 
 /// Changes are gathered for so long before they are merged.
 const EVERY: Duration = Duration::from_secs(2);
@@ -218,8 +218,7 @@ impl Progress {
 pub(crate) struct Keeper {
     pub(crate) catalog: Catalog,
     pub(crate) tables: StreamTables,
-    pub(crate) applications: Applications,
-    pub(crate) facts: Facts,
+    pub(crate) statements: Statements,
 }
 
 /// The table, and how far it is now, if the merge succeeded.
@@ -229,7 +228,7 @@ impl Keeper {
     /// Runs until `shutdown`.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let keeper = Arc::new(self);
-        let mut told = keeper.facts.listen();
+        let mut told = keeper.statements.facts.listen();
         let mut all: BTreeMap<String, Progress> = BTreeMap::new();
         let mut merges: JoinSet<Ended> = JoinSet::new();
         let mut look_again = true;
@@ -322,7 +321,7 @@ impl Keeper {
     ) -> Result<BTreeMap<Partition, i64>, Error> {
         let name = format!("latest rows of {}", latest.changes);
         // One that a master before this one began goes on by itself: two at once could both insert a key.
-        self.until_over(&name).await;
+        self.statements.until_over(&name).await;
         let changes = self.tables.now(&latest.changes).await?;
         let state = self.tables.now(&latest.table).await?;
         let offsets: BTreeMap<Partition, i64> = changes
@@ -337,59 +336,12 @@ impl Keeper {
             return Ok(offsets);
         }
         let text = merge(latest, &state.schema, &changes.schema, from)?;
-        let mut told = self.facts.listen();
-        let submission = Submission {
-            name,
-            source: String::new(),
-            submitted_by: "streams".to_owned(),
-            body: Body::Sql(text),
-            settings: BTreeMap::new(),
-        };
-        let id = self.applications.submit(submission).await?;
-        loop {
-            let state = match told.recv().await {
-                Ok(fact) => match &fact.event {
-                    Event::ApplicationFinished {
-                        application,
-                        state,
-                        failure,
-                        ..
-                    } if *application == id => {
-                        if let Some(failure) = failure {
-                            return Err(Error::LatestRows {
-                                table: latest.table.clone(),
-                                reason: failure.message.clone(),
-                            });
-                        }
-                        *state
-                    }
-                    _ => continue,
-                },
-                Err(RecvError::Lagged(_)) => match self.facts.history().applications.get(&id) {
-                    Some(application) if !application.state.is_over() => continue,
-                    Some(application) => application.state,
-                    None => State::Failed,
-                },
-                Err(RecvError::Closed) => State::Cancelled,
-            };
-            return match state {
-                State::Succeeded => Ok(offsets),
-                _ => Err(Error::LatestRows {
-                    table: latest.table.clone(),
-                    reason: format!("application {id} did not come to its end"),
-                }),
-            };
-        }
-    }
-
-    async fn until_over(&self, name: &str) {
-        let runs = || {
-            let history = self.facts.history();
-            let mut own = history.applications.values();
-            own.any(|application| application.name == name && !application.state.is_over())
-        };
-        while runs() {
-            tokio::time::sleep(EVERY / 4).await;
+        match self.statements.run(name, text).await {
+            Ok(()) => Ok(offsets),
+            Err(reason) => Err(Error::LatestRows {
+                table: latest.table.clone(),
+                reason: reason.0,
+            }),
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! `coordinator.rs`, `stream.rs`, `cutover.rs` and `look.rs` decide, purely; `runner.rs` carries out; `tables.rs` reads and commits through
 //! `lake`; `apply.rs` checks a definition before anything is kept; `service.rs` answers clients; `wire.rs` words what goes
-//! to workers; `latest.rs` keeps current-state tables up to their changes.
+//! to workers; `latest.rs` keeps current-state tables up to their changes; `grow.rs` and `widen.rs`
+//! give tables the columns that workers find to be missing.
 //! Invariant: a stream's definition lives in the catalog, its offsets live in its tables, and the
 //! master keeps neither anywhere else.
 
@@ -10,16 +11,19 @@ mod apply;
 mod balance;
 mod coordinator;
 mod cutover;
+pub(crate) mod grow;
 mod latest;
 mod look;
 mod runner;
 mod service;
+mod statements;
 mod status;
 mod stream;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod widen;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +33,7 @@ use drumline_proto::v1::ProbeResult;
 pub(crate) use latest::Keeper as LatestRows;
 pub(crate) use runner::{Streams, start};
 pub(crate) use service::StreamsService;
+pub(crate) use statements::Statements as StreamStatements;
 pub(crate) use tables::StreamTables;
 
 /// A Kafka topic partition.

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::coordinator::{Action, CommitId, Coordinator, Event};
+use super::grow::Found;
 use super::status::{self, Statistics};
 use super::stream::Report;
 use super::tables::{StreamTables, TableProgress};
@@ -167,6 +168,8 @@ struct Runner {
     holds: HashMap<String, oneshot::Sender<()>>,
     counts: HashMap<u64, (String, oneshot::Sender<CountedRecords>)>,
     steps: JoinSet<Done>,
+    /// Who adds columns.
+    found: mpsc::Sender<Found>,
 }
 
 /// The handle and the future that runs streams until `shutdown`.
@@ -175,6 +178,7 @@ pub(crate) fn start(
     events: mpsc::UnboundedReceiver<WorkerEvent>,
     tables: StreamTables,
     facts: Facts,
+    found: mpsc::Sender<Found>,
     shutdown: CancellationToken,
 ) -> (Streams, impl Future<Output = ()> + Send) {
     let (commands, receiver) = mpsc::channel(64);
@@ -195,6 +199,7 @@ pub(crate) fn start(
         holds: HashMap::new(),
         counts: HashMap::new(),
         steps: JoinSet::new(),
+        found,
     };
     (Streams { commands }, runner.run(receiver, events, shutdown))
 }
@@ -321,6 +326,11 @@ impl Runner {
             }
             Some(worker_message::Message::Positions(report)) => {
                 let (stream, epoch) = (report.stream.clone(), report.epoch);
+                if !report.found.is_empty() {
+                    let (stream, fields) = (stream.clone(), report.found.clone());
+                    // Where there is no room, it is told again.
+                    let _ = self.found.try_send(Found { stream, fields });
+                }
                 self.step(Event::Reported {
                     worker,
                     stream,

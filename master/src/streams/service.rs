@@ -1,6 +1,7 @@
 //! The `Streams` gRPC service.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use drumline_lake::{Catalog, Change, ErrorKind};
 use drumline_proto::v1::{
@@ -14,6 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::apply::Applier;
 use super::runner::Streams;
+use super::statements::Statements;
 use super::verify::Verifier;
 use crate::Error;
 
@@ -29,6 +31,7 @@ impl StreamsService {
         streams: Streams,
         tables: super::tables::StreamTables,
         workers: crate::cluster::Workers,
+        statements: Statements,
     ) -> Self {
         Self {
             applier: Applier {
@@ -36,8 +39,15 @@ impl StreamsService {
                 streams,
                 tables,
                 workers,
+                statements,
+                turn: Arc::default(),
             },
         }
+    }
+
+    /// What changes streams.
+    pub(crate) fn applier(&self) -> Applier {
+        self.applier.clone()
     }
 
     /// Starts every stream that the catalog names; called once, before clients are let in.

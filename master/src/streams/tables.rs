@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use drumline_engine::fault::{self, Place};
 use drumline_lake::{
     Catalog, Commit, Consumed, Format, MadeBy, NewTable, OffsetRange, RangeCounts, StagedFile,
@@ -28,6 +28,8 @@ pub(crate) struct Target {
     pub(crate) key: String,
     /// Whether columns that an existing table lacks are added: a registered schema got them.
     pub(crate) may_grow: bool,
+    /// Whether columns get a wider type where that is wanted: the topic's records needed it.
+    pub(crate) may_widen: bool,
 }
 
 /// Name of a stream's dead-letter table.
@@ -459,6 +461,7 @@ fn difference(
             Err(_) if may_grow => None,
             Err(_) => Some(format!("it has no column `{name}`")),
             Ok(column) if fits(field.data_type(), column.data_type()) => None,
+            Ok(column) if target.may_widen && is_wider(column, field) => None,
             Ok(column) => Some(format!(
                 "its column `{name}` is {}, the stream yields {}",
                 column.data_type(),
@@ -466,6 +469,11 @@ fn difference(
             )),
         }
     })
+}
+
+/// Whether what is wanted holds everything that the column does.
+fn is_wider(column: &Field, wanted: &Field) -> bool {
+    drumline_lake::widens(column.data_type(), wanted.data_type()).is_some()
 }
 
 /// Whether a column can hold all values that a stream yields for it, or nearly all: the rest are dead letters.

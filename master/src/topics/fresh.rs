@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use super::{Pinned, Pins, Topics, choice};
 
-/// The one operation that takes files away and leaves every row.
-const SAME_ROWS: &str = "OPTIMIZE";
+/// Operations that take files away and leave every row.
+const SAME_ROWS: [&str; 2] = ["OPTIMIZE", "CHANGE COLUMN"];
 
 /// Up to which version tables are known to have had no row changed, by their ids.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +45,11 @@ impl Unchanged {
             let wanted = newest.saturating_sub(known.unwrap_or(0)) + u64::from(known.is_none());
             let is_whole = wanted <= limit;
             let changed = told.into_iter().find(|version| {
-                version.files_removed > 0 && version.operation.as_deref() != Some(SAME_ROWS)
+                version.files_removed > 0
+                    && !version
+                        .operation
+                        .as_deref()
+                        .is_some_and(|by| SAME_ROWS.contains(&by))
             });
             if let Some(version) = changed {
                 let by = version.operation.as_deref().unwrap_or("a writer");

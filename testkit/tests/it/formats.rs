@@ -359,6 +359,122 @@ fn a_definition_that_cannot_be_is_refused_by_its_key() {
     );
 }
 
+/// Records of which more and more fields are new, and numbers outgrow their columns.
+fn open_record(n: i64) -> Value {
+    let mut value = json!({ "n": n, "small": n });
+    if n >= 100 {
+        value["number"] = json!(n);
+    }
+    if n >= 200 {
+        value["number"] = json!(n as f64 + 0.5);
+        value[format!("p{}", n % 3)] = json!(format!("text {n}"));
+        value["deep"] = json!({ "n": [n] });
+    }
+    if n >= 300 {
+        value["small"] = json!(n * 1_000_000_000);
+        value["no column"] = json!(n);
+    }
+    value
+}
+
+#[test]
+fn fields_that_nobody_declared_become_columns_and_columns_widen() {
+    let kafka = Kafka::start().unwrap();
+    kafka.create_topics(&[("open", 4), ("bare", 1)]).unwrap();
+    let cluster = Cluster::start(Options {
+        workers: 2,
+        ..Default::default()
+    })
+    .unwrap();
+    for format in ["delta", "parquet"] {
+        let table = format!("open_{format}");
+        let text = format!(
+            "name = \"{format}\"\nbrokers = \"{}\"\nflush_interval = \"400ms\"\nformat = \"{format}\"\n\
+             [[topic]]\ntopic = \"open\"\ntable = \"{table}\"\nschema = {{ n = \"bigint\", small = \"smallint\" }}\n\
+             decode = {{ format = \"json\", evolve = true }}\n",
+            kafka.brokers()
+        );
+        cluster.apply_stream(&text).unwrap();
+    }
+    let send_all = |from: i64, to: i64| {
+        let producer = Producer::connect(&kafka.brokers(), &BTreeMap::new()).unwrap();
+        for n in from..to {
+            let (key, value) = (n.to_string(), open_record(n).to_string());
+            producer
+                .send("open", Some(key.as_bytes()), Some(value.as_bytes()), None)
+                .unwrap();
+        }
+        producer.flush(Duration::from_secs(30)).unwrap();
+    };
+    let both = |count: i64| {
+        for table in ["open_delta", "open_parquet"] {
+            cluster
+                .wait_for_number(&format!("SELECT count(*) FROM {table}"), count, PATIENCE)
+                .unwrap();
+        }
+    };
+    for (from, to) in [(0, 100), (100, 200), (200, 400)] {
+        send_all(from, to);
+        both(to);
+    }
+    for table in ["open_delta", "open_parquet"] {
+        let wrong = cluster.number(&format!(
+            "SELECT count(*) FROM {table} WHERE (n >= 100) <> (number IS NOT NULL) \
+             OR number <> n + CASE WHEN n >= 200 THEN 0.5 ELSE 0 END \
+             OR small <> n * CASE WHEN n >= 300 THEN 1000000000 ELSE 1 END \
+             OR (n >= 200) <> (deep IS NOT NULL) OR deep <> '{{\"n\":[' || n || ']}}' \
+             OR (n >= 200 AND coalesce(p0, p1, p2) IS DISTINCT FROM 'text ' || n)"
+        ));
+        assert_eq!(wrong.unwrap(), 0, "{table}");
+        let distinct = cluster.number(&format!("SELECT count(DISTINCT n) FROM {table}"));
+        assert_eq!(distinct.unwrap(), 400, "{table}");
+        let types = cluster.sql(&format!(
+            "SELECT arrow_typeof(small) s, arrow_typeof(number) n FROM {table} LIMIT 1"
+        ));
+        assert_eq!(types.unwrap(), [json!({ "s": "Int64", "n": "Float64" })]);
+    }
+    // A value that fits no wider column is one record's fault.
+    let producer = Producer::connect(&kafka.brokers(), &BTreeMap::new()).unwrap();
+    for value in [
+        r#"{"n":400,"number":"no number"}"#,
+        r#"{"n":1.5}"#,
+        r#"{"n":401}"#,
+    ] {
+        producer
+            .send("open", None, Some(value.as_bytes()), None)
+            .unwrap();
+    }
+    producer.flush(Duration::from_secs(30)).unwrap();
+    both(401);
+    for stream in ["delta", "parquet"] {
+        let letters = format!("SELECT count(*) FROM {stream}_dead_letters");
+        cluster.wait_for_number(&letters, 2, PATIENCE).unwrap();
+        let verified = cluster.run(&["stream", "verify", stream]).unwrap();
+        assert!(
+            verified.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&verified.stdout),
+            String::from_utf8_lossy(&verified.stderr)
+        );
+    }
+    // Nothing at all is declared.
+    let text = format!(
+        "name = \"bare\"\nbrokers = \"{}\"\nflush_interval = \"400ms\"\n\
+         [[topic]]\ntopic = \"bare\"\ndecode = {{ evolve = true }}\n",
+        kafka.brokers()
+    );
+    cluster.apply_stream(&text).unwrap();
+    producer
+        .send("bare", None, Some(br#"{"a":1,"b":"x"}"#), None)
+        .unwrap();
+    producer.flush(Duration::from_secs(30)).unwrap();
+    cluster
+        .wait_for_number("SELECT count(*) FROM bare", 1, PATIENCE)
+        .unwrap();
+    let rows = cluster.sql("SELECT a, b FROM bare").unwrap();
+    assert_eq!(rows, [json!({ "a": 1, "b": "x" })]);
+}
+
 #[test]
 fn every_compression_of_kafka_is_read() {
     let kafka = Kafka::start().unwrap();
