@@ -24,6 +24,7 @@ mod name;
 mod probe;
 mod provider;
 mod record_log;
+mod requests;
 mod root;
 mod snapshot;
 mod statistics;
@@ -42,11 +43,12 @@ pub use error::{Error, ErrorKind, Result};
 pub use locations::Locations;
 pub use name::{DEFAULT_SCHEMA, TableName};
 pub use probe::{Finding, Health, probe};
+pub use requests::Requests;
 pub use root::Lake;
 pub use snapshot::{AsOf, DataFile, FILE_COLUMN, ROW_COLUMN, TableSnapshot, Version};
 pub use stores::{BucketSettings, Stores};
 pub use table::{
-    Commit, Committed, Consumed, ConsumedBy, MadeBy, NewTable, OffsetRange, Operation,
+    Commit, Committed, Consumed, ConsumedBy, MadeBy, NewTable, OffsetMove, OffsetRange, Operation,
     PreparedTable, RangeCounts, Redefinition, Table, TableChange,
 };
 pub use upkeep::{

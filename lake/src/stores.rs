@@ -23,6 +23,7 @@ use object_store::{BackoffConfig, RetryConfig};
 use url::Url;
 
 use crate::moved::Following;
+use crate::requests::Counting;
 use crate::{Error, Result};
 
 /// Settings of one bucket, by name; secrets among them.
@@ -145,8 +146,8 @@ impl Stores {
         let none = BucketSettings::new();
         let settings = self.settings.get(&bucket(url)).unwrap_or(&none);
         Ok(match url.scheme() {
-            "file" => Arc::new(LocalFileSystem::new()),
-            "memory" => Arc::new(InMemory::new()),
+            "file" => Arc::new(Counting(LocalFileSystem::new())),
+            "memory" => Arc::new(Counting(InMemory::new())),
             "gs" => {
                 self.credentials(url).map_err(|reason| Error::Location {
                     url: url.to_string(),
@@ -159,7 +160,7 @@ impl Stores {
                     let key = GoogleConfigKey::from_str(key).map_err(failed)?;
                     builder = builder.with_config(key, value);
                 }
-                Arc::new(builder.build().map_err(failed)?)
+                Arc::new(Counting(builder.build().map_err(failed)?))
             }
             "s3" | "s3a" => {
                 let mut builder = AmazonS3Builder::from_env()
@@ -169,7 +170,7 @@ impl Stores {
                     let key = AmazonS3ConfigKey::from_str(key).map_err(failed)?;
                     builder = builder.with_config(key, value);
                 }
-                Arc::new(builder.build().map_err(failed)?)
+                Arc::new(Counting(builder.build().map_err(failed)?))
             }
             other => {
                 return Err(Error::Location {

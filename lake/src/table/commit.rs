@@ -27,6 +27,32 @@ pub enum MadeBy {
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         lookups: BTreeMap<String, u64>,
     },
+    /// Somebody moved where a stream goes on, by hand.
+    Reset {
+        /// Name of the stream.
+        stream: String,
+        /// From where to where; the table must stand where they begin.
+        moves: Vec<OffsetMove>,
+    },
+    /// Dead letters of a stream, decoded again.
+    Replay {
+        /// Which replay of the stream's letters.
+        id: StatementId,
+        /// Name of the stream.
+        stream: String,
+        /// The letters whose rows these are, or that left none: they are dead no more.
+        letters: Vec<OffsetRange>,
+    },
+}
+
+impl MadeBy {
+    /// The identity of what is committed once, however often it is tried.
+    pub fn statement(&self) -> Option<&StatementId> {
+        match self {
+            Self::Statement(id) | Self::Replay { id, .. } => Some(id),
+            Self::Stream { .. } | Self::Reset { .. } => None,
+        }
+    }
 }
 
 impl std::fmt::Display for MadeBy {
@@ -38,6 +64,10 @@ impl std::fmt::Display for MadeBy {
                 id.ordinal, id.application
             ),
             Self::Stream { stream, .. } => write!(f, "stream '{stream}'"),
+            Self::Reset { stream, .. } => write!(f, "a reset of stream '{stream}'"),
+            Self::Replay { stream, .. } => {
+                write!(f, "a replay of dead letters of stream '{stream}'")
+            }
         }
     }
 }
@@ -72,6 +102,19 @@ pub struct RangeCounts {
     pub filtered: u64,
     /// Records that became dead letters instead.
     pub dead_letters: u64,
+}
+
+/// A position that moves without rows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct OffsetMove {
+    /// Kafka topic.
+    pub topic: String,
+    /// Kafka partition.
+    pub partition: i32,
+    /// The table's offset before; none where it has none.
+    pub from: Option<i64>,
+    /// Its offset after.
+    pub to: i64,
 }
 
 /// Files to make visible, and what made them.

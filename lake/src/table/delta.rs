@@ -28,6 +28,12 @@ const ATTEMPT: &str = "drumline.attempt";
 const STATEMENT: &str = "drumline.statement";
 const TABLE_ID: &str = "drumline.table";
 const ROWS: &str = "drumline.rows";
+const STREAM: &str = "drumline.stream";
+const MOVES: &str = "drumline.moves";
+const LETTERS: &str = "drumline.letters";
+
+/// The operation of a commit that moves a stream's positions.
+pub(super) const RESET: &str = "RESET STREAM";
 
 /// What a record does, as far as it can be told from the record.
 #[derive(Debug)]
@@ -130,6 +136,7 @@ fn commit_info(table_id: Uuid, proposal: &Proposal<'_>, now: i64) -> Value {
         (0, Some(_)) => "CREATE TABLE AS SELECT",
         (0, None) => "CREATE TABLE",
         (_, Some(MadeBy::Stream { .. })) => "STREAMING UPDATE",
+        (_, Some(MadeBy::Reset { .. })) => RESET,
         _ => kind.delta_name(),
     };
     let parameters = match kind {
@@ -165,13 +172,26 @@ fn commit_info(table_id: Uuid, proposal: &Proposal<'_>, now: i64) -> Value {
             lookups,
             ranges,
         }) => {
-            info["drumline.stream"] = json!(stream);
+            info[STREAM] = json!(stream);
             info["drumline.epoch"] = json!(epoch);
             info["drumline.definition"] = json!(definition);
             if !lookups.is_empty() {
                 info["drumline.lookups"] = json!(lookups);
             }
             info[RANGES] = json!(ranges);
+        }
+        Some(MadeBy::Reset { stream, moves }) => {
+            info[STREAM] = json!(stream);
+            info[MOVES] = json!(moves);
+        }
+        Some(MadeBy::Replay {
+            id,
+            stream,
+            letters,
+        }) => {
+            info[STATEMENT] = json!(id);
+            info[STREAM] = json!(stream);
+            info[LETTERS] = json!(letters);
         }
         None => {}
     }
@@ -287,17 +307,20 @@ struct Txn {
 fn transactions(made_by: &MadeBy, now: i64) -> Vec<Value> {
     let txn =
         |app_id: String, version: i64| json!({"txn": Txn { app_id, version, last_updated: now }});
+    let position = |stream: &str, topic: &str, partition: i32, to: i64| {
+        txn(format!("drumline/stream/{stream}/{topic}/{partition}"), to)
+    };
     match made_by {
-        MadeBy::Statement(id) => vec![txn(statement_app(&id.application), i64::from(id.ordinal))],
+        MadeBy::Statement(id) | MadeBy::Replay { id, .. } => {
+            vec![txn(statement_app(&id.application), i64::from(id.ordinal))]
+        }
         MadeBy::Stream { stream, ranges, .. } => ranges
             .iter()
-            .map(|range| {
-                let app = format!(
-                    "drumline/stream/{stream}/{}/{}",
-                    range.topic, range.partition
-                );
-                txn(app, range.to)
-            })
+            .map(|range| position(stream, &range.topic, range.partition, range.to))
+            .collect(),
+        MadeBy::Reset { stream, moves } => moves
+            .iter()
+            .map(|moved| position(stream, &moved.topic, moved.partition, moved.to))
             .collect(),
     }
 }
@@ -425,7 +448,7 @@ fn author(log: &RecordLog, version: u64, info: &Map<String, Value>) -> Result<St
         let id: StatementId = parse(log, version, id.clone())?;
         return Ok(format!("{operation} of {}", MadeBy::Statement(id)));
     }
-    Ok(match (text("drumline.stream"), text("engineInfo")) {
+    Ok(match (text(STREAM), text("engineInfo")) {
         (Some(stream), _) => format!("stream '{stream}'"),
         (None, Some(engine)) => format!("{operation} by {engine}"),
         (None, None) => operation.to_owned(),
@@ -475,13 +498,25 @@ pub(super) fn describe(log: &RecordLog, version: u64, bytes: &[u8]) -> Result<Ve
 
 /// What made a record of ours.
 fn made_by(info: &Map<String, Value>) -> Option<MadeBy> {
+    let stream = info.get(STREAM).and_then(Value::as_str).map(str::to_owned);
     if let Some(id) = info.get(STATEMENT) {
-        return serde_json::from_value(id.clone())
-            .ok()
-            .map(MadeBy::Statement);
+        let id = serde_json::from_value(id.clone()).ok()?;
+        return Some(match (stream, info.get(LETTERS)) {
+            (Some(stream), Some(letters)) => MadeBy::Replay {
+                id,
+                stream,
+                letters: serde_json::from_value(letters.clone()).ok()?,
+            },
+            _ => MadeBy::Statement(id),
+        });
+    }
+    let stream = stream?;
+    if let Some(moves) = info.get(MOVES) {
+        let moves = serde_json::from_value(moves.clone()).ok()?;
+        return Some(MadeBy::Reset { stream, moves });
     }
     Some(MadeBy::Stream {
-        stream: info.get("drumline.stream")?.as_str()?.to_owned(),
+        stream,
         epoch: info.get("drumline.epoch")?.as_u64()?,
         definition: info
             .get("drumline.definition")

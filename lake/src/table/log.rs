@@ -401,7 +401,11 @@ impl TableLog {
 
     /// Refuses a change that rests on what the table no longer holds, naming the commit that came before it.
     pub(super) async fn check_change(&self, state: &State, commit: &Commit) -> Result<()> {
-        if matches!(commit.made_by, MadeBy::Stream { .. }) && state.definition.has_checks() {
+        let is_of_a_stream = matches!(
+            commit.made_by,
+            MadeBy::Stream { .. } | MadeBy::Replay { .. }
+        );
+        if is_of_a_stream && state.definition.has_checks() {
             return Err(Error::ReadOnly {
                 table: self.table.clone(),
                 reason: "it has CHECK constraints, which streams do not keep".to_owned(),

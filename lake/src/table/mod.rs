@@ -23,7 +23,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use chrono::{DateTime, Utc};
 pub use commit::{
-    Commit, Committed, MadeBy, OffsetRange, Operation, RangeCounts, Redefinition, TableChange,
+    Commit, Committed, MadeBy, OffsetMove, OffsetRange, Operation, RangeCounts, Redefinition,
+    TableChange,
 };
 pub use consumed::{Consumed, ConsumedBy};
 pub use create::{NewTable, PreparedTable};
@@ -348,7 +349,7 @@ impl Table {
             });
         }
         let state = &known.state;
-        if let MadeBy::Statement(id) = &commit.made_by
+        if let Some(id) = commit.made_by.statement()
             && let Some(done) = self.log.find(known, id).await?
         {
             return Ok(Decision::Already(done));

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::delta::RESET;
 use super::log::Effect;
 use super::state::{Definition, Done, Offsets, Proposal, State, Step, TopicIds, Unpublished};
 use super::{Commit, MadeBy, Operation};
@@ -222,19 +223,17 @@ fn root_of(log: &RecordLog) -> Result<Path> {
 
 fn step(root: &Path, location: &Path, record: Record) -> Result<Step> {
     let definition = record.definition.map(definition_of).transpose()?;
-    let statement = match &record.made_by {
-        Some(MadeBy::Statement(id)) => Some((
-            id.application.clone(),
-            Done {
-                ordinal: id.ordinal,
-                text_hash: id.text_hash,
-                version: record.version,
-                rows: record.rows,
-                files: record.add.len(),
-            },
-        )),
-        _ => None,
-    };
+    let id = record.made_by.as_ref().and_then(MadeBy::statement);
+    let statement = id.map(|id| {
+        let done = Done {
+            ordinal: id.ordinal,
+            text_hash: id.text_hash,
+            version: record.version,
+            rows: record.rows,
+            files: record.add.len(),
+        };
+        (id.application.clone(), done)
+    });
     let staged = record.add.iter().map(|file| Unpublished {
         version: record.version,
         source: file.staged.clone(),
@@ -335,6 +334,7 @@ pub(super) fn describe(log: &RecordLog, version: u64, bytes: &[u8]) -> Result<Ve
         (0, Some(_)) => "CREATE TABLE AS SELECT",
         (0, None) => "CREATE TABLE",
         (_, Some(MadeBy::Stream { .. })) => "STREAMING UPDATE",
+        (_, Some(MadeBy::Reset { .. })) => RESET,
         _ => record.operation.unwrap_or(Operation::Append).delta_name(),
     };
     Ok(Version {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
-use super::{Commit, MadeBy, OffsetRange};
+use super::{Commit, MadeBy, OffsetMove, OffsetRange};
 use crate::{DataFile, Error, Result, StatementId, columns};
 
 /// Next position to read, by topic and partition.
@@ -190,10 +190,36 @@ impl State {
     /// Offsets after a commit; refuses one that does not start where the table is.
     pub(crate) fn offsets_after(&self, table: &str, made_by: &MadeBy) -> Result<Offsets> {
         let mut offsets = self.offsets.clone();
+        let mut seen = HashSet::new();
+        if let MadeBy::Reset { moves, .. } = made_by {
+            for OffsetMove {
+                topic,
+                partition,
+                from,
+                to,
+            } in moves
+            {
+                if *to < 0 || !seen.insert((topic, partition)) {
+                    return Err(Error::bug(format!(
+                        "a reset of table '{table}' names {topic}/{partition} twice or before 0: {to}"
+                    )));
+                }
+                let partitions = offsets.entry(topic.clone()).or_default();
+                let found = partitions.insert(*partition, *to);
+                if found != *from {
+                    return Err(Error::OffsetsMoved {
+                        table: table.to_owned(),
+                        topic: topic.clone(),
+                        partition: *partition,
+                        expected: from.unwrap_or(-1),
+                        found: found.unwrap_or(-1),
+                    });
+                }
+            }
+        }
         let MadeBy::Stream { ranges, .. } = made_by else {
             return Ok(offsets);
         };
-        let mut seen = HashSet::new();
         for range in ranges {
             let OffsetRange {
                 topic,
@@ -240,6 +266,12 @@ impl State {
             let told = |range: &OffsetRange| Some((range.topic.clone(), range.topic_id.clone()?));
             ids.extend(ranges.iter().filter_map(told));
         }
+        // Whoever moves a position by hand means the topic that is there now.
+        if let MadeBy::Reset { moves, .. } = made_by {
+            for moved in moves {
+                ids.remove(&moved.topic);
+            }
+        }
         ids
     }
 
@@ -265,9 +297,7 @@ impl State {
 
 impl Done {
     pub(crate) fn of(commit: &Commit, version: u64) -> Option<(String, Self)> {
-        let MadeBy::Statement(id) = &commit.made_by else {
-            return None;
-        };
+        let id = commit.made_by.statement()?;
         let done = Self {
             ordinal: id.ordinal,
             text_hash: id.text_hash,

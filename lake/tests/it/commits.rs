@@ -1,5 +1,7 @@
 use drumline_lake::conformance::{new_table, number, offer, stage};
-use drumline_lake::{Catalog, Error, Format, Table};
+use drumline_lake::{
+    Catalog, Commit, Error, Format, MadeBy, OffsetMove, Operation, Table, TableChange,
+};
 
 use crate::faults::{faulty_lake, reopened};
 
@@ -131,4 +133,55 @@ async fn commits_and_writes_can_be_spawned() {
         rows
     });
     assert_eq!(rows.await.unwrap(), 9);
+}
+
+#[tokio::test]
+async fn a_reset_takes_a_table_back_with_its_rows_and_is_told_in_its_history() {
+    for format in [Format::Delta, Format::Parquet] {
+        let (lake, _) = faulty_lake().await;
+        let catalog = Catalog::open(lake.clone()).await.unwrap();
+        let table = Table::create(&catalog, new_table("t", format, None), false)
+            .await
+            .unwrap();
+        let target = table.write_target("w").await.unwrap();
+        let files = stage(&lake, &target, 0..3).await;
+        table.commit(offer(0, 3, files)).await.unwrap();
+        let before = table.snapshot().await.unwrap();
+        let (key, _) = before.offsets.iter().next().unwrap();
+        let moves = vec![OffsetMove {
+            topic: key.0.clone(),
+            partition: key.1,
+            from: Some(3),
+            to: 1,
+        }];
+        let made_by = MadeBy::Reset {
+            stream: "s".to_owned(),
+            moves,
+        };
+        let reset = Commit {
+            change: Some(TableChange {
+                operation: Operation::Delete,
+                base: before.version,
+                remove: before.files.iter().map(|file| file.path.clone()).collect(),
+                rows: Some(before.rows()),
+                columns: None,
+            }),
+            ..Commit::append(made_by.clone(), Vec::new())
+        };
+        table.commit(reset).await.unwrap();
+        let files = stage(&lake, &target, 1..2).await;
+        table.commit(offer(1, 2, files)).await.unwrap();
+
+        let afresh = Table::open(&reopened(&lake).await, table.name(), table.object())
+            .await
+            .unwrap();
+        for table in [&table, &afresh] {
+            let snapshot = table.snapshot().await.unwrap();
+            assert_eq!(snapshot.rows(), 1, "{format:?}");
+            assert_eq!(snapshot.offsets[key], 2);
+            let history = table.history(10).await.unwrap();
+            assert_eq!(history[1].operation.as_deref(), Some("RESET STREAM"));
+            assert_eq!(history[1].made_by.as_ref(), Some(&made_by));
+        }
+    }
 }

@@ -124,3 +124,35 @@ proptest! {
         prop_assert_eq!(found, expected);
     }
 }
+
+#[test]
+fn a_reset_moves_a_position_either_way_from_where_it_was_seen() {
+    let mut state = state();
+    state.offsets = state.offsets_after("x", &stream(&[(0, 70, 80)])).unwrap();
+    let reset = |from, to| MadeBy::Reset {
+        stream: "s".to_owned(),
+        moves: vec![OffsetMove {
+            topic: "t".to_owned(),
+            partition: 0,
+            from,
+            to,
+        }],
+    };
+    let error = state.offsets_after("x", &reset(Some(70), 0)).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::OffsetsMoved {
+                expected: 70,
+                found: 80,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(state.offsets_after("x", &reset(None, 0)).is_err());
+    for to in [0, 200] {
+        let next = state.offsets_after("x", &reset(Some(80), to)).unwrap();
+        assert_eq!(next["t"], BTreeMap::from([(0, to)]));
+    }
+}
