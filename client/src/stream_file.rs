@@ -9,7 +9,9 @@
 //! target_file_rows = 1_000_000             # default: no matter how many
 //! lookup_refresh = "60s"                   # how often tables that transforms join are read anew
 //! lookup_max_size = "64MiB"                # how large such a table may be
-//! start_from = "earliest"                  # or latest; default earliest
+//! start_from = "earliest"                  # the default; or "latest", { timestamp = "2026-11-01T00:00:00Z" },
+//!                                          # { offsets = { listen_events = { 0 = 1200 } } }
+//! until = "now"                            # the stream ends there by itself; or a timestamp or offsets as above
 //! format = "parquet"                       # or delta, the default
 //! dead_letters = "listening_dead_letters"  # the default: the name and _dead_letters
 //! kafka = { "security.protocol" = "ssl" }  # passed on to librdkafka; secrets by ${env:…} or ${file:…}
@@ -29,6 +31,7 @@
 //! timestamp_column = true                  # _timestamp
 //! keep = "latest"                          # the newest row of each key; the changes go to TABLE_changes
 //! keys = ["id"]                            # which columns make up the key
+//! start_from = { offsets = { 0 = 1200 } }  # default: the stream's
 //!
 //! [[topic]]                                # one topic, several tables
 //! topic = "page_view_events"
@@ -55,6 +58,7 @@
 //! where the stream will run.
 
 mod decode;
+mod place;
 mod section;
 mod value;
 
@@ -64,6 +68,7 @@ use drumline_proto::v1;
 use toml::de::DeTable;
 
 use crate::{Error, Result};
+pub use place::position;
 use section::{File, Section};
 
 /// Looks up an environment variable.
@@ -80,6 +85,7 @@ const STREAM_KEYS: &[&str] = &[
     "lookup_refresh",
     "lookup_max_size",
     "start_from",
+    "until",
     "format",
     "dead_letters",
     "paused",
@@ -104,6 +110,7 @@ const TOPIC_KEYS: &[&str] = &[
     "timestamp_column",
     "keep",
     "keys",
+    "start_from",
     "route",
 ];
 /// Of a topic with one table, and of each route.
@@ -162,10 +169,16 @@ pub fn parse_with(
         .map(|section| topic(section, format))
         .collect::<Result<Vec<_>>>()?;
     unique(&sections, &topics)?;
-    let start_from = match stream.choice("start_from", &["earliest", "latest"])? {
-        Some("latest") => v1::StartFrom::Latest,
+    let start = stream.place("start_from")?;
+    let start_from = match start.as_ref().map(v1::Position::from) {
+        Some(v1::StartFrom::Latest) => v1::StartFrom::Latest,
         _ => v1::StartFrom::Earliest,
     };
+    let until = stream.place("until")?;
+    if until.as_ref().map(v1::Position::from) == Some(v1::StartFrom::Earliest) {
+        let reason = "a stream that ends where it begins reads nothing".to_owned();
+        return Err(stream.wrong("until", reason, Some("\"now\", a moment, { offsets = … }")));
+    }
     Ok(v1::StreamDefinition {
         brokers: stream.brokers("brokers")?,
         kafka: stream.settings("kafka")?,
@@ -183,6 +196,15 @@ pub fn parse_with(
         paused: stream.boolean("paused")?.unwrap_or(false),
         format: format.to_owned(),
         registry: decode::registry(&stream)?,
+        // Words that older masters know too are said as they know them.
+        start: start.filter(|start| {
+            !matches!(
+                start.from(),
+                v1::StartFrom::Earliest | v1::StartFrom::Latest
+            )
+        }),
+        until,
+        bounds: Vec::new(),
         name,
         revision: 0,
     })
@@ -258,6 +280,7 @@ fn topic(section: &Section<'_>, stream_format: &str) -> Result<v1::TopicDefiniti
         timestamp_column: section.boolean("timestamp_column")?.unwrap_or(false),
         latest_table,
         keys,
+        start: section.place("start_from")?,
     })
 }
 

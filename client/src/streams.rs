@@ -129,6 +129,42 @@ impl Streams {
         Ok(answer)
     }
 
+    /// Tells what moving the tables of a paused stream would do, and with `apply` does it.
+    pub async fn reset(&self, request: v1::ResetStreamRequest) -> Result<v1::ResetStreamResponse> {
+        let answer = self.client.streams_service().reset(request.clone()).await;
+        let response = answer
+            .map_err(|status| self.client.failed(&status))?
+            .into_inner();
+        match response.failure {
+            Some(failure) => Err(Error::StreamRefused {
+                stream: request.name,
+                key: String::new(),
+                failure: Box::new(failure.into()),
+            }),
+            None => Ok(response),
+        }
+    }
+
+    /// Decodes dead letters with the stream's present definition; those that pass become rows.
+    pub async fn replay_dead_letters(
+        &self,
+        request: v1::ReplayDeadLettersRequest,
+    ) -> Result<v1::ReplayDeadLettersResponse> {
+        let mut service = self.client.streams_service();
+        let answer = service.replay_dead_letters(request.clone()).await;
+        let response = answer
+            .map_err(|status| self.client.failed(&status))?
+            .into_inner();
+        match response.failure {
+            Some(failure) => Err(Error::StreamRefused {
+                stream: request.name,
+                key: String::new(),
+                failure: Box::new(failure.into()),
+            }),
+            None => Ok(response),
+        }
+    }
+
     /// Forgets the stream. Its tables stay.
     pub async fn delete(&self, name: &str) -> Result<()> {
         let request = v1::DeleteStreamRequest {

@@ -6,13 +6,14 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use drumline_lake::Requests;
 use drumline_proto::v1;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::decode::{self, Decoding};
+use crate::decode::{self, Decoder, Decoding};
 use crate::host::{HostEvent, Options};
 use crate::kafka::settings;
 use crate::machine::{Action, Event, Machine, Positions, Range, Rolling};
@@ -20,6 +21,7 @@ use crate::partitioning::Refused;
 use crate::pipeline::{Command, Pipeline, Report, Route};
 use crate::places::Places;
 use crate::planner::Planner;
+use crate::registry::Registry;
 use crate::roll::{Rolled, Target};
 use crate::source::{self, Begin, Held, Identity, Read, Reading, Seen};
 use crate::{Error, Result, schema};
@@ -58,16 +60,18 @@ pub(crate) async fn run(
         revoked: revoked.clone(),
         draining,
     };
+    let requests = Requests::default();
     // Ends the parts; the right to publish may be gone before, or may never have been taken.
     let stop = revoked.child_token();
     let mut parts = Parts::default();
-    let outcome = match start(&options, assign, &stop, &mut parts).await {
+    let outcome = match start(&options, assign, &stop, &requests, &mut parts).await {
         Ok((machine, reports)) => {
             let running = Running {
                 machine,
                 closed: BTreeMap::new(),
                 positions: BTreeMap::new(),
                 seen: BTreeMap::new(),
+                requests,
                 parts: &mut parts,
             };
             running.run(reports, answers, &reporter).await
@@ -126,6 +130,7 @@ async fn start(
     options: &Options,
     assign: v1::Assign,
     stop: &CancellationToken,
+    requests: &Requests,
     parts: &mut Parts,
 ) -> Result<(Machine, Reports)> {
     let definition = assign.definition.ok_or_else(|| Error::Bug {
@@ -134,6 +139,7 @@ async fn start(
     let rolling = rolling(&definition);
     let (reports, inbox) = mpsc::channel(REPORTS);
     let config = settings::of_stream(&definition, &options.secrets)?;
+    let mut bounds = Vec::new();
     let registry = decode::registry(definition.registry.as_ref())?;
     for (index, topic) in definition.topics.iter().enumerate() {
         let mine: Vec<&v1::AssignedPartition> = assign
@@ -151,29 +157,23 @@ async fn start(
             target.write.target_file_size = rolling.file_size;
             Ok::<_, Error>(target)
         };
-        let decoding = Decoding::resolve(index, topic, registry.as_ref()).await?;
-        let mut routes = Vec::new();
-        for route in topic.all_routes() {
-            let target = target(&route.table)?;
-            let (label, places) = (topic.label(), places.clone());
-            let planner = Planner::new(
-                options,
-                &definition,
-                &assign.lake,
-                label,
-                &route,
-                decoding.input(),
-                places,
-            );
-            routes.push(plan(topic, &route, planner.await?, target).await?);
-        }
-        let letters = target(&definition.dead_letters)?;
+        let definition = (&definition, assign.lake.as_str());
+        let section = section(
+            options,
+            definition,
+            registry.as_ref(),
+            index,
+            target,
+            &places,
+        )
+        .await?;
+        let Section { decoder, routes } = section;
+        let letters = target(&definition.0.dead_letters)?;
         let tables = routes.iter().map(|route| &route.target).chain([&letters]);
         let tables: Vec<&str> = tables.map(|target| target.table.as_str()).collect();
-        let decoder = decoding.decoder(options.max_record_bytes, &Handle::current())?;
         let share = options.budget.join(READ_AHEAD);
         let mut config = config.clone();
-        settings::read_ahead(&mut config, &definition.kafka, share.ahead() / QUEUE_PART);
+        settings::read_ahead(&mut config, &definition.0.kafka, share.ahead() / QUEUE_PART);
         let identity = Arc::new(identity(&assign.held_topics, &mine));
         let at = parts.topics.len();
         let (reads, batches) = mpsc::channel::<Read>(BATCHES);
@@ -188,7 +188,7 @@ async fn start(
                 .iter()
                 .map(|(place, partition)| (*place, begin(partition, &tables)))
                 .collect(),
-            decoder: decoder.reading(&places),
+            decoder,
             identity: Arc::clone(&identity),
         };
         let pipeline = Pipeline {
@@ -199,6 +199,7 @@ async fn start(
             letters,
             share,
             identity: Arc::clone(&identity),
+            requests: requests.clone(),
             reports: reports.clone(),
         };
         parts
@@ -207,12 +208,24 @@ async fn start(
         parts
             .tasks
             .spawn(pipeline.run(batches, orders, stop.clone()));
+        bounds.push(until(&mine));
         parts.topics.push(places);
         parts.identities.push(identity);
         parts.commands.push(commands);
         parts.acknowledge.push(acknowledge);
     }
-    Ok((Machine::new(parts.topics.len(), rolling), inbox))
+    let mut machine = Machine::new(parts.topics.len(), rolling);
+    for (topic, until) in bounds.into_iter().enumerate() {
+        machine.ends_at(topic, until);
+    }
+    Ok((machine, inbox))
+}
+
+/// Where partitions end that do.
+fn until(partitions: &[(i32, &v1::AssignedPartition)]) -> Positions {
+    let ends = partitions.iter();
+    ends.filter_map(|(place, partition)| Some((*place, partition.until?)))
+        .collect()
 }
 
 /// What the definition says of when files are closed.
@@ -264,6 +277,41 @@ fn placed<'a>(
     partitions.into_iter().map(place).collect()
 }
 
+/// One `[[topic]]`, ready to take records.
+pub(crate) struct Section {
+    pub decoder: Decoder,
+    pub routes: Vec<Route>,
+}
+
+/// Plans what becomes of the records of a definition's topic, in a lake with this URL; `target` knows where the rows
+/// of a table go.
+pub(crate) async fn section(
+    options: &Options,
+    (definition, lake): (&v1::StreamDefinition, &str),
+    registry: Option<&Arc<Registry>>,
+    index: usize,
+    target: impl Fn(&str) -> Result<Target>,
+    places: &Places,
+) -> Result<Section> {
+    let topic = definition.topics.get(index).ok_or_else(|| Error::Bug {
+        context: format!("topic {index} of stream {}", definition.name),
+    })?;
+    let decoding = Decoding::resolve(index, topic, registry).await?;
+    let mut routes = Vec::new();
+    for route in topic.all_routes() {
+        let target = target(&route.table)?;
+        let input = decoding.input();
+        let (label, places) = (topic.label(), places.clone());
+        let planner = Planner::new(options, definition, lake, label, &route, input, places);
+        routes.push(plan(topic, &route, planner.await?, target).await?);
+    }
+    let decoder = decoding.decoder(options.max_record_bytes, &Handle::current())?;
+    Ok(Section {
+        decoder: decoder.reading(places),
+        routes,
+    })
+}
+
 async fn plan(
     topic: &v1::TopicDefinition,
     route: &v1::RouteDefinition,
@@ -310,10 +358,11 @@ fn begin(partition: &v1::AssignedPartition, tables: &[&str]) -> Begin {
     Begin {
         incomplete: held.len() < tables.len(),
         held,
+        until: partition.until,
     }
 }
 
-fn target(
+pub(crate) fn target(
     tables: &[v1::AssignedTable],
     table: &str,
     partitions: &[(i32, &v1::AssignedPartition)],
@@ -367,6 +416,7 @@ struct Running<'a> {
     closed: BTreeMap<usize, Vec<Rolled>>,
     positions: BTreeMap<usize, Positions>,
     seen: BTreeMap<usize, Seen>,
+    requests: Requests,
     parts: &'a mut Parts,
 }
 
@@ -514,6 +564,7 @@ impl Running<'_> {
                 files_json,
                 rows: rolled.rows,
                 lookups: rolled.lookups.into_iter().collect(),
+                reasons: rolled.reasons.into_iter().collect(),
             });
         }
         Ok(v1::Offer {
@@ -528,6 +579,7 @@ impl Running<'_> {
         let mut report = v1::PositionReport {
             stream: reporter.stream.clone(),
             epoch: reporter.epoch,
+            requests: self.requests.count(),
             ..v1::PositionReport::default()
         };
         for (at, positions) in &self.positions {
@@ -538,11 +590,19 @@ impl Running<'_> {
                 let end = seen
                     .and_then(|seen| seen.ends.get(place))
                     .map_or(-1, |end| *end.max(position));
+                let figure = seen.and_then(|seen| seen.figures.get(place).copied());
+                let figure = figure.unwrap_or_default();
+                let (newest, oldest) = figure.dates.unwrap_or_default();
                 report.ends.push(v1::EndOffset {
                     topic: places.topic(*place).to_owned(),
                     partition: places.partition(*place),
                     end,
                     position: *position,
+                    waiting_since: figure.waiting_since.unwrap_or_default(),
+                    newest,
+                    oldest,
+                    records_per_second: figure.records_per_second,
+                    bytes_per_second: figure.bytes_per_second,
                 });
             }
             if let Some(seen) = seen {

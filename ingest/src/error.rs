@@ -319,18 +319,19 @@ impl Error {
             }),
             Self::UnknownTopic { topic, .. } => Some(format!("create {topic}, or correct its name; streams never create topics")),
             Self::OffsetsLost { .. } => Some(
-                "retention was shorter than the stream was away; to go on without them, delete the stream and \
-                 apply it with other table names".to_owned(),
+                "retention was shorter than the stream was away; to go on without them: drumline stream pause NAME, \
+                 drumline stream reset NAME --to earliest, drumline stream resume NAME".to_owned(),
             ),
             Self::OffsetBeyondEnd { .. } => Some(
-                "the topic was made anew; delete the stream and apply it with other table names".to_owned(),
+                "the topic was made anew; to read it from its beginning: drumline stream pause NAME, \
+                 drumline stream reset NAME --to earliest, drumline stream resume NAME".to_owned(),
             ),
             Self::RecordsGone { .. } => Some(
                 "retention dropped them after the statement was planned, or the topic was made anew; run it again".to_owned(),
             ),
             Self::TopicReplaced { .. } => Some(
-                "nothing of the new topic was taken; to read it from its beginning: drumline stream delete NAME, and \
-                 apply the stream with other table names"
+                "nothing of the new topic was taken; to read it from its beginning into the same tables: \
+                 drumline stream pause NAME, drumline stream reset NAME --to earliest, drumline stream resume NAME"
                     .to_owned(),
             ),
             Self::Registry { .. } => Some(

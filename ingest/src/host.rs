@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::budget::Budget;
 use crate::kafka::Secrets;
-use crate::{Error, assignment, probe, tally};
+use crate::{Error, assignment, probe, replay, tally};
 
 /// Makes the sessions that transforms are planned in: the host's functions and settings.
 pub type SessionFactory = Arc<dyn Fn() -> datafusion::error::Result<SessionContext> + Send + Sync>;
@@ -253,6 +253,28 @@ impl StreamHost {
     /// Reads a partition's committed records once more and counts them; nothing is kept of them.
     pub async fn count(&self, request: v1::CountRecords) -> v1::CountedRecords {
         tally::tally(request, &self.options.secrets, self.draining.clone()).await
+    }
+
+    /// Decodes dead letters again, and stages what passes. Commits nothing.
+    pub async fn replay(&self, order: v1::ReplayLetters) -> v1::LettersReplayed {
+        let id = order.id;
+        let failed = |context: &str| v1::LettersReplayed {
+            id,
+            failure: Some(
+                Error::Bug {
+                    context: context.to_owned(),
+                }
+                .failure(),
+            ),
+            ..v1::LettersReplayed::default()
+        };
+        let Some(runtime) = &self.runtime else {
+            return failed("no threads for streams");
+        };
+        let options = self.options.clone();
+        let work = async move { replay::replay(&options, order).await };
+        let replayed = self.tasks.spawn_on(work, runtime.handle()).await;
+        replayed.unwrap_or_else(|_| failed("a replay of dead letters ended badly"))
     }
 
     /// Revokes every stream and waits until their files are given up and their threads have ended.

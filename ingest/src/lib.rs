@@ -24,6 +24,7 @@ mod places;
 mod planner;
 mod probe;
 mod registry;
+mod replay;
 mod roll;
 mod scan;
 mod schema;

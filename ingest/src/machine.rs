@@ -116,6 +116,8 @@ struct Topic {
     // Since when something is waiting to be offered.
     waiting_since: Option<Instant>,
     next: Positions,
+    // Where the partitions end that do.
+    until: Positions,
     full: bool,
     paused: bool,
     sealed: Sealed,
@@ -153,6 +155,13 @@ impl Machine {
             last_offer: 0,
             draining: false,
             ended: false,
+        }
+    }
+
+    /// A topic ends by itself at these positions: once they are reached there is nothing to wait for.
+    pub(crate) fn ends_at(&mut self, topic: usize, until: Positions) {
+        if let Some(topic) = self.topics.get_mut(topic) {
+            topic.until = until;
         }
     }
 
@@ -234,7 +243,7 @@ impl Machine {
                 let known = topic.next.entry(partition).or_insert(position);
                 *known = position.max(*known);
             }
-            topic.full = full;
+            topic.full = full || topic.is_at_its_end();
             topic.waiting_since.get_or_insert(now);
         }
     }
@@ -331,6 +340,13 @@ impl Topic {
     /// Whether everything that was read is committed.
     fn is_done(&self) -> bool {
         self.waiting_since.is_none() && self.sealed == Sealed::Nothing
+    }
+
+    /// Whether everything up to its bounds was read.
+    fn is_at_its_end(&self) -> bool {
+        let reached =
+            |(partition, until)| self.next.get(partition).is_some_and(|next| next >= until);
+        !self.until.is_empty() && self.until.iter().all(reached)
     }
 
     fn resume(&mut self, at: usize, actions: &mut Vec<Action>) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::datatypes::SchemaRef;
-use drumline_lake::Stores;
+use drumline_lake::{Requests, Stores};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +56,8 @@ pub(crate) struct Pipeline {
     pub letters: Target,
     pub share: Share,
     pub identity: Arc<Identity>,
+    /// Counts the calls of object stores.
+    pub requests: Requests,
     pub reports: mpsc::Sender<(usize, Report)>,
 }
 
@@ -82,6 +84,16 @@ impl Pipeline {
     /// what was closed and reported belongs to the assignment.
     pub(crate) async fn run(
         self,
+        reads: mpsc::Receiver<Read>,
+        commands: mpsc::Receiver<Command>,
+        revoked: CancellationToken,
+    ) {
+        let requests = self.requests.clone();
+        requests.during(self.work(reads, commands, revoked)).await;
+    }
+
+    async fn work(
+        self,
         mut reads: mpsc::Receiver<Read>,
         mut commands: mpsc::Receiver<Command>,
         revoked: CancellationToken,
@@ -94,6 +106,7 @@ impl Pipeline {
             letters,
             mut share,
             identity,
+            requests,
             reports,
         } = self;
         let targets = routes.iter().map(|route| &route.target).chain([&letters]);
@@ -127,8 +140,9 @@ impl Pipeline {
                         closing_bytes += bytes;
                         share.holds(0, closing_bytes);
                         let identity = Arc::clone(&identity);
+                        let requests = requests.clone();
                         closing.spawn(async move {
-                            let tables = finish(rolls, identity).await;
+                            let tables = requests.during(finish(rolls, identity)).await;
                             (bytes, tables.map(|tables| Report::Closed { next, tables }))
                         });
                         match open.refresh().await {
@@ -367,10 +381,11 @@ impl Open {
         })
     }
 
-    async fn write_letters(&mut self, dead: Letters) -> Result<()> {
+    async fn write_letters(&mut self, mut dead: Letters) -> Result<()> {
         let positions: Vec<_> = (0..dead.len())
             .filter_map(|row| dead.position(row))
             .collect();
+        self.letters.refused(dead.reasons());
         let rows = dead.finish(chrono::Utc::now().timestamp_micros())?;
         self.letters.write(&self.stores, rows, &positions).await
     }

@@ -31,7 +31,7 @@ pub(crate) async fn probe(options: &Options, probe: &v1::Probe) -> v1::ProbeResu
         ..Default::default()
     };
     let definition = probe.definition.clone().unwrap_or_default();
-    if let Err(Failed { key, error }) = look(options, &definition, &probe.lake, &mut result).await {
+    if let Err(Failed { key, error }) = look(options, &definition, &probe, &mut result).await {
         result.key = key;
         result.failure = Some(error.failure());
     }
@@ -41,7 +41,7 @@ pub(crate) async fn probe(options: &Options, probe: &v1::Probe) -> v1::ProbeResu
 async fn look(
     options: &Options,
     definition: &v1::StreamDefinition,
-    lake: &str,
+    asked: &v1::Probe,
     result: &mut v1::ProbeResult,
 ) -> std::result::Result<(), Failed> {
     let failed = |error| Failed {
@@ -65,7 +65,7 @@ async fn look(
             let key = |part: &str| format!("topic[{index}].{}", topic.route_key(at, part));
             let schema = table_schema(
                 options,
-                (definition, lake),
+                (definition, &asked.lake),
                 topic,
                 route,
                 decoding.input(),
@@ -87,21 +87,15 @@ async fn look(
     let (partitions, matched) = matching::look_up(definition, &present)?;
     result.partitions.extend(partitions);
     result.matched.extend(matched);
-    if definition.start_from() == v1::StartFrom::Latest {
+    if asked.edges {
         let topics = result.partitions.clone().into_iter().collect();
-        let ends = ends(options, definition, topics)
-            .await
-            .map_err(|error| Failed {
-                key: kafka_key(&error),
-                error,
-            })?;
-        let end = |(topic, partition, end)| v1::EndOffset {
-            topic,
-            partition,
-            end,
-            position: end,
-        };
-        result.ends = ends.into_iter().map(end).collect();
+        let matched = result.matched.clone().into_iter().collect();
+        let definition = definition.clone().matching(&matched);
+        let edges = edges(options, &definition, topics).await;
+        result.edges = edges.map_err(|error| Failed {
+            key: edges_key(&error),
+            error,
+        })?;
     }
     Ok(())
 }
@@ -207,13 +201,15 @@ async fn topics(
     ask(options, definition, partition_counts).await
 }
 
-async fn ends(
+async fn edges(
     options: &Options,
     definition: &v1::StreamDefinition,
     topics: BTreeMap<String, u32>,
-) -> Result<Vec<(String, i32, i64)>> {
+) -> Result<Vec<v1::PartitionEdges>> {
+    let wanted = definition.clone();
+    let now = chrono::Utc::now().timestamp_millis();
     ask(options, definition, move |config| {
-        kafka::ends(config, &topics)
+        kafka::edges(&wanted, config, &topics, now)
     })
     .await
 }
@@ -237,6 +233,13 @@ fn kafka_key(error: &Error) -> String {
         Error::KafkaSetting { setting, .. } => format!("kafka.{setting}"),
         Error::KafkaClient { .. } => "kafka".to_owned(),
         _ => "brokers".to_owned(),
+    }
+}
+
+fn edges_key(error: &Error) -> String {
+    match error {
+        Error::Definition { key, .. } => key.clone(),
+        _ => kafka_key(error),
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) struct Roll {
     rows: u64,
     lookups: BTreeMap<String, u64>,
     counts: Counts,
+    reasons: BTreeMap<String, u64>,
 }
 
 /// Files of one table that are closed.
@@ -37,6 +38,8 @@ pub(crate) struct Rolled {
     /// Versions of the tables that the rows' transform looked things up in.
     pub lookups: BTreeMap<String, u64>,
     pub counts: Counts,
+    /// Dead letters by what is wrong with them.
+    pub reasons: BTreeMap<String, u64>,
 }
 
 impl Roll {
@@ -47,6 +50,14 @@ impl Roll {
             rows: 0,
             lookups: BTreeMap::new(),
             counts: Counts::default(),
+            reasons: BTreeMap::new(),
+        }
+    }
+
+    /// Counts dead letters by what is wrong with them.
+    pub(crate) fn refused(&mut self, reasons: BTreeMap<String, u64>) {
+        for (reason, count) in reasons {
+            *self.reasons.entry(reason).or_default() += count;
         }
     }
 
@@ -137,6 +148,7 @@ impl Roll {
             rows: std::mem::take(&mut self.rows),
             lookups: self.lookups.clone(),
             counts: std::mem::take(&mut self.counts),
+            reasons: std::mem::take(&mut self.reasons),
         }
     }
 
@@ -155,6 +167,7 @@ impl Roll {
             rows: self.rows,
             lookups: self.lookups,
             counts: self.counts,
+            reasons: self.reasons,
         })
     }
 

@@ -4,10 +4,11 @@
 //! librdkafka's statistics call `eof_offset`. That one lies beyond transaction markers, so they never
 //! stall a stream. It is believed only while no fetched record waits, so no record can be skipped.
 
+mod figures;
 mod identity;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -26,6 +27,8 @@ use crate::kafka::settings;
 use crate::machine::Positions;
 use crate::places::Places;
 use crate::{Error, Result};
+pub(crate) use figures::Figure;
+use figures::Figures;
 pub(crate) use identity::{Held, Identity};
 use watch::{Absence, Watch};
 
@@ -64,6 +67,8 @@ pub(crate) struct Begin {
     pub held: BTreeMap<String, i64>,
     /// A table has none: it needs everything that Kafka has.
     pub incomplete: bool,
+    /// Records from here on are not read.
+    pub until: Option<i64>,
 }
 
 /// What comes from a source, in order.
@@ -77,7 +82,7 @@ pub(crate) enum Read {
 }
 
 /// What Kafka says of the topics.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Seen {
     /// Ends of the partitions (what a reader of committed records can reach).
     pub ends: Positions,
@@ -87,6 +92,8 @@ pub(crate) struct Seen {
     pub waiting: Option<String>,
     /// Fields that need a column first.
     pub found: Vec<FoundField>,
+    /// What people want to know of the partitions that are read.
+    pub figures: BTreeMap<i32, Figure>,
 }
 
 /// Starts the thread. It ends when `stop` is cancelled, when nobody takes its batches, or on a failure.
@@ -141,9 +148,14 @@ fn read(
         .assign(&assignment)
         .map_err(|error| failed(&topic, &error))?;
     let mut positions = starts.clone();
+    let mut bounds = Bounds::of(&partitions);
+    for (place, start) in &starts {
+        bounds.reach(&consumer, &places, *place, *start)?;
+    }
     if reads.blocking_send(Read::Started(starts)).is_err() {
         return Ok(());
     }
+    let mut figures = Figures::default();
     let mut since = Instant::now();
     let mut seen = Seen::default();
     while !stop.is_cancelled() {
@@ -154,6 +166,21 @@ fn read(
                 };
                 if decoder.is_empty() {
                     since = Instant::now();
+                }
+                let next = message.offset() + 1;
+                if bounds.reach(&consumer, &places, place, next)? {
+                    let end = bounds.cap(place, next);
+                    // Offsets that were compacted away, or transaction markers, may lie before the bound.
+                    if positions
+                        .get(&place)
+                        .is_some_and(|position| *position < end)
+                    {
+                        positions.insert(place, end);
+                        decoder.advance(place, end);
+                    }
+                }
+                if next > bounds.cap(place, next) {
+                    continue;
                 }
                 let headers = match decoder.wants_headers() {
                     true => headers(&message),
@@ -175,6 +202,7 @@ fn read(
                 if let Some(waiting) = decoder.waits(record) {
                     // What came before is not held up by what waits.
                     if !decoder.is_empty() {
+                        figures.cut();
                         let batch = Box::new(decoder.finish()?);
                         if reads.blocking_send(Read::Batch(batch)).is_err() {
                             return Ok(());
@@ -191,7 +219,10 @@ fn read(
                     }
                     since = Instant::now();
                 }
-                positions.insert(place, message.offset() + 1);
+                positions.insert(place, next);
+                let size = message.payload_len() + message.key_len();
+                let date = message.timestamp().to_millis();
+                figures.took(place, message.offset(), date, size);
                 decoder.push(record);
             }
             Some(Err(KafkaError::PartitionEOF(_))) | None => {}
@@ -205,6 +236,7 @@ fn read(
                     Error::Brokers { brokers, reason }.to_string()
                 });
             for (place, next) in told.next {
+                let next = bounds.cap(place, next);
                 if positions
                     .get(&place)
                     .is_some_and(|position| *position < next)
@@ -218,16 +250,19 @@ fn read(
                 partitions: told.partitions,
                 waiting,
                 found: Vec::new(),
+                figures: figures.told(Instant::now()),
             };
             if reads.blocking_send(Read::Seen(seen.clone())).is_err() {
                 return Ok(());
             }
         }
         while let Ok(next) = acknowledge.try_recv() {
+            figures.committed(&next);
             commit_for_lag_tools(&consumer, &places, &next);
         }
         let full = decoder.records() >= BATCH_RECORDS || decoder.bytes() >= batch_bytes;
         if full || (!decoder.is_empty() && since.elapsed() >= BATCH_AGE) {
+            figures.cut();
             let batch = Box::new(decoder.finish()?);
             if reads.blocking_send(Read::Batch(batch)).is_err() {
                 return Ok(());
@@ -348,6 +383,52 @@ fn wait(
     false
 }
 
+/// Where partitions end by themselves, and which of them have.
+struct Bounds {
+    until: Positions,
+    reached: BTreeSet<i32>,
+}
+
+impl Bounds {
+    fn of(partitions: &BTreeMap<i32, Begin>) -> Self {
+        let until = partitions.iter();
+        Self {
+            until: until
+                .filter_map(|(place, begin)| Some((*place, begin.until?)))
+                .collect(),
+            reached: BTreeSet::new(),
+        }
+    }
+
+    /// A position, or the bound before it.
+    fn cap(&self, place: i32, position: i64) -> i64 {
+        let until = self.until.get(&place);
+        until.map_or(position, |until| position.min(*until))
+    }
+
+    /// Fetches no more of a partition whose bound is reached; whether it is.
+    fn reach(
+        &mut self,
+        consumer: &BaseConsumer<Watch>,
+        places: &Places,
+        place: i32,
+        next: i64,
+    ) -> Result<bool> {
+        if self.until.get(&place).is_none_or(|until| next < *until) {
+            return Ok(false);
+        }
+        if self.reached.insert(place) {
+            let topic = places.topic(place);
+            let mut paused = TopicPartitionList::new();
+            paused.add_partition(topic, places.partition(place));
+            consumer
+                .pause(&paused)
+                .map_err(|error| failed(topic, &error))?;
+        }
+        Ok(true)
+    }
+}
+
 /// Finds where reading begins. Kafka must still have what follows each table's own offset.
 fn starts(
     consumer: &BaseConsumer<Watch>,
@@ -458,6 +539,7 @@ mod tests {
         let begin = Begin {
             held: held.collect(),
             incomplete,
+            until: None,
         };
         begin.start("t", 0, 40, 90)
     }

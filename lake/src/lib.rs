@@ -23,6 +23,7 @@ mod moved;
 mod name;
 mod probe;
 mod provider;
+mod read;
 mod record_log;
 mod requests;
 mod root;
@@ -43,13 +44,14 @@ pub use error::{Error, ErrorKind, Result};
 pub use locations::Locations;
 pub use name::{DEFAULT_SCHEMA, TableName};
 pub use probe::{Finding, Health, probe};
+pub use read::FileRows;
 pub use requests::Requests;
 pub use root::Lake;
 pub use snapshot::{AsOf, DataFile, FILE_COLUMN, ROW_COLUMN, TableSnapshot, Version};
 pub use stores::{BucketSettings, Stores};
 pub use table::{
     Commit, Committed, Consumed, ConsumedBy, MadeBy, NewTable, OffsetMove, OffsetRange, Operation,
-    PreparedTable, RangeCounts, Redefinition, Table, TableChange,
+    PreparedTable, RangeCounts, Redefinition, Table, TableChange, replay_id,
 };
 pub use upkeep::{
     Candidate, Compaction, Expired, Lease, Leftover, Retention, Turn, Vacuum, Vacuumed, Wishes,

@@ -155,6 +155,22 @@ pub enum Error {
         /// What the statement says.
         reason: String,
     },
+    /// A stream was to begin where Kafka has nothing.
+    #[error(
+        "topic {topic} partition {partition} has offsets {first} to {end}, so it cannot begin at {start}"
+    )]
+    StreamStart {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// Where it was to begin.
+        start: i64,
+        /// The first offset that Kafka has.
+        first: i64,
+        /// The offset after the last.
+        end: i64,
+    },
     /// A stream's definition in the catalog cannot be read.
     #[error("the definition of stream {stream} cannot be read: {reason}")]
     StreamDefinition {
@@ -204,6 +220,7 @@ impl Error {
             | Self::StreamTableMissing { .. }
             | Self::StreamTableDiffers { .. }
             | Self::LatestRows { .. }
+            | Self::StreamStart { .. }
             | Self::StreamDefinition { .. }
             | Self::Webhook { .. }
             | Self::Collector { .. }
@@ -265,6 +282,7 @@ impl Error {
             Self::LatestRows { .. } => {
                 "it is tried again; the changes are in the table of changes, and the statement in the list of applications"
             }
+            Self::StreamStart { .. } => "begin at one of those offsets, or at earliest or latest",
             Self::StreamDefinition { .. } => "apply the stream again with this version",
             Self::Lake(error) => return error.hint(),
             Self::Engine(error) => return error.hint(),

@@ -3,10 +3,13 @@
 //! Names begin with `drumline_` and carry their unit; labels are bounded: states, and names of streams.
 //! docs/metrics.md lists them all, and a test holds it to that.
 
+mod streams;
+
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
+use drumline_proto::v1::StreamStatus;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -34,15 +37,11 @@ impl Metrics {
 
     /// The answer to one scrape.
     pub(crate) async fn scrape(&self) -> Response {
-        let status = self.streams.status().await;
-        let lags = status
-            .into_iter()
-            .filter(|(_, status)| status.lag >= 0)
-            .map(|(name, status)| (name, status.lag as u64));
+        let statuses = self.streams.status().await;
         let seen = Seen {
             history: self.facts.history(),
             totals: self.facts.totals(),
-            lags: lags.collect(),
+            streams: statuses.into_values().collect(),
             process: Process::read().unwrap_or_default(),
         };
         let mut text = String::new();
@@ -67,8 +66,7 @@ fn page(seen: Seen, text: &mut impl Write) -> fmt::Result {
 struct Seen {
     history: History,
     totals: Arc<Totals>,
-    /// Records behind, by stream, where that is known.
-    lags: Vec<(String, u64)>,
+    streams: Vec<StreamStatus>,
     process: Process,
 }
 
@@ -364,13 +362,7 @@ impl Seen {
                 (labels, 1.0)
             }),
         )?;
-        let lags = self.lags.iter();
-        writer.gauges(
-            "stream_lag_records",
-            "Records between what a stream has committed and the ends of its partitions",
-            None,
-            lags.map(|(name, lag)| (vec![("stream", name.as_str())], *lag as f64)),
-        )?;
+        streams::write(&self.streams, writer)?;
         let commits = || self.totals.stream_commits.iter();
         let of = |name| vec![("stream", name)];
         writer.counters(

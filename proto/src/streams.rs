@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::v1::{RouteDefinition, StreamDefinition, TopicDefinition};
+use crate::v1::{Position, RouteDefinition, StartFrom, StreamDefinition, TopicDefinition};
 
 impl TopicDefinition {
     /// The tables that its records go to, each with its own transform: at least one.
@@ -54,6 +54,29 @@ impl StreamDefinition {
     /// Whether topics that do not exist yet may become part of it.
     pub fn has_patterns(&self) -> bool {
         self.topics.iter().any(|topic| !topic.pattern.is_empty())
+    }
+
+    /// Where a topic begins: its own word before the stream's.
+    pub fn start_of(&self, topic: &str) -> Position {
+        let own = self.topics.iter().find(|own| own.reads(topic));
+        self.start_or(own.and_then(|own| own.start.clone()))
+    }
+
+    fn start_or(&self, own: Option<Position>) -> Position {
+        let start = own.or_else(|| self.start.clone());
+        start.unwrap_or_else(|| Position {
+            from: self.start_from,
+            ..Position::default()
+        })
+    }
+
+    /// Whether the first record of each partition is where every topic begins.
+    pub fn begins_earliest(&self) -> bool {
+        let mut starts = self
+            .topics
+            .iter()
+            .map(|own| self.start_or(own.start.clone()));
+        starts.all(|start| matches!(start.from(), StartFrom::Earliest | StartFrom::Unspecified))
     }
 
     /// The same with what its patterns match: numbers of `[[topic]]`s by topic.

@@ -142,6 +142,14 @@ export interface Stream {
   last_commit_at: number;
   /** Live, asked of the coordinator: absent until it knows. */
   lag?: number | null;
+  /** Age of the next record to commit; null while it is not known. */
+  lag_seconds?: number | null;
+  records_per_second?: number;
+  bytes_per_second?: number;
+  /** Calls of object stores for a million records. */
+  requests_per_million?: number | null;
+  /** Since the master started, by what is wrong with them. */
+  dead_letter_reasons?: Record<string, number>;
   topics?: string[];
   partitions?: StreamPartition[];
   tables?: StreamTable[];
@@ -156,6 +164,12 @@ export interface StreamPartition {
   committed: number | null;
   /** Not known yet. */
   end: number | null;
+  /** Where the stream ends by itself. */
+  until?: number | null;
+  lag_seconds?: number | null;
+  /** Newest of the brokers' dates among committed records. */
+  watermark?: number | null;
+  records_per_second?: number;
 }
 
 export interface StreamTable {
@@ -165,6 +179,8 @@ export interface StreamTable {
   commits: number;
   last_commit_at: number;
   version: number;
+  files?: number;
+  bytes?: number;
 }
 
 export interface Session {

@@ -15,6 +15,7 @@ const TONES: Record<string, Tone> = {
   left: 'quiet',
   lost: 'bad',
   paused: 'quiet',
+  finished: 'good',
   failing: 'bad',
 };
 

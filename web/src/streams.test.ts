@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 
 import type { Stream, StreamPartition } from './records';
-import { consumedBy, deadLetters, lagOf } from './streams';
+import { behind, consumedBy, deadLetters, lagOf, reasonsOf } from './streams';
 
 function partition(topic: string, number: number, worker: string): StreamPartition {
   return { topic, partition: number, worker, epoch: 1, committed: 10, end: 25 };
@@ -13,6 +13,24 @@ test('lag is never below nothing, and not known without an end', () => {
   expect(lagOf({ ...one, committed: null })).toBe(25);
   expect(lagOf({ ...one, committed: 30 })).toBe(0);
   expect(lagOf({ ...one, end: null })).toBeNull();
+});
+
+test('how old the next record is stands in words', () => {
+  expect(behind(null)).toBe('–');
+  expect(behind(undefined)).toBe('–');
+  expect(behind(0)).toBe('0 s');
+  expect(behind(1.5)).toBe('1.50 s');
+  expect(behind(7200)).toBe('2 h 00 m');
+});
+
+test('the most frequent reason comes first', () => {
+  const dead_letter_reasons = { 'null value': 2, 'malformed json at byte N': 40, 'invalid utf-8 at byte N': 2 };
+  expect(reasonsOf({ dead_letter_reasons } as unknown as Stream).map(([reason]) => reason)).toEqual([
+    'malformed json at byte N',
+    'invalid utf-8 at byte N',
+    'null value',
+  ]);
+  expect(reasonsOf({} as Stream)).toEqual([]);
 });
 
 test('dead letters are the rows of their tables', () => {

@@ -1,5 +1,6 @@
 // What a stream's partitions and tables say together. Pure.
 
+import { duration } from './format';
 import type { Stream, StreamPartition } from './records';
 
 /** Rows of its tables of dead letters. */
@@ -15,6 +16,18 @@ export function lagOf(partition: StreamPartition): number | null {
   if (partition.end === null) return null;
   // The end may be read before a commit is.
   return Math.max(0, partition.end - (partition.committed ?? 0));
+}
+
+/** How old the next record to commit is, in words; a dash while it is not known. */
+export function behind(seconds: number | null | undefined): string {
+  if (seconds == null) return '–';
+  return seconds === 0 ? '0 s' : duration(seconds * 1000);
+}
+
+/** Kinds of dead letters, most frequent first. */
+export function reasonsOf(stream: Stream): [string, number][] {
+  const all = Object.entries(stream.dead_letter_reasons ?? {});
+  return all.sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0]));
 }
 
 export interface Consumed {

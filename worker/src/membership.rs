@@ -284,6 +284,16 @@ impl Membership {
                         .await;
                 });
             }
+            master_message::Message::ReplayLetters(order) => {
+                let (streams, probed) = (Arc::clone(&self.streams), probed.clone());
+                // What it stages belongs to nobody until the master commits it.
+                tokio::spawn(async move {
+                    let answer = streams.replay(order).await;
+                    let _ = probed
+                        .send(message(worker_message::Message::LettersReplayed(answer)))
+                        .await;
+                });
+            }
             master_message::Message::Probe(probe) => {
                 let (streams, probed) = (Arc::clone(&self.streams), probed.clone());
                 // Ends by its own time limits; its answer goes nowhere once the call is over.

@@ -1,18 +1,27 @@
 //! `drumline stream`: standing consumers.
 
-use std::path::{Path, PathBuf};
+mod letters;
+mod reset;
+mod show;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
 use clap::{Subcommand, ValueEnum};
-use drumline_client::proto::{StreamStatus, StreamSummary};
-use drumline_client::{Applied, Client, stream_file};
+use drumline_client::proto::Position;
+use drumline_client::{Applied, Client, Streams, stream_file};
 use serde_json::json;
 
 use crate::config::{Master, MasterArg};
 use crate::connect::connect;
 use crate::failure::{Failure, OrFail as _, Result};
-use crate::output::{self, Columns};
+use crate::output;
 use crate::signals::StopSignals;
+use crate::terminal::Terminal;
+
+/// How long a stream may fail before nobody waits for it any more.
+const FAILING_FOR: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Read Kafka topics into tables, continuously.
 #[derive(Debug, clap::Args)]
@@ -53,18 +62,34 @@ enum Command {
         after_help = "The file names brokers, topics, their columns, a SQL transform and how tables are partitioned;\n\
         examples/beatlytica/beatlytica.toml has all of it.\n\n\
         Examples:\n  drumline stream apply examples/beatlytica/beatlytica.toml\n  \
-        DRUMLINE_BROKERS=kafka:9092 drumline stream apply examples/beatlytica/beatlytica.toml"
+        DRUMLINE_BROKERS=kafka:9092 drumline stream apply examples/beatlytica/beatlytica.toml\n  \
+        drumline stream apply backfill.toml --until now --wait"
     )]
     Apply {
         /// Stream file (TOML)
         file: PathBuf,
+        /// Let the stream end by itself: now, a moment, or offsets of partitions (0:1200,1:1100); before the file's own
+        #[arg(long, value_parser = until)]
+        until: Option<Position>,
+        /// Wait until it has ended: 0 once everything below its end is committed, 1 if it fails for a minute
+        #[arg(long)]
+        wait: bool,
     },
     /// All streams, one line each
     List,
     /// Partitions, tables and lag of one stream, and why it does not run if it does not
+    #[command(
+        after_help = "Lag is counted in records, and in seconds since the broker dated the next record to commit. The watermark\n\
+        is the newest of the brokers' dates among the records that were committed. Rates are those of the last ten\n\
+        seconds; dead letters by reason and calls of object stores are counted since the master started.\n\n\
+        Examples:\n  drumline stream status beatlytica --watch\n  drumline stream status beatlytica -o json"
+    )]
     Status {
         /// Name of the stream
         name: String,
+        /// Show it again every second, until Ctrl-C
+        #[arg(short, long)]
+        watch: bool,
     },
     /// Stop reading; the tables stay as they are
     Pause {
@@ -87,6 +112,10 @@ enum Command {
         /// Name of the stream
         name: String,
     },
+    /// Move where the tables of a paused stream go on: back to read again, or forward to skip
+    Reset(reset::Arguments),
+    /// Records that could not become rows, and why
+    DeadLetters(letters::Arguments),
     /// Forget the stream; its tables stay
     Delete {
         /// Name of the stream
@@ -108,8 +137,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
 }
 
 async fn answer(command: Command, master: &Master, shape: Shape) -> Result {
-    if let Command::Apply { file } = &command {
-        return apply(file, master, shape).await;
+    if let Command::Apply { file, until, wait } = command {
+        return apply(&file, until, wait, master, shape).await;
     }
     let client = connect(master).await?;
     let streams = client.streams();
@@ -118,17 +147,18 @@ async fn answer(command: Command, master: &Master, shape: Shape) -> Result {
         Command::List => {
             let list = streams.list().await?;
             match shape {
-                Shape::Table => output::print(&list_table(&list)),
+                Shape::Table => output::print(&show::list(&list)),
                 Shape::Json => list.iter().try_for_each(output::print_json),
             }
         }
-        Command::Status { name } => {
+        Command::Status { name, watch: false } => {
             let status = streams.status(&name).await?;
             match shape {
-                Shape::Table => output::print(&status_table(&status)),
+                Shape::Table => output::print(&show::status(&status)),
                 Shape::Json => output::print_json(&status),
             }
         }
+        Command::Status { name, watch: true } => show::watch(&streams, &name, shape).await,
         Command::Pause { name } => {
             streams.pause(&name).await?;
             done(shape, &name, "paused")
@@ -140,6 +170,8 @@ async fn answer(command: Command, master: &Master, shape: Shape) -> Result {
         Command::Verify { name } => {
             super::verified::verify(&streams, &name, shape == Shape::Json).await
         }
+        Command::DeadLetters(arguments) => letters::run(&client, arguments, shape).await,
+        Command::Reset(arguments) => reset::run(&streams, arguments, shape).await,
         Command::Delete { name } => {
             streams.delete(&name).await?;
             done(shape, &name, "deleted")
@@ -147,11 +179,25 @@ async fn answer(command: Command, master: &Master, shape: Shape) -> Result {
     }
 }
 
-async fn apply(file: &Path, master: &Master, shape: Shape) -> Result {
+async fn apply(
+    file: &Path,
+    until: Option<Position>,
+    wait: bool,
+    master: &Master,
+    shape: Shape,
+) -> Result {
     let text =
         std::fs::read_to_string(file).or_usage(|| format!("cannot read {}", file.display()))?;
     // A file that does not hold is refused before a master is looked for.
-    let definition = stream_file::parse(&text, file)?;
+    let mut definition = stream_file::parse(&text, file)?;
+    definition.until = until.or(definition.until);
+    if wait && definition.until.is_none() {
+        let message = format!(
+            "stream {} never ends, so nobody can wait for it",
+            definition.name
+        );
+        return Err(Failure::usage(message).hint("say where it ends: --until now"));
+    }
     let name = definition.name.clone();
     let client: Client = connect(master).await?;
     let applied = client
@@ -164,7 +210,48 @@ async fn apply(file: &Path, master: &Master, shape: Shape) -> Result {
         Applied::Changed => "changed",
         Applied::Unchanged => "unchanged",
     };
-    done(shape, &name, what)
+    done(shape, &name, what)?;
+    match wait {
+        true => wait_for_end(&client.streams(), &name, shape).await,
+        false => Ok(()),
+    }
+}
+
+fn until(text: &str) -> std::result::Result<Position, String> {
+    match text {
+        "earliest" => Err("a stream that ends where it begins reads nothing".to_owned()),
+        text => stream_file::position(text),
+    }
+}
+
+/// Looks at a stream until it has ended, and tells why it stands still where it does.
+async fn wait_for_end(streams: &Streams, name: &str, shape: Shape) -> Result {
+    let mut told = String::new();
+    let mut failing_since = None;
+    loop {
+        let status = streams.status(name).await?;
+        match status.state.as_str() {
+            "finished" => return done(shape, name, "finished"),
+            "failing" => {
+                let since: &mut Instant = failing_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= FAILING_FOR {
+                    let message = format!("stream {name} is failing: {}", status.last_error);
+                    return Err(Failure::failed(message)
+                        .hint("it goes on trying; `drumline stream status` tells how it is"));
+                }
+            }
+            "paused" => {
+                return Err(Failure::failed(format!("stream {name} is paused"))
+                    .hint(format!("drumline stream resume {name}")));
+            }
+            _ => failing_since = None,
+        }
+        if !status.last_error.is_empty() && status.last_error != told {
+            told = status.last_error;
+            Terminal::new(false).say(format!("stream {name} is {}: {told}", status.state));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// A refusal names the file, as one by the parser does.
@@ -187,156 +274,9 @@ fn done(shape: Shape, name: &str, what: &str) -> Result {
     }
 }
 
-fn list_table(streams: &[StreamSummary]) -> String {
-    let mut columns = Columns::new(&[
-        "STREAM",
-        "STATE",
-        "SINCE",
-        "TOPICS",
-        "PARTITIONS",
-        "LAG",
-        "ROWS",
-        "DEAD LETTERS",
-        "REASON",
-    ]);
-    for stream in streams {
-        columns.row([
-            stream.name.clone(),
-            stream.state.clone(),
-            moment(stream.since_unix_millis),
-            stream.topics.to_string(),
-            stream.partitions.to_string(),
-            known(stream.lag),
-            stream.rows.to_string(),
-            stream.dead_letters.to_string(),
-            stream.last_error.clone(),
-        ]);
-    }
-    columns.render()
-}
-
-fn status_table(status: &StreamStatus) -> String {
-    let since = match status.since_unix_millis {
-        0 => String::new(),
-        since => format!(" since {}", moment(since)),
-    };
-    let mut text = format!(
-        "stream {}: {}{since}, lag {}\n",
-        status.name,
-        status.state,
-        known(status.lag)
-    );
-    if !status.last_error.is_empty() {
-        text.push_str(&format!("reason: {}\n", status.last_error));
-    }
-    let mut tables = Columns::new(&["TABLE", "KIND", "ROWS", "COMMITS", "VERSION", "LAST COMMIT"]);
-    for table in &status.tables {
-        tables.row([
-            table.table.clone(),
-            table.kind.clone(),
-            table.rows.to_string(),
-            table.commits.to_string(),
-            table.version.to_string(),
-            moment(table.last_commit_unix_millis),
-        ]);
-    }
-    text.push_str(&format!("\n{}", tables.render()));
-    let mut partitions =
-        Columns::new(&["TOPIC", "PARTITION", "COMMITTED", "END", "WORKER", "EPOCH"]);
-    for partition in &status.partitions {
-        partitions.row([
-            partition.topic.clone(),
-            partition.partition.to_string(),
-            known(partition.committed),
-            known(partition.end),
-            if partition.worker.is_empty() {
-                "-".to_owned()
-            } else {
-                partition.worker.clone()
-            },
-            partition.epoch.to_string(),
-        ]);
-    }
-    text.push_str(&format!("\n{}", partitions.render()));
-    text
-}
-
-/// The wire's -1 is "not known yet".
-fn known(number: i64) -> String {
-    if number < 0 {
-        "-".to_owned()
-    } else {
-        number.to_string()
-    }
-}
-
-fn moment(unix_millis: i64) -> String {
-    match DateTime::<Utc>::from_timestamp_millis(unix_millis) {
-        Some(moment) if unix_millis > 0 => moment.to_rfc3339_opts(SecondsFormat::Secs, true),
-        _ => "-".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use drumline_client::proto::{PartitionStatus, StreamTableStatus};
-
     use super::*;
-
-    #[test]
-    fn status_shows_tables_and_partitions() {
-        let status = StreamStatus {
-            name: "beatlytica".to_owned(),
-            state: "running".to_owned(),
-            lag: 3,
-            partitions: vec![PartitionStatus {
-                topic: "listen_events".to_owned(),
-                partition: 0,
-                worker: String::new(),
-                epoch: 2,
-                committed: 7,
-                end: -1,
-            }],
-            tables: vec![StreamTableStatus {
-                table: "listen_events".to_owned(),
-                kind: "table".to_owned(),
-                rows: 7,
-                commits: 1,
-                last_commit_unix_millis: 1_541_000_000_000,
-                version: 1,
-            }],
-            ..Default::default()
-        };
-        insta::assert_snapshot!(status_table(&status), @r"
-        stream beatlytica: running, lag 3
-
-        TABLE          KIND   ROWS  COMMITS  VERSION  LAST COMMIT
-        listen_events  table     7        1        1  2018-10-31T15:33:20Z
-
-        TOPIC          PARTITION  COMMITTED  END  WORKER  EPOCH
-        listen_events          0          7    -       -      2
-        ");
-    }
-
-    #[test]
-    fn a_stream_that_waits_says_why_and_since_when() {
-        let status = StreamStatus {
-            name: "beatlytica".to_owned(),
-            state: "waiting".to_owned(),
-            last_error: "kafka at k:9092 cannot be reached: connection refused".to_owned(),
-            since_unix_millis: 1_541_000_000_000,
-            lag: -1,
-            ..Default::default()
-        };
-        assert!(
-            status_table(&status).starts_with(
-                "stream beatlytica: waiting since 2018-10-31T15:33:20Z, lag -\n\
-                 reason: kafka at k:9092 cannot be reached: connection refused\n"
-            ),
-            "{}",
-            status_table(&status)
-        );
-    }
 
     #[test]
     fn a_refusal_names_the_file() {

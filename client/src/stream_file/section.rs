@@ -6,7 +6,7 @@ use drumline_proto::{kafka, v1};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Environment, value};
+use super::{Environment, place, value};
 use crate::{Error, Result};
 
 /// How a setting is kept out of the definition.
@@ -163,6 +163,20 @@ impl<'a> Section<'a> {
                 Err(self.wrong(key, reason, Some("a number from 1 on")))
             }
         }
+    }
+
+    /// A place in topics.
+    pub(super) fn place(&self, key: &str) -> Result<Option<v1::Position>> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let text = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+            DeValue::String(text) => value::substitute(text, self.file.environment, false),
+            other => Err(format!("is {}", value::kind(other))),
+        };
+        place::of_file(value, text)
+            .map(Some)
+            .map_err(|reason| self.wrong(key, reason, Some(place::PLACES)))
     }
 
     pub(super) fn boolean(&self, key: &str) -> Result<Option<bool>> {

@@ -475,8 +475,8 @@ fn errors_name_file_line_key_reason_and_what_is_accepted() {
         (
             "\"latest\"",
             "\"newest\"",
-            "line 6: start_from: \"newest\" is not accepted",
-            "earliest, latest",
+            "line 6: start_from: \"newest\" is neither a place nor a moment",
+            "\"earliest\", \"latest\"",
         ),
         (
             "\"parquet\"",
@@ -578,4 +578,50 @@ fn errors_name_file_line_key_reason_and_what_is_accepted() {
     }
     let none = read("name = 's'\nbrokers = 'b:1'").unwrap_err().to_string();
     assert_eq!(none, "s.toml: topic: is missing");
+}
+
+#[test]
+fn a_stream_begins_and_ends_where_its_file_says() {
+    let at = |key: &str, place: &str| {
+        read(&WHOLE.replace(r#"start_from = "latest""#, &format!("{key} = {place}")))
+    };
+    let start = |place: &str| at("start_from", place).unwrap().start.unwrap();
+    let moment = start(r#"{ timestamp = "2026-11-01T00:00:00Z" }"#);
+    assert_eq!(moment.timestamp_millis, 1_793_491_200_000);
+    assert_eq!(moment, start("2026-11-01T00:00:00Z"));
+    assert_eq!(moment, start(r#""2026-11-01T00:00:00Z""#));
+    let offsets = start("{ offsets = { listen_events = { 0 = 12, 3 = 4 } } }");
+    let said: Vec<_> = offsets
+        .offsets
+        .iter()
+        .map(|said| (said.topic.as_str(), said.partition, said.offset))
+        .collect();
+    assert_eq!(said, [("listen_events", 0, 12), ("listen_events", 3, 4)]);
+    assert_eq!(start("{ offsets = { 1 = 9 } }").offsets[0].partition, 1);
+    assert_eq!(start("{ offsets = 9 }").offsets[0].partition, -1);
+
+    let until = at("until", r#""now""#).unwrap().until.unwrap();
+    assert_eq!(until.from(), v1::StartFrom::Latest);
+    let of_topic = WHOLE.replace(
+        "format = \"delta\"\n",
+        "start_from = { offsets = { 0 = 7 } }\n",
+    );
+    let topic = &read(&of_topic).unwrap().topics[0];
+    assert_eq!(topic.start.as_ref().unwrap().offsets[0].offset, 7);
+
+    for wrong in [
+        "\"soon\"",
+        "{ at = 3 }",
+        "{ offsets = { x = 3 } }",
+        "7",
+        "{ offsets = -1 }",
+    ] {
+        let error = at("start_from", wrong).unwrap_err();
+        let Error::StreamFile { key, accepted, .. } = &error else {
+            panic!("{error}")
+        };
+        assert_eq!(key, "start_from");
+        assert!(accepted.as_ref().unwrap().contains("earliest"), "{error}");
+    }
+    assert!(at("until", r#""earliest""#).is_err());
 }

@@ -232,6 +232,26 @@ impl v1::streams_server::Streams for FakeMaster {
             request.into_inner().name
         )))
     }
+
+    async fn reset(
+        &self,
+        request: Request<v1::ResetStreamRequest>,
+    ) -> Result<Response<v1::ResetStreamResponse>, Status> {
+        Err(Status::not_found(format!(
+            "stream {} not found",
+            request.into_inner().name
+        )))
+    }
+
+    async fn replay_dead_letters(
+        &self,
+        request: Request<v1::ReplayDeadLettersRequest>,
+    ) -> Result<Response<v1::ReplayDeadLettersResponse>, Status> {
+        Err(Status::not_found(format!(
+            "stream {} not found",
+            request.into_inner().name
+        )))
+    }
 }
 
 #[tonic::async_trait]

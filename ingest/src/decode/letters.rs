@@ -1,5 +1,6 @@
 //! Dead letters: records that could not become rows, with their bytes and the reason.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -12,6 +13,9 @@ use crate::places::Places;
 use crate::schema;
 use crate::{Error, Result};
 
+/// Kinds of reasons that are counted apart.
+const KINDS: usize = 32;
+
 /// Dead letters of one source that are not written yet.
 #[derive(Debug)]
 pub(crate) struct Letters {
@@ -21,6 +25,7 @@ pub(crate) struct Letters {
     keys: BinaryBuilder,
     values: BinaryBuilder,
     reasons: StringBuilder,
+    kinds: BTreeMap<String, u64>,
 }
 
 impl Letters {
@@ -32,6 +37,7 @@ impl Letters {
             keys: BinaryBuilder::new(),
             values: BinaryBuilder::new(),
             reasons: StringBuilder::new(),
+            kinds: BTreeMap::new(),
         }
     }
 
@@ -42,6 +48,11 @@ impl Letters {
         self.keys.append_option(record.key);
         self.values.append_option(record.value);
         self.reasons.append_value(reason);
+        let kind = match kind(reason) {
+            kind if self.kinds.len() < KINDS || self.kinds.contains_key(&kind) => kind,
+            _ => "others".to_owned(),
+        };
+        *self.kinds.entry(kind).or_default() += 1;
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -52,8 +63,21 @@ impl Letters {
         &self.positions
     }
 
+    /// Why a letter is dead.
+    pub(crate) fn reason(&self, row: usize) -> Option<&str> {
+        let offsets = self.reasons.offsets_slice();
+        let start = usize::try_from(*offsets.get(row)?).ok()?;
+        let end = usize::try_from(*offsets.get(row + 1)?).ok()?;
+        std::str::from_utf8(self.reasons.values_slice().get(start..end)?).ok()
+    }
+
     pub(crate) fn position(&self, row: usize) -> Option<(i32, i64)> {
         self.positions.get(row).copied()
+    }
+
+    /// How many there are of each kind: reasons without what differs from record to record.
+    pub(crate) fn reasons(&mut self) -> BTreeMap<String, u64> {
+        std::mem::take(&mut self.kinds)
     }
 
     /// The rows of the dead-letter table, as of `now` (microseconds since the epoch).
@@ -88,5 +112,58 @@ impl Letters {
         RecordBatch::try_new(schema::dead_letters(), columns).map_err(|error| Error::Bug {
             context: format!("dead letters do not fit their schema: {error}"),
         })
+    }
+}
+
+/// A reason without what differs from record to record: numbers are `N`.
+fn kind(reason: &str) -> String {
+    let mut kind = String::with_capacity(reason.len().min(120));
+    let mut in_number = false;
+    for char in reason.chars().take(120) {
+        let is_digit = char.is_ascii_digit();
+        match (is_digit, in_number) {
+            (true, true) => {}
+            (true, false) => kind.push('N'),
+            (false, _) => kind.push(char),
+        }
+        in_number = is_digit;
+    }
+    kind
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_counted_without_what_differs() {
+        let mut letters = Letters::new(Places::one("t"));
+        let record = Record {
+            partition: 0,
+            offset: 0,
+            timestamp: None,
+            key: None,
+            value: None,
+            headers: &[],
+        };
+        for byte in 5..20 {
+            letters.push(record, &format!("malformed json at byte {byte}: no value"));
+        }
+        letters.push(record, "null value");
+        let expected = [
+            ("malformed json at byte N: no value", 15),
+            ("null value", 1),
+        ];
+        let expected = expected.map(|(kind, count)| (kind.to_owned(), count));
+        assert_eq!(letters.reasons(), BTreeMap::from(expected));
+        for letter in 'a'..='z' {
+            letters.push(record, &format!("field {letter}{letter}"));
+            letters.push(record, &format!("field {letter}"));
+        }
+        let reasons = letters.reasons();
+        assert_eq!(
+            (reasons.len(), reasons["others"]),
+            (KINDS + 1, 52 - KINDS as u64)
+        );
     }
 }

@@ -3,6 +3,7 @@
 //! The consumer side lives in `source.rs`, which builds its client from `settings.rs`.
 
 pub(crate) mod context;
+mod edges;
 mod embedded;
 pub(crate) mod ids;
 mod oauth;
@@ -11,8 +12,9 @@ mod secrets;
 pub(crate) mod settings;
 mod topics;
 
+pub(crate) use edges::edges;
 pub use embedded::EmbeddedKafka;
 pub use producer::Producer;
 pub use secrets::Secrets;
 pub use topics::{Brokers, ensure_topics, look};
-pub(crate) use topics::{ends, partition_counts, similar};
+pub(crate) use topics::{partition_counts, similar};

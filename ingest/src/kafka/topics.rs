@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::context::{self, Observer};
@@ -13,7 +12,7 @@ use super::settings;
 use crate::{Error, Result};
 
 /// How long a broker may take to answer before it counts as unreachable.
-const REACHABLE_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const REACHABLE_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a Kafka cluster says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,24 +62,6 @@ pub(crate) fn partition_counts(config: &ClientConfig) -> Result<BTreeMap<String,
             )
         })
         .collect())
-}
-
-/// Where every partition of these topics ends, for a reader of committed records. Blocks.
-pub(crate) fn ends(
-    config: &ClientConfig,
-    topics: &BTreeMap<String, u32>,
-) -> Result<Vec<(String, i32, i64)>> {
-    let client = context::asker(config)?;
-    let partitions = topics.iter().flat_map(|(topic, count)| {
-        (0..i32::try_from(*count).unwrap_or(i32::MAX)).map(move |partition| (topic, partition))
-    });
-    let end = |(topic, partition): (&String, i32)| {
-        let (_, high) = client
-            .fetch_watermarks(topic, partition, REACHABLE_WITHIN)
-            .map_err(|error| context::unreachable(&client, REACHABLE_WITHIN, &error))?;
-        Ok((topic.clone(), partition, high))
-    };
-    partitions.map(end).collect()
 }
 
 /// Creates those of `topics` that do not exist, each with its number of partitions and the broker's

@@ -382,3 +382,15 @@ fn aligned_files_are_closed_by_the_clock_however_late_they_began() {
         [Action::CloseFiles { topic: 0 }]
     );
 }
+
+#[test]
+fn a_topic_that_has_come_to_its_end_is_offered_at_once() {
+    let now = Instant::now();
+    let mut machine = started(now);
+    machine.ends_at(0, at(130));
+    assert_eq!(machine.step(now, advanced(129, 10)), []);
+    assert_eq!(
+        machine.step(now, advanced(130, 10)),
+        [Action::CloseFiles { topic: 0 }]
+    );
+}

@@ -6,3 +6,4 @@ mod bed;
 mod memory;
 mod pipeline;
 mod probe;
+mod replays;

@@ -15,6 +15,7 @@ mod past;
 mod plain;
 mod publish;
 mod remove;
+mod replays;
 mod state;
 pub(crate) mod unnamed;
 
@@ -31,6 +32,7 @@ pub use create::{NewTable, PreparedTable};
 use datafusion::arrow::datatypes::{FieldRef, Schema};
 use object_store::ObjectStore;
 use object_store::path::Path;
+pub use replays::replay_id;
 use uuid::Uuid;
 
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};

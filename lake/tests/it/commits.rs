@@ -1,6 +1,7 @@
 use drumline_lake::conformance::{new_table, number, offer, stage};
 use drumline_lake::{
-    Catalog, Commit, Error, Format, MadeBy, OffsetMove, Operation, Table, TableChange,
+    Catalog, Commit, Error, Format, MadeBy, OffsetMove, OffsetRange, Operation, Table, TableChange,
+    replay_id,
 };
 
 use crate::faults::{faulty_lake, reopened};
@@ -182,6 +183,64 @@ async fn a_reset_takes_a_table_back_with_its_rows_and_is_told_in_its_history() {
             let history = table.history(10).await.unwrap();
             assert_eq!(history[1].operation.as_deref(), Some("RESET STREAM"));
             assert_eq!(history[1].made_by.as_ref(), Some(&made_by));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_table_tells_which_letters_were_replayed_last() {
+    for format in [Format::Delta, Format::Parquet] {
+        let (lake, _) = faulty_lake().await;
+        let catalog = Catalog::open(lake.clone()).await.unwrap();
+        let table = Table::create(&catalog, new_table("t", format, None), false)
+            .await
+            .unwrap();
+        assert_eq!(table.last_replay("s").await.unwrap(), None);
+        let target = table.write_target("w").await.unwrap();
+        let replay = |number, attempt, from| {
+            let letters = vec![OffsetRange {
+                topic: "events".to_owned(),
+                partition: 0,
+                from,
+                to: from + 1,
+            }];
+            let made_by = MadeBy::Replay {
+                id: replay_id("s", number, attempt),
+                stream: "s".to_owned(),
+                letters: letters.clone(),
+            };
+            (made_by, letters)
+        };
+        let (made_by, _) = replay(1, 7, 4);
+        let files = stage(&lake, &target, 0..1).await;
+        table.commit(Commit::append(made_by, files)).await.unwrap();
+        let (made_by, letters) = replay(2, 8, 9);
+        let files = stage(&lake, &target, 1..2).await;
+        let commit = Commit::append(made_by, files);
+        table.commit(commit.clone()).await.unwrap();
+        assert!(table.commit(commit).await.unwrap().already);
+        // Another one that took the same number is told so.
+        let (made_by, _) = replay(2, 9, 10);
+        let error = table.commit(Commit::append(made_by, Vec::new())).await;
+        assert!(
+            matches!(error, Err(Error::StatementChanged { .. })),
+            "{error:?}"
+        );
+        for _ in 0..120 {
+            let snapshot = table.snapshot().await.unwrap();
+            let next = snapshot.offsets.values().next().copied().unwrap_or(20);
+            table
+                .commit(offer(next, next + 1, Vec::new()))
+                .await
+                .unwrap();
+        }
+        let afresh = Table::open(&reopened(&lake).await, table.name(), table.object())
+            .await
+            .unwrap();
+        for table in [&table, &afresh] {
+            let last = table.last_replay("s").await.unwrap();
+            assert_eq!(last, Some((2, letters.clone())), "{format:?}");
+            assert_eq!(table.last_replay("other").await.unwrap(), None);
         }
     }
 }

@@ -123,6 +123,8 @@ pub(crate) fn rpc() -> Doors {
         .rpc("/drumline.v1.Streams/Resume", Role::Submit)
         .rpc("/drumline.v1.Streams/Delete", Role::Submit)
         .rpc("/drumline.v1.Streams/Verify", Role::Read)
+        .rpc("/drumline.v1.Streams/Reset", Role::Submit)
+        .rpc("/drumline.v1.Streams/ReplayDeadLetters", Role::Submit)
         // A result is fetched once, and given up by who hangs up: it is for those who could have asked for it.
         .rpc("/arrow.flight.protocol.FlightService/DoGet", Role::Submit)
 }

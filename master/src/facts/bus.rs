@@ -280,7 +280,9 @@ impl State {
         self.complete_after.get_or_insert(fact.sequence - 1);
         let comes_again = matches!(
             fact.event,
-            Event::TaskProgressed { .. } | Event::WorkerReported { .. }
+            Event::TaskProgressed { .. }
+                | Event::WorkerReported { .. }
+                | Event::StreamProgressed { .. }
         );
         if comes_again {
             return;

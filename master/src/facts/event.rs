@@ -196,6 +196,12 @@ pub(crate) enum Event {
     StreamDeleted {
         stream: String,
     },
+    /// How far it is: every second while that changes. Not journaled.
+    StreamProgressed {
+        stream: String,
+        #[serde(skip)]
+        progress: std::sync::Arc<super::StreamProgress>,
+    },
 
     /// A commit is in the lake: of a statement, or of a stream.
     TableCommitted {
@@ -364,6 +370,7 @@ impl Event {
             | Self::WorkerLeft { .. }
             | Self::StreamChanged { .. }
             | Self::StreamDeleted { .. }
+            | Self::StreamProgressed { .. }
             | Self::TableCommitted { .. } => None,
         }
     }
@@ -375,6 +382,7 @@ impl Event {
             Self::TaskProgressed { .. }
                 | Self::JobProgressed { .. }
                 | Self::WorkerReported { .. }
+                | Self::StreamProgressed { .. }
                 | Self::ResultReady { .. }
                 | Self::JobQueued { .. }
         )

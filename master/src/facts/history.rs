@@ -308,6 +308,11 @@ impl History {
             Event::StreamDeleted { stream } => {
                 self.streams.remove(stream);
             }
+            Event::StreamProgressed { stream, progress } => {
+                if let Some(record) = self.streams.get_mut(stream) {
+                    Arc::make_mut(record).progress = Arc::clone(progress);
+                }
+            }
             Event::TableCommitted {
                 table,
                 version,

@@ -28,6 +28,7 @@ pub(crate) use event::{
 pub(crate) use history::History;
 pub(crate) use log::EventLog;
 pub(crate) use records::{
-    Application, Commit, Job, Stage, State, Statement, Stream, Task, Worker, WorkerState,
+    Application, Commit, Job, Stage, State, Statement, Stream, StreamPartition, StreamProgress,
+    Task, Worker, WorkerState,
 };
 pub(crate) use totals::{JOB_SECONDS, Totals};

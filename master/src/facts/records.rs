@@ -1,6 +1,8 @@
 //! What is known now of applications, jobs, workers, streams and commits: the shapes that REST, the
 //! `system.*` tables and the page show. Times are milliseconds since 1970, UTC; 0 means not yet.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -200,6 +202,46 @@ pub(crate) struct Stream {
     pub(crate) commits: u64,
     pub(crate) rows: u64,
     pub(crate) last_commit_at: i64,
+    /// How far it is, as it was told last.
+    #[serde(skip)]
+    pub(crate) progress: Arc<StreamProgress>,
+}
+
+/// How far a stream is. What is not known is none.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub(crate) struct StreamProgress {
+    pub(crate) lag: Option<i64>,
+    pub(crate) lag_seconds: Option<f64>,
+    pub(crate) records_per_second: f64,
+    pub(crate) bytes_per_second: f64,
+    /// Records that commits went past, and calls of object stores for a million of them.
+    pub(crate) records: u64,
+    pub(crate) requests_per_million: Option<f64>,
+    pub(crate) dead_letters: u64,
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    #[serde(skip)]
+    pub(crate) partitions: Vec<StreamPartition>,
+}
+
+/// How far one partition of a stream is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub(crate) struct StreamPartition {
+    pub(crate) stream: String,
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) worker: String,
+    pub(crate) epoch: u64,
+    pub(crate) committed: Option<i64>,
+    pub(crate) end: Option<i64>,
+    pub(crate) until: Option<i64>,
+    pub(crate) lag: Option<i64>,
+    pub(crate) lag_seconds: Option<f64>,
+    /// Newest and oldest of the brokers' dates among committed records.
+    pub(crate) newest_at: Option<i64>,
+    pub(crate) oldest_at: Option<i64>,
+    pub(crate) records_per_second: f64,
+    pub(crate) bytes_per_second: f64,
 }
 
 /// A damaged journal that was repaired when the master started.

@@ -158,7 +158,8 @@ pub(super) fn told(fact: &Fact, history: &History) -> Option<ApplicationEvent> {
         | Event::WorkerChanged { .. }
         | Event::WorkerLeft { .. }
         | Event::StreamChanged { .. }
-        | Event::StreamDeleted { .. } => return None,
+        | Event::StreamDeleted { .. }
+        | Event::StreamProgressed { .. } => return None,
     };
     Some(ApplicationEvent {
         sequence: fact.sequence,

@@ -1,3 +1,5 @@
+use drumline_proto::v1::{PartitionStatus, StreamTableStatus};
+
 use super::*;
 use crate::facts::{Event, JobEnd, TaskMetrics};
 
@@ -44,8 +46,35 @@ fn seen() -> Seen {
     Seen {
         history: facts.history(),
         totals: facts.totals(),
-        lags: vec![("odd \"name\"\n".into(), 5)],
+        streams: vec![status()],
         process: Process::read().unwrap(),
+    }
+}
+
+fn status() -> StreamStatus {
+    StreamStatus {
+        name: "odd \"name\"\n".into(),
+        lag: 5,
+        lag_millis: 1500,
+        records: 2_000_000,
+        requests: 30,
+        reasons: [("null value".to_owned(), 3)].into(),
+        partitions: vec![PartitionStatus {
+            topic: "t".into(),
+            partition: 7,
+            committed: 10,
+            end: 15,
+            lag_millis: 1500,
+            watermark_unix_millis: 1_541_000_000_500,
+            ..PartitionStatus::default()
+        }],
+        tables: vec![StreamTableStatus {
+            table: "rows".into(),
+            last_commit_unix_millis: 1000,
+            files: 4,
+            ..StreamTableStatus::default()
+        }],
+        ..StreamStatus::default()
     }
 }
 
@@ -68,6 +97,11 @@ fn a_scrape_shows_counts_states_and_durations() {
         "drumline_rows_read_total 7.0",
         "drumline_stream_rows_committed_total{stream=\"odd \\\"name\\\"\\n\"} 3.0",
         "drumline_stream_lag_records{stream=\"odd \\\"name\\\"\\n\"} 5.0",
+        "drumline_stream_lag_seconds{stream=\"odd \\\"name\\\"\\n\"} 1.5",
+        "drumline_stream_requests_per_million_records{stream=\"odd \\\"name\\\"\\n\"} 15.0",
+        "topic=\"t\",partition=\"7\"} 1541000000.5",
+        "reason=\"null value\"} 3.0",
+        "table=\"rows\"} 4.0",
     ] {
         assert!(text.contains(line), "no {line} in\n{text}");
     }

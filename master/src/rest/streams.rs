@@ -13,12 +13,13 @@ use super::asked::{Name, Nothing, Paged};
 use super::page::{Key, Order, Page, PageQuery};
 use super::{Problem, Rest};
 use crate::facts;
+use crate::streams::requests_per_million;
 
 /// A stream as it stands.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Stream {
     name: String,
-    /// `starting`, `running`, `paused`, `failing` or `waiting`.
+    /// `starting`, `running`, `paused`, `failing`, `waiting` or `finished`.
     state: String,
     /// Why it is not running.
     reason: String,
@@ -32,6 +33,18 @@ pub(super) struct Stream {
     last_commit_at: i64,
     /// Records that are not committed yet; `null` while some partition's end is not known.
     lag: Option<i64>,
+    /// How long ago the broker dated the next record to commit, of the partition that is furthest behind; 0 where there
+    /// is none; `null` while it is not known.
+    lag_seconds: Option<f64>,
+    /// Read in the last ten seconds.
+    records_per_second: f64,
+    bytes_per_second: f64,
+    /// Records that commits went past since this master started.
+    records: u64,
+    /// Calls of object stores for a million records, since this master started; `null` before the first.
+    requests_per_million: Option<f64>,
+    /// Dead letters since this master started, by what is wrong with them.
+    dead_letter_reasons: BTreeMap<String, u64>,
     topics: Vec<String>,
     partitions: Vec<StreamPartition>,
     tables: Vec<StreamTable>,
@@ -50,6 +63,16 @@ pub(super) struct StreamPartition {
     committed: Option<i64>,
     /// The topic's end, as last seen; `null` while it is not known.
     end: Option<i64>,
+    /// Where the stream ends by itself; `null` where it does not.
+    until: Option<i64>,
+    /// How long ago the broker dated the next record to commit; 0 where there is none; `null` while it is not known.
+    lag_seconds: Option<f64>,
+    /// Newest and oldest of the brokers' dates among committed records, since this master started; milliseconds since
+    /// 1970, `null` before the first.
+    watermark: Option<i64>,
+    oldest: Option<i64>,
+    records_per_second: f64,
+    bytes_per_second: f64,
 }
 
 /// One table that a stream writes to.
@@ -65,6 +88,9 @@ pub(super) struct StreamTable {
     /// Milliseconds since 1970; 0 where there was none since this master started.
     last_commit_at: i64,
     version: u64,
+    /// What it holds.
+    files: u64,
+    bytes: u64,
 }
 
 /// Streams, by name
@@ -157,6 +183,7 @@ fn stream(
     status: StreamStatus,
 ) -> Stream {
     let record = records.get(&status.name);
+    let requests_per_million = requests_per_million(&status);
     Stream {
         state: status.state,
         reason: status.last_error,
@@ -165,6 +192,12 @@ fn stream(
         rows: record.map_or(0, |record| record.rows),
         last_commit_at: record.map_or(0, |record| record.last_commit_at),
         lag: known(status.lag),
+        lag_seconds: seconds(status.lag_millis),
+        records_per_second: status.records_per_second,
+        bytes_per_second: status.bytes_per_second,
+        records: status.records,
+        requests_per_million,
+        dead_letter_reasons: status.reasons.into_iter().collect(),
         topics: status
             .definition
             .map(|definition| {
@@ -189,6 +222,12 @@ fn partition(status: PartitionStatus) -> StreamPartition {
         epoch: status.epoch,
         committed: known(status.committed),
         end: known(status.end),
+        until: status.until,
+        lag_seconds: seconds(status.lag_millis),
+        watermark: date(status.watermark_unix_millis),
+        oldest: date(status.oldest_unix_millis),
+        records_per_second: status.records_per_second,
+        bytes_per_second: status.bytes_per_second,
     }
 }
 
@@ -200,7 +239,17 @@ fn table(status: StreamTableStatus) -> StreamTable {
         commits: status.commits,
         last_commit_at: status.last_commit_unix_millis,
         version: status.version,
+        files: status.files,
+        bytes: status.bytes,
     }
+}
+
+fn seconds(millis: i64) -> Option<f64> {
+    known(millis).map(|millis| millis as f64 / 1000.0)
+}
+
+fn date(millis: i64) -> Option<i64> {
+    (millis > 0).then_some(millis)
 }
 
 /// The wire says what is not known as less than nothing.

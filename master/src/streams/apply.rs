@@ -1,19 +1,20 @@
 //! Applying a stream: everything that can be wrong is looked at before anything is kept.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use drumline_lake::{Catalog, Change, Format, StreamObject, TableName};
 use drumline_proto::v1::{
-    ApplyStreamResponse, EndOffset, Failure, FailureKind, ProbeResult, RouteDefinition,
+    ApplyStreamResponse, Failure, FailureKind, PartitionEdges, ProbeResult, RouteDefinition,
     StreamDefinition, TopicDefinition,
 };
 
 use super::runner::Streams;
 use super::statements::Statements;
+use super::status::FINISHED;
 use super::tables::{StreamTables, Target, all_targets};
-use super::{Layout, Partition, grow, latest, service};
+use super::{Layout, bounds, grow, latest, service};
 use crate::Error;
 use crate::cluster::Workers;
 
@@ -25,8 +26,10 @@ pub(crate) struct Applier {
     pub(crate) tables: StreamTables,
     pub(crate) workers: Workers,
     pub(crate) statements: Statements,
-    /// Changes of streams take turns: people's, and those that records ask for.
+    /// Changes of streams take turns, people's and those that records ask for: they are checked against each other.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
+    /// Replays of dead letters take turns too: each goes on from what the one before left.
+    pub(crate) replaying: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Why a definition is refused, and the key of it that is to blame.
@@ -35,7 +38,11 @@ pub(super) struct Refusal {
     pub(super) failure: Failure,
 }
 
-fn user(key: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) -> Refusal {
+pub(super) fn user(
+    key: impl Into<String>,
+    message: impl Into<String>,
+    hint: impl Into<String>,
+) -> Refusal {
     refusal(FailureKind::User, key, message, hint)
 }
 
@@ -54,6 +61,13 @@ pub(super) fn refusal(
     Refusal {
         key: key.into(),
         failure,
+    }
+}
+
+fn keyed(key: &str, error: &Error) -> Refusal {
+    Refusal {
+        key: key.to_owned(),
+        failure: service::failure_of(error),
     }
 }
 
@@ -99,7 +113,8 @@ impl Applier {
             .await
             .map_err(lake_error)?;
         self.carry_over(&mut definition, revision).await?;
-        let probed = self.probe(&definition).await?;
+        let edges = definition.until.is_some() || !definition.begins_earliest();
+        let probed = self.probe(&definition, edges).await?;
         if let Some(failure) = probed.failure {
             return Err(Refusal {
                 key: probed.key,
@@ -112,6 +127,10 @@ impl Applier {
                 topic.decode.get_or_insert_default().schema_id = *id;
             }
         }
+        let matched = probed.matched.clone().into_iter().collect();
+        let matching = definition.clone().matching(&matched);
+        let topics = probed.partitions.keys().cloned().collect();
+        self.check_alone(&matching, &topics).await?;
         let before = self
             .catalog
             .refresh()
@@ -119,18 +138,16 @@ impl Applier {
             .map_err(lake_error)?
             .stream(&definition.name)
             .cloned();
+        let old = before
+            .as_ref()
+            .map(|before| service::decode(&definition.name, &before.definition))
+            .transpose()
+            .map_err(|error| keyed("stream", &error))?;
         let targets = targets(&definition, &probed)?;
-        let own = match &before {
-            Some(before) => tables_before(&definition.name, &before.definition)?,
-            None => BTreeSet::new(),
-        };
+        let own = old.as_ref().map(tables_of).unwrap_or_default();
         let ensured = self.tables.ensure(&definition.name, &targets, &own).await;
-        ensured.map_err(|(key, error)| {
-            let failure = service::failure_of(&error);
-            Refusal { key, failure }
-        })?;
-        let ends = ends(&probed);
-        let matched = probed.matched.clone().into_iter().collect();
+        ensured.map_err(|(key, error)| keyed(&key, &error))?;
+        self.bound(&mut definition, old.as_ref(), &probed).await?;
         let matching = definition.clone().matching(&matched);
         // Changing a stream leaves it paused or running as it was.
         definition.paused = before
@@ -151,11 +168,8 @@ impl Applier {
             .as_ref()
             .is_none_or(|before| before.definition != text);
         if created {
-            let begun = self.tables.begin_at(&matching, &ends).await;
-            begun.map_err(|error| Refusal {
-                key: "start_from".to_owned(),
-                failure: service::failure_of(&error),
-            })?;
+            let begun = self.tables.begin_at(&matching, &probed.edges).await;
+            begun.map_err(|error| keyed("start_from", &error))?;
         }
         if changed {
             let revision = before.map_or(1, |before| before.revision + 1);
@@ -166,7 +180,7 @@ impl Applier {
             };
             let name = definition.name.clone();
             if !created {
-                self.cut(&name, &matching, &ends, &targets).await?;
+                self.cut(&name, &matching, &probed.edges, &targets).await?;
             }
             let put = || Change::PutStream {
                 name: name.clone(),
@@ -193,7 +207,7 @@ impl Applier {
         &self,
         name: &str,
         matching: &StreamDefinition,
-        ends: &BTreeMap<Partition, i64>,
+        edges: &[PartitionEdges],
         targets: &[Target],
     ) -> Result<(), Refusal> {
         let is_held = self.streams.hold(name).await;
@@ -203,7 +217,7 @@ impl Applier {
         }
         let cut = match is_held {
             true => match self.tables.begin_beside(matching).await {
-                Ok(()) => self.tables.begin_at(matching, ends).await,
+                Ok(()) => self.tables.begin_at(matching, edges).await,
                 Err(error) => Err(error),
             },
             false => {
@@ -218,11 +232,7 @@ impl Applier {
         };
         if let Err(error) = cut {
             self.streams.release(name).await;
-            let failure = service::failure_of(&error);
-            return Err(Refusal {
-                key: "stream".to_owned(),
-                failure,
-            });
+            return Err(keyed("start_from", &error));
         }
         Ok(())
     }
@@ -252,7 +262,71 @@ impl Applier {
         Ok(())
     }
 
-    async fn probe(&self, definition: &StreamDefinition) -> Result<ProbeResult, Refusal> {
+    /// No table may get one topic from two streams: it keeps one offset for each partition.
+    pub(super) async fn check_alone(
+        &self,
+        definition: &StreamDefinition,
+        topics: &BTreeSet<String>,
+    ) -> Result<(), Refusal> {
+        let others = self.streams.status().await;
+        let others = others.values().filter(|other| other.state != FINISHED);
+        let others = others.filter_map(|other| {
+            let other = other.definition.as_ref()?;
+            let topics = other.topics.iter().flat_map(|topic| topic.names());
+            Some((other, topics.map(str::to_owned).collect()))
+        });
+        match bounds::overlap(definition, topics, others) {
+            None => Ok(()),
+            Some((other, topic, table)) => Err(user(
+                "topic",
+                format!("stream {other} writes topic {topic} to table {table} already"),
+                format!(
+                    "a table keeps one position of each partition: name another table and INSERT INTO {table} SELECT \
+                     from it when it is filled, or `drumline stream delete {other}` first"
+                ),
+            )),
+        }
+    }
+
+    /// Finds where a stream that ends by itself does, and refuses one that has nothing left to read.
+    async fn bound(
+        &self,
+        definition: &mut StreamDefinition,
+        before: Option<&StreamDefinition>,
+        probed: &ProbeResult,
+    ) -> Result<(), Refusal> {
+        let state = self.streams.status().await.remove(&definition.name);
+        let has_finished = state.is_some_and(|status| status.state == FINISHED);
+        definition.bounds = bounds::bounds(definition, &probed.edges, before, has_finished);
+        let is_same = before.is_some_and(|before| before.bounds == definition.bounds);
+        if definition.until.is_none() || is_same {
+            return Ok(());
+        }
+        let matched = probed.matched.clone().into_iter().collect();
+        let matching = definition.clone().matching(&matched);
+        let read = self.tables.read(&matching).await;
+        let (held, _) = read.map_err(|error| keyed("until", &error))?;
+        let mut edges = probed.edges.iter();
+        let is_empty = edges.all(|edge| edge.until.is_none_or(|until| until <= edge.start));
+        match bounds::has_nothing_to_write(&matching, &held) && !is_empty {
+            false => Ok(()),
+            true => Err(user(
+                "until",
+                format!(
+                    "the tables of stream {} have everything below that already: nothing would be written",
+                    definition.name
+                ),
+                "rows below a table's own offset are never written to it again: name another table and INSERT INTO \
+                 the first SELECT from it, or `drumline stream reset` one that is paused",
+            )),
+        }
+    }
+
+    pub(super) async fn probe(
+        &self,
+        definition: &StreamDefinition,
+        edges: bool,
+    ) -> Result<ProbeResult, Refusal> {
         let mut alive = self.workers.subscribe();
         let joined = alive.wait_for(|workers| !workers.is_empty());
         if tokio::time::timeout(std::time::Duration::from_secs(10), joined)
@@ -266,7 +340,8 @@ impl Applier {
                 "start one with `drumline worker --master URL`",
             ));
         }
-        self.streams.probe(definition.clone()).await.ok_or_else(|| {
+        let probed = self.streams.probe(definition.clone(), edges).await;
+        probed.ok_or_else(|| {
             refusal(
                 FailureKind::Retryable,
                 "brokers",
@@ -280,32 +355,12 @@ impl Applier {
     }
 }
 
-/// Tables that the stream wrote so far: these may get columns.
-fn tables_before(name: &str, definition: &str) -> Result<BTreeSet<String>, Refusal> {
-    match service::decode(name, definition) {
-        Ok(definition) => {
-            let latest = definition.topics.iter().map(|it| it.latest_table.clone());
-            let mut tables = all_targets(&definition);
-            tables.extend(latest.filter(|table| !table.is_empty()));
-            Ok(tables)
-        }
-        Err(error) => Err(Refusal {
-            key: "stream".to_owned(),
-            failure: service::failure_of(&error),
-        }),
-    }
-}
-
-/// Where the partitions end, if that is where reading is to begin.
-fn ends(probed: &ProbeResult) -> BTreeMap<Partition, i64> {
-    let end = |end: &EndOffset| {
-        let partition = Partition {
-            topic: end.topic.clone(),
-            partition: end.partition,
-        };
-        (partition, end.end)
-    };
-    probed.ends.iter().map(end).collect()
+/// Tables that a stream of this definition writes: its own may get columns.
+fn tables_of(definition: &StreamDefinition) -> BTreeSet<String> {
+    let latest = definition.topics.iter().map(|it| it.latest_table.clone());
+    let mut tables = all_targets(definition);
+    tables.extend(latest.filter(|table| !table.is_empty()));
+    tables
 }
 
 /// Puts the defaults into fields that were left out.

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use drumline_proto::v1::{Offer, StreamDefinition};
 
+use super::bounds;
 use super::look::Look;
 use super::stream::{Phase, Report, Share, Step, Stream};
 use super::{Layout, Partition, TableOffsets};
@@ -63,6 +64,11 @@ pub(crate) enum Event {
         stream: String,
         commit: CommitId,
         result: Result<TableOffsets, String>,
+    },
+    /// Somebody moved where tables of a paused stream go on.
+    TablesReset {
+        stream: String,
+        offsets: TableOffsets,
     },
     AssignmentFailed {
         worker: String,
@@ -197,6 +203,11 @@ impl Coordinator {
             } => {
                 self.commit_ended(now, stream, commit, result, &mut actions);
             }
+            Event::TablesReset { stream, offsets } => {
+                if let Some(stream) = self.streams.get_mut(&stream) {
+                    stream.offsets.advance(offsets);
+                }
+            }
             Event::AssignmentFailed {
                 worker,
                 stream,
@@ -249,6 +260,7 @@ impl Coordinator {
         actions: &mut Vec<Action>,
     ) {
         let name = definition.name.clone();
+        let layout = bounds::within(&definition, layout);
         let phase = match (definition.paused, &layout) {
             (true, _) => Phase::Paused,
             (false, None) => Phase::Probing { asked: None },
@@ -262,6 +274,7 @@ impl Coordinator {
             planned: BTreeMap::new(),
             offsets: TableOffsets::default(),
             ends: BTreeMap::new(),
+            figures: BTreeMap::new(),
             trouble: None,
             committing: BTreeSet::new(),
             failures: 0,
@@ -275,6 +288,7 @@ impl Coordinator {
             stream.layout = stream.layout.or(before.layout);
             stream.offsets = before.offsets;
             stream.ends = before.ends;
+            stream.figures = before.figures;
             stream.reads = before.reads;
         }
         stream.match_patterns();
@@ -376,10 +390,15 @@ impl Coordinator {
             }
         }
         actions.push(Action::AnswerOffer {
-            stream: name,
+            stream: name.clone(),
             commit,
             refusal,
         });
+        if let Some(stream) = self.streams.get_mut(&name)
+            && stream.phase == Phase::Running
+        {
+            stream.finish(actions);
+        }
     }
 
     fn assign(
@@ -401,7 +420,7 @@ impl Coordinator {
             Err(reason) => stream.fail(now, Step::Reading, reason),
             Ok(offsets) => {
                 stream.offsets = offsets;
-                if stream.held(actions) {
+                if stream.held(actions) || stream.finish(actions) {
                     return;
                 }
                 stream.phase = Phase::Running;

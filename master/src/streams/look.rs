@@ -58,7 +58,9 @@ impl Stream {
             Look::Asked { since, .. } => now.saturating_duration_since(*since) >= LOOK_LIMIT,
             Look::Seen { at } => now.saturating_duration_since(*at) >= LOOK_EVERY,
         };
-        let is_wanted = self.phase == Phase::Running && self.definition.has_patterns();
+        let is_wanted = self.phase == Phase::Running
+            && self.definition.has_patterns()
+            && self.definition.until.is_none();
         let (true, true, Some(worker)) = (is_due, is_wanted, workers.first()) else {
             return;
         };

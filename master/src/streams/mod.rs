@@ -2,18 +2,22 @@
 //!
 //! `coordinator.rs`, `stream.rs`, `cutover.rs` and `look.rs` decide, purely; `runner.rs` carries out; `tables.rs` reads and commits through
 //! `lake`; `apply.rs` checks a definition before anything is kept; `service.rs` answers clients; `wire.rs` words what goes
-//! to workers; `latest.rs` keeps current-state tables up to their changes; `grow.rs` and `widen.rs`
-//! give tables the columns that workers find to be missing.
+//! to workers; `bounds.rs` says where streams end that do, `reset.rs` moves where tables go on; `latest.rs` keeps
+//! current-state tables up to their changes; `grow.rs` and `widen.rs` give tables the columns that
+//! workers find to be missing.
 //! Invariant: a stream's definition lives in the catalog, its offsets live in its tables, and the
 //! master keeps neither anywhere else.
 
 mod apply;
 mod balance;
+mod bounds;
 mod coordinator;
 mod cutover;
 pub(crate) mod grow;
 mod latest;
 mod look;
+mod replay;
+mod reset;
 mod runner;
 mod service;
 mod statements;
@@ -34,6 +38,7 @@ pub(crate) use latest::Keeper as LatestRows;
 pub(crate) use runner::{Streams, start};
 pub(crate) use service::StreamsService;
 pub(crate) use statements::Statements as StreamStatements;
+pub(crate) use status::requests_per_million;
 pub(crate) use tables::StreamTables;
 
 /// A Kafka topic partition.

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use drumline_engine::fault::{self, Place};
 use drumline_proto::v1::{
-    CountRecords, CountedRecords, MasterMessage, OfferAnswer, Probe, ProbeResult, Revoke,
-    StreamDefinition, StreamStatus, WorkerMessage, master_message, worker_message,
+    CountRecords, CountedRecords, LettersReplayed, MasterMessage, OfferAnswer, Probe, ProbeResult,
+    ReplayLetters, Revoke, StreamDefinition, StreamStatus, WorkerMessage, master_message,
+    worker_message,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -29,6 +30,7 @@ const PROBE_LIMIT: Duration = Duration::from_secs(25);
 
 /// How long a stream's tables may take to come to the same offsets before its definition changes.
 const HOLD_LIMIT: Duration = Duration::from_secs(60);
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 enum Command {
@@ -46,8 +48,18 @@ enum Command {
     Release {
         stream: String,
     },
+    Moved {
+        stream: String,
+        offsets: TableOffsets,
+        progress: BTreeMap<String, TableProgress>,
+    },
+    Replay {
+        order: Box<ReplayLetters>,
+        reply: oneshot::Sender<LettersReplayed>,
+    },
     Probe {
-        definition: StreamDefinition,
+        definition: Box<StreamDefinition>,
+        edges: bool,
         reply: oneshot::Sender<ProbeResult>,
     },
     Status {
@@ -55,7 +67,7 @@ enum Command {
     },
     Count {
         worker: String,
-        request: CountRecords,
+        request: Box<CountRecords>,
         reply: oneshot::Sender<CountedRecords>,
     },
 }
@@ -95,12 +107,50 @@ impl Streams {
         let _ = self.commands.send(Command::Release { stream }).await;
     }
 
-    /// What a worker sees of the definition's brokers, topics and transforms; nothing if no worker
-    /// answered in time.
-    pub(crate) async fn probe(&self, definition: StreamDefinition) -> Option<ProbeResult> {
+    /// Tells where tables of a stream go on now, and what they hold.
+    pub(crate) async fn moved(
+        &self,
+        stream: String,
+        offsets: TableOffsets,
+        progress: BTreeMap<String, TableProgress>,
+    ) {
+        let moved = Command::Moved {
+            stream,
+            offsets,
+            progress,
+        };
+        let _ = self.commands.send(moved).await;
+    }
+
+    /// Has a worker decode dead letters; nothing if none did in time.
+    pub(crate) async fn replay_letters(
+        &self,
+        order: ReplayLetters,
+        within: Duration,
+    ) -> Option<LettersReplayed> {
+        let (reply, answer) = oneshot::channel();
+        let order = Box::new(order);
+        self.commands
+            .send(Command::Replay { order, reply })
+            .await
+            .ok()?;
+        tokio::time::timeout(within, answer).await.ok()?.ok()
+    }
+
+    /// What a worker sees of the definition's brokers, topics and transforms, with the edges of partitions where
+    /// they are asked for; nothing if no worker answered in time.
+    pub(crate) async fn probe(
+        &self,
+        definition: StreamDefinition,
+        edges: bool,
+    ) -> Option<ProbeResult> {
         let (reply, answer) = oneshot::channel();
         self.commands
-            .send(Command::Probe { definition, reply })
+            .send(Command::Probe {
+                definition: Box::new(definition),
+                edges,
+                reply,
+            })
             .await
             .ok()?;
         tokio::time::timeout(PROBE_LIMIT, answer).await.ok()?.ok()
@@ -115,7 +165,7 @@ impl Streams {
         let (reply, answer) = oneshot::channel();
         let command = Command::Count {
             worker,
-            request,
+            request: Box::new(request),
             reply,
         };
         self.commands.send(command).await.ok()?;
@@ -162,7 +212,11 @@ struct Runner {
     facts: Facts,
     /// State and reason of each stream, as last told.
     told: BTreeMap<String, (String, String)>,
+    /// How far each stream is, as last told, and when that was.
+    told_progress: BTreeMap<String, Arc<facts::StreamProgress>>,
+    told_progress_at: Instant,
     probes: HashMap<u64, (String, Asker)>,
+    replays: HashMap<u64, (String, oneshot::Sender<LettersReplayed>)>,
     next_probe: u64,
     /// Who waits for a stream to be held.
     holds: HashMap<String, oneshot::Sender<()>>,
@@ -194,7 +248,10 @@ pub(crate) fn start(
         statistics: Statistics::default(),
         facts,
         told: BTreeMap::new(),
+        told_progress: BTreeMap::new(),
+        told_progress_at: Instant::now(),
         probes: HashMap::new(),
+        replays: HashMap::new(),
         next_probe: 1,
         holds: HashMap::new(),
         counts: HashMap::new(),
@@ -222,7 +279,10 @@ impl Runner {
                     Ok(done) => self.finish(done).await,
                     Err(error) => warn!(%error, "a step of a stream ended badly"),
                 },
-                _ = ticks.tick() => self.step(Event::Tick).await,
+                _ = ticks.tick() => {
+                    self.step(Event::Tick).await;
+                    self.tell_progress();
+                }
             }
         }
         // Commits under way are finished: their workers' rows are already in the lake.
@@ -242,11 +302,37 @@ impl Runner {
                 self.holds.remove(&stream);
                 self.step(Event::HoldReleased { stream }).await;
             }
-            Command::Delete { stream } => self.step(Event::StreamDeleted { stream }).await,
-            Command::Probe { definition, reply } => {
+            Command::Delete { stream } => {
+                self.statistics.forget(&stream);
+                self.step(Event::StreamDeleted { stream }).await;
+            }
+            Command::Moved {
+                stream,
+                offsets,
+                progress,
+            } => {
+                self.statistics.read(&stream, progress);
+                self.step(Event::TablesReset { stream, offsets }).await;
+            }
+            Command::Replay { mut order, reply } => {
                 if let Some(worker) = self.workers.alive().first() {
                     let worker = worker.id.clone();
-                    self.ask(worker, definition, Asker::Client(reply)).await;
+                    order.id = self.next_probe;
+                    self.next_probe += 1;
+                    self.replays.insert(order.id, (worker.clone(), reply));
+                    let order = master_message::Message::ReplayLetters(*order);
+                    self.workers.send(&worker, wire::message(order)).await;
+                }
+            }
+            Command::Probe {
+                definition,
+                edges,
+                reply,
+            } => {
+                if let Some(worker) = self.workers.alive().first() {
+                    let worker = worker.id.clone();
+                    self.ask(worker, *definition, edges, Asker::Client(reply))
+                        .await;
                 }
             }
             Command::Count {
@@ -259,7 +345,7 @@ impl Runner {
                 // A worker that is gone already drops the asker, who is told so.
                 if self.workers.alive().iter().any(|alive| alive.id == worker) {
                     self.counts.insert(request.id, (worker.clone(), reply));
-                    let order = master_message::Message::CountRecords(request);
+                    let order = master_message::Message::CountRecords(*request);
                     self.workers.send(&worker, wire::message(order)).await;
                 }
             }
@@ -269,7 +355,13 @@ impl Runner {
         }
     }
 
-    async fn ask(&mut self, worker: String, definition: StreamDefinition, asker: Asker) {
+    async fn ask(
+        &mut self,
+        worker: String,
+        definition: StreamDefinition,
+        edges: bool,
+        asker: Asker,
+    ) {
         let id = self.next_probe;
         self.next_probe += 1;
         self.probes.insert(id, (worker.clone(), asker));
@@ -277,6 +369,7 @@ impl Runner {
             id,
             definition: Some(definition),
             lake: self.tables.lake(),
+            edges,
         };
         self.workers
             .send(
@@ -297,6 +390,7 @@ impl Runner {
                 // Dropping a client's asker tells it that nobody answers.
                 self.probes.retain(|_, (asked, _)| *asked != worker);
                 self.counts.retain(|_, (asked, _)| *asked != worker);
+                self.replays.retain(|_, (asked, _)| *asked != worker);
                 self.step(Event::WorkerGone { worker }).await;
             }
             WorkerEvent::Said { worker, message } => self.said(worker, *message).await,
@@ -331,6 +425,10 @@ impl Runner {
                     // Where there is no room, it is told again.
                     let _ = self.found.try_send(Found { stream, fields });
                 }
+                if self.coordinator.holds(&stream, &worker, epoch) {
+                    self.statistics
+                        .called(&stream, &worker, epoch, report.requests);
+                }
                 self.step(Event::Reported {
                     worker,
                     stream,
@@ -362,6 +460,11 @@ impl Runner {
             Some(worker_message::Message::CountedRecords(counted)) => {
                 if let Some((_, reply)) = self.counts.remove(&counted.id) {
                     let _ = reply.send(counted);
+                }
+            }
+            Some(worker_message::Message::LettersReplayed(answer)) => {
+                if let Some((_, reply)) = self.replays.remove(&answer.id) {
+                    let _ = reply.send(answer);
                 }
             }
             // Membership's own.
@@ -476,13 +579,37 @@ impl Runner {
         self.told = states;
     }
 
+    /// Tells how far streams are, where that has changed.
+    fn tell_progress(&mut self) {
+        if self.told_progress_at.elapsed() < PROGRESS_EVERY {
+            return;
+        }
+        self.told_progress_at = Instant::now();
+        let mut told = BTreeMap::new();
+        for (name, status) in self.statistics.of(&self.coordinator) {
+            let progress = match self.told_progress.remove(&name) {
+                Some(known) if *known == status::progress(&status) => known,
+                _ => {
+                    let progress = Arc::new(status::progress(&status));
+                    self.facts.publish(facts::Event::StreamProgressed {
+                        stream: name.clone(),
+                        progress: Arc::clone(&progress),
+                    });
+                    progress
+                }
+            };
+            told.insert(name, progress);
+        }
+        self.told_progress = told;
+    }
+
     async fn perform(&mut self, action: Action) {
         match action {
             Action::ProbeStream { worker, definition } => {
                 let asker = Asker::Coordinator {
                     stream: definition.name.clone(),
                 };
-                self.ask(worker, (*definition).clone(), asker).await;
+                self.ask(worker, (*definition).clone(), false, asker).await;
             }
             Action::ReadTables { definition, read } => {
                 let tables = self.tables.clone();
@@ -546,11 +673,10 @@ impl Runner {
                 offer,
             } => {
                 let tables = self.tables.clone();
+                let requests = self.statistics.requests(&definition.name);
                 self.steps.spawn(async move {
-                    let result = tables
-                        .commit(&offer, definition.revision)
-                        .await
-                        .map_err(|error| error.to_string());
+                    let commit_offer = requests.during(tables.commit(&offer, definition.revision));
+                    let result = commit_offer.await.map_err(|error| error.to_string());
                     if let Err(reason) = &result {
                         warn!(
                             stream = definition.name,

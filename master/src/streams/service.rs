@@ -7,6 +7,7 @@ use drumline_lake::{Catalog, Change, ErrorKind};
 use drumline_proto::v1::{
     ApplyStreamRequest, ApplyStreamResponse, DeleteStreamRequest, DeleteStreamResponse, Failure,
     FailureKind, ListStreamsRequest, ListStreamsResponse, PauseStreamRequest, PauseStreamResponse,
+    ReplayDeadLettersRequest, ReplayDeadLettersResponse, ResetStreamRequest, ResetStreamResponse,
     ResumeStreamRequest, ResumeStreamResponse, StreamDefinition, StreamStatus, StreamStatusRequest,
     StreamSummary, VerifyStreamRequest, VerifyStreamResponse,
     streams_server::Streams as StreamsRpc,
@@ -40,7 +41,8 @@ impl StreamsService {
                 tables,
                 workers,
                 statements,
-                turn: Arc::default(),
+                turn: Default::default(),
+                replaying: Default::default(),
             },
         }
     }
@@ -183,6 +185,40 @@ impl StreamsRpc for StreamsService {
             })
     }
 
+    async fn reset(
+        &self,
+        request: Request<ResetStreamRequest>,
+    ) -> Result<Response<ResetStreamResponse>, Status> {
+        let request = request.into_inner();
+        let snapshot = self.applier.catalog.refresh().await.map_err(lake_status)?;
+        let stream = snapshot
+            .stream(&request.name)
+            .ok_or_else(|| self.unknown(&request.name, &snapshot))?;
+        let mut definition = decode(&request.name, &stream.definition)
+            .map_err(|e| Status::internal(e.to_string()))?;
+        definition.paused = stream.paused;
+        let response = self.applier.reset(definition, request).await;
+        Ok(Response::new(response))
+    }
+
+    async fn replay_dead_letters(
+        &self,
+        request: Request<ReplayDeadLettersRequest>,
+    ) -> Result<Response<ReplayDeadLettersResponse>, Status> {
+        let request = request.into_inner();
+        let snapshot = self.applier.catalog.refresh().await.map_err(lake_status)?;
+        let stream = snapshot
+            .stream(&request.name)
+            .ok_or_else(|| self.unknown(&request.name, &snapshot))?;
+        let kept = decode(&request.name, &stream.definition)
+            .map_err(|e| Status::internal(e.to_string()))?;
+        // Which topics patterns match is known to who runs the stream.
+        let running = self.applier.streams.status().await.remove(&request.name);
+        let definition = running.and_then(|status| status.definition).unwrap_or(kept);
+        let response = self.applier.replay(definition, request).await;
+        Ok(Response::new(response))
+    }
+
     async fn delete(
         &self,
         request: Request<DeleteStreamRequest>,
@@ -221,6 +257,7 @@ fn summary(status: StreamStatus) -> StreamSummary {
             .sum(),
         partitions: status.partitions.len() as u32,
         lag: status.lag,
+        lag_millis: status.lag_millis,
         rows: rows("rows"),
         dead_letters: rows("dead letters"),
         name: status.name,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use drumline_proto::v1::StreamDefinition;
 
 use super::balance::balance;
+use super::bounds;
 use super::coordinator::{Action, CommitId};
 use super::look::Look;
 use super::{Layout, Partition, TableOffsets};
@@ -37,6 +38,8 @@ pub(crate) enum Phase {
         until: Instant,
     },
     Paused,
+    /// It ends by itself, and everything below its bounds is committed.
+    Finished,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,12 +54,24 @@ pub(crate) struct Share {
 }
 
 /// What a worker says of its share, again and again.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Report {
     pub(crate) ends: BTreeMap<Partition, i64>,
     /// Partitions that each topic has now.
     pub(crate) partitions: BTreeMap<String, u32>,
     pub(crate) waiting: Option<String>,
+    pub(crate) figures: BTreeMap<Partition, Figure>,
+}
+
+/// What a worker counts of a partition that it reads. Dates are the brokers', in milliseconds since 1970.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Figure {
+    /// Date of the first record that is read and not committed.
+    pub(crate) waiting_since: Option<i64>,
+    /// The newest and the oldest date among committed records.
+    pub(crate) dates: Option<(i64, i64)>,
+    pub(crate) records_per_second: f64,
+    pub(crate) bytes_per_second: f64,
 }
 
 /// Which part of a stream's work went wrong: only that part going well again mends it.
@@ -85,6 +100,7 @@ pub(crate) struct Stream {
     pub(super) planned: BTreeMap<String, BTreeSet<Partition>>,
     pub(crate) offsets: TableOffsets,
     pub(crate) ends: BTreeMap<Partition, i64>,
+    pub(crate) figures: BTreeMap<Partition, Figure>,
     pub(crate) trouble: Option<Trouble>,
     pub(super) committing: BTreeSet<CommitId>,
     pub(super) failures: u32,
@@ -162,6 +178,19 @@ impl Stream {
         }
     }
 
+    /// Ends a stream that has come to its bounds; whether it has.
+    pub(super) fn finish(&mut self, actions: &mut Vec<Action>) -> bool {
+        // One that is held has even tables to come to first.
+        if self.holding || !bounds::is_finished(&self.definition, &self.offsets) {
+            return false;
+        }
+        self.revoke_all(actions);
+        self.planned.clear();
+        self.trouble = None;
+        self.phase = Phase::Finished;
+        true
+    }
+
     fn is_failing(&self) -> bool {
         self.trouble
             .as_ref()
@@ -171,6 +200,14 @@ impl Stream {
     /// Takes what the worker of a share says: ends, new partitions, and whether it can read.
     pub(super) fn reported(&mut self, now: Instant, worker: &str, report: Report) {
         self.ends.extend(report.ends);
+        for (partition, figure) in report.figures {
+            let known = self.figures.entry(partition).or_default();
+            let dates = match (known.dates, figure.dates) {
+                (Some(known), Some(new)) => Some((known.0.max(new.0), known.1.min(new.1))),
+                (known, new) => new.or(known),
+            };
+            *known = Figure { dates, ..figure };
+        }
         if let Some(share) = self.shares.get_mut(worker) {
             share.heard = true;
             share.waiting = report.waiting;
@@ -203,6 +240,9 @@ impl Stream {
 
     /// Topics can get partitions at any time; they never lose one.
     fn grow(&mut self, seen: &BTreeMap<String, u32>) {
+        if self.definition.until.is_some() {
+            return;
+        }
         let Some(layout) = &mut self.layout else {
             return;
         };
@@ -224,7 +264,7 @@ impl Stream {
         }
         match result {
             Ok(layout) => {
-                self.layout = Some(layout);
+                self.layout = bounds::within(&self.definition, Some(layout));
                 self.match_patterns();
                 self.phase = Phase::Settling;
             }
@@ -272,7 +312,8 @@ impl Stream {
             | Phase::Waiting { .. }
             | Phase::Reading { .. }
             | Phase::Held
-            | Phase::Paused => {}
+            | Phase::Paused
+            | Phase::Finished => {}
         }
     }
 

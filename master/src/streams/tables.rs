@@ -9,7 +9,9 @@ use drumline_lake::{
     Catalog, Commit, Consumed, Format, MadeBy, NewTable, OffsetRange, RangeCounts, StagedFile,
     StatementId, Table, TableName,
 };
-use drumline_proto::v1::{AssignedTable, HeldTopic, Offer, OfferedTable, StreamDefinition};
+use drumline_proto::v1::{
+    AssignedTable, HeldTopic, Offer, OfferedTable, PartitionEdges, StartFrom, StreamDefinition,
+};
 use uuid::Uuid;
 
 use super::{Partition, TableOffsets};
@@ -69,9 +71,12 @@ pub(crate) struct StreamTables {
 pub(crate) struct TableProgress {
     pub(crate) rows: u64,
     pub(crate) version: u64,
-    /// Files and bytes that one commit added.
+    /// Files and bytes that it holds, or that one commit added.
     pub(crate) files: u64,
     pub(crate) bytes: u64,
+    /// Records that one commit went past, and dead letters in it by what is wrong with them.
+    pub(crate) records: u64,
+    pub(crate) reasons: BTreeMap<String, u64>,
 }
 
 impl StreamTables {
@@ -144,7 +149,7 @@ impl StreamTables {
     }
 
     /// The handle of a table by the name a stream gives it.
-    async fn table(&self, name: &str) -> Result<Table, Error> {
+    pub(super) async fn table(&self, name: &str) -> Result<Table, Error> {
         if let Some(table) = self
             .open
             .lock()
@@ -194,6 +199,8 @@ impl StreamTables {
                 TableProgress {
                     rows: snapshot.rows(),
                     version: snapshot.version,
+                    files: snapshot.files.len() as u64,
+                    bytes: snapshot.files.iter().map(|file| file.size).sum(),
                     ..TableProgress::default()
                 },
             );
@@ -212,18 +219,18 @@ impl StreamTables {
         Ok(Some(table.consumed().await?))
     }
 
-    /// Has topics that nothing was read of yet begin at these positions: the tables hold them as their
+    /// Has topics that nothing was read of yet begin where the definition says: the tables hold that as their
     /// offsets from now on, so that whoever reads, and whenever, begins there.
     pub(crate) async fn begin_at(
         &self,
         definition: &StreamDefinition,
-        positions: &BTreeMap<Partition, i64>,
+        edges: &[PartitionEdges],
     ) -> Result<(), Error> {
-        if positions.is_empty() {
+        if edges.is_empty() {
             return Ok(());
         }
         let (held, _) = self.read(definition).await?;
-        for (name, ranges) in beginnings(definition, &held, positions) {
+        for (name, ranges) in beginnings(definition, &held, edges)? {
             let made_by = MadeBy::Stream {
                 stream: definition.name.clone(),
                 epoch: 0,
@@ -250,7 +257,16 @@ impl StreamTables {
             let mut topics = definition.topics.iter();
             topics.any(|topic| topic.reads(&partition.topic))
         });
-        self.begin_at(definition, &positions).await
+        let edge = |(partition, offset): (Partition, i64)| PartitionEdges {
+            topic: partition.topic,
+            partition: partition.partition,
+            first: offset,
+            end: offset,
+            start: offset,
+            until: None,
+        };
+        let edges: Vec<_> = positions.into_iter().map(edge).collect();
+        self.begin_at(definition, &edges).await
     }
 
     /// URL of the lake.
@@ -344,6 +360,8 @@ impl StreamTables {
                 definition,
                 lookups: offered.lookups.clone().into_iter().collect(),
             };
+            let records = offered.ranges.iter().map(|range| range.to - range.from);
+            let records = u64::try_from(records.sum::<i64>()).unwrap_or(0);
             let (count, bytes) = (files.len() as u64, files.iter().map(|file| file.size).sum());
             let committed = table.commit(Commit::append(made_by, files)).await?;
             let row = TableProgress {
@@ -351,6 +369,8 @@ impl StreamTables {
                 version: committed.version,
                 files: count,
                 bytes,
+                records,
+                reasons: offered.reasons.clone().into_iter().collect(),
             };
             progress.insert(offered.table.clone(), row);
         }
@@ -359,16 +379,20 @@ impl StreamTables {
     }
 }
 
-/// Empty ranges, by table, for the tables that have no offset yet: at `positions` where nothing of the
-/// topic was read, beside the topic's other tables where something was. A partition that a topic got
-/// later is left out: all of it is new.
+/// Empty ranges, by table, for the tables that have no offset yet: where the topic is to begin. One that begins with
+/// the latest records does so once: where something of it was read, a table begins beside the topic's others, and of
+/// a partition that the topic got later all is new.
 fn beginnings(
     definition: &StreamDefinition,
     held: &TableOffsets,
-    positions: &BTreeMap<Partition, i64>,
-) -> BTreeMap<String, Vec<OffsetRange>> {
+    edges: &[PartitionEdges],
+) -> Result<BTreeMap<String, Vec<OffsetRange>>, Error> {
     let mut beginnings: BTreeMap<String, Vec<OffsetRange>> = BTreeMap::new();
-    for (partition, position) in positions {
+    for edge in edges {
+        let partition = &Partition {
+            topic: edge.topic.clone(),
+            partition: edge.partition,
+        };
         let own = held.of(partition);
         let targets = targets_of(definition, &partition.topic);
         let offsets = |table: &String| held.0.get(table).into_iter().flatten();
@@ -377,24 +401,37 @@ fn beginnings(
             .flat_map(offsets)
             .any(|(other, _)| other.topic == partition.topic);
         let others = targets.iter().filter_map(|table| own.get(table)).min();
-        let Some(start) = others.or((!is_begun).then_some(position)) else {
-            continue;
+        let is_latest = definition.start_of(&edge.topic).from() == StartFrom::Latest;
+        let start = match (is_latest && is_begun, others, edge.until) {
+            (false, _, _) => edge.start,
+            (true, Some(other), _) => *other,
+            (true, None, Some(_)) => edge.first,
+            (true, None, None) => continue,
         };
         for table in targets.iter().filter(|table| !own.contains_key(*table)) {
+            if !(edge.first..=edge.end).contains(&start) && others != Some(&start) {
+                return Err(Error::StreamStart {
+                    topic: edge.topic.clone(),
+                    partition: edge.partition,
+                    start,
+                    first: edge.first,
+                    end: edge.end,
+                });
+            }
             beginnings
                 .entry(table.clone())
                 .or_default()
                 .push(OffsetRange {
                     topic: partition.topic.clone(),
                     partition: partition.partition,
-                    from: *start,
-                    to: *start,
+                    from: start,
+                    to: start,
                     counts: Some(RangeCounts::default()),
                     topic_id: None,
                 });
         }
     }
-    beginnings
+    Ok(beginnings)
 }
 
 fn ranges_of(offered: &OfferedTable) -> Vec<OffsetRange> {
@@ -505,13 +542,36 @@ mod tests {
         }
     }
 
-    /// What tables `rows` and `letters` begin at, given what they hold; partitions end at 90.
+    /// What tables `rows` and `letters` of a topic that begins with the latest records begin at, given what they
+    /// hold; partitions end at 90.
     fn begun(
         rows: &[(i32, i64)],
         letters: &[(i32, i64)],
         partitions: i32,
     ) -> Vec<(String, i32, i64)> {
+        let edges: Vec<_> = (0..partitions).map(|p| edge(p, 90, None)).collect();
+        begun_at(StartFrom::Latest, rows, letters, &edges).unwrap()
+    }
+
+    fn edge(partition: i32, start: i64, until: Option<i64>) -> PartitionEdges {
+        PartitionEdges {
+            topic: "t".to_owned(),
+            partition,
+            first: 5,
+            end: 90,
+            start,
+            until,
+        }
+    }
+
+    fn begun_at(
+        from: StartFrom,
+        rows: &[(i32, i64)],
+        letters: &[(i32, i64)],
+        edges: &[PartitionEdges],
+    ) -> Result<Vec<(String, i32, i64)>, Error> {
         let definition = StreamDefinition {
+            start_from: from.into(),
             dead_letters: "letters".to_owned(),
             topics: vec![TopicDefinition {
                 topic: "t".to_owned(),
@@ -529,15 +589,14 @@ mod tests {
             ("rows".to_owned(), offsets(rows)),
             ("letters".to_owned(), offsets(letters)),
         ]));
-        let ends = (0..partitions).map(|p| (partition(p), 90)).collect();
-        let begun = beginnings(&definition, &held, &ends).into_iter();
+        let begun = beginnings(&definition, &held, edges)?.into_iter();
         let each = begun.flat_map(|(table, ranges)| {
             ranges.into_iter().map(move |range| {
                 assert_eq!(range.from, range.to);
                 (table.clone(), range.partition, range.to)
             })
         });
-        each.collect()
+        Ok(each.collect())
     }
 
     fn at(table: &str, partition: i32, offset: i64) -> (String, i32, i64) {
@@ -550,6 +609,25 @@ mod tests {
             begun(&[], &[], 1),
             [at("letters", 0, 90), at("rows", 0, 90)]
         );
+    }
+
+    #[test]
+    fn a_table_without_an_offset_begins_where_the_topic_does() {
+        let begun = |start| begun_at(StartFrom::Offsets, &[(0, 40)], &[], &[edge(0, start, None)]);
+        assert_eq!(begun(20).unwrap(), [at("letters", 0, 20)]);
+        let error = begun(4).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "topic t partition 0 has offsets 5 to 90, so it cannot begin at 4"
+        );
+        assert!(begun(91).is_err());
+    }
+
+    #[test]
+    fn a_bounded_stream_takes_a_later_partition_from_its_first_record() {
+        let edges = [edge(0, 90, Some(90)), edge(1, 90, Some(90))];
+        let begun = begun_at(StartFrom::Latest, &[(0, 40)], &[(0, 40)], &edges).unwrap();
+        assert_eq!(begun, [at("letters", 1, 5), at("rows", 1, 5)]);
     }
 
     #[test]

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use super::coordinator::{Action, CommitId, Coordinator, Event};
 use super::stream::{Phase, Report, Step};
 use super::{Layout, Partition, TableOffsets};
-use drumline_proto::v1::{Offer, OfferedTable, OffsetRange, StreamDefinition, TopicDefinition};
+use drumline_proto::v1::{
+    Offer, OfferedTable, OffsetRange, PartitionOffset, Position, StreamDefinition, TopicDefinition,
+};
 
 fn definition() -> Arc<StreamDefinition> {
     let topic = TopicDefinition {
@@ -707,4 +709,98 @@ fn tables_are_even_where_all_that_share_a_partition_hold_the_same() {
         .or_default()
         .insert(other, 3);
     assert!(even(foreign));
+}
+
+#[test]
+fn a_stream_with_an_end_holds_nothing_once_its_tables_are_there() {
+    let now = Instant::now();
+    let mut coordinator = Coordinator::new(10);
+    run(&mut coordinator, now, came("a"));
+    let bound = |partition, offset| PartitionOffset {
+        topic: "t".to_owned(),
+        partition,
+        offset,
+    };
+    let bounded = StreamDefinition {
+        until: Some(Position::default()),
+        bounds: vec![bound(0, 5), bound(1, 7)],
+        ..(*definition()).clone()
+    };
+    let put = || Event::StreamPut {
+        definition: bounded.clone().into(),
+        layout: Some(layout(9)),
+    };
+    let actions = run(&mut coordinator, now, put());
+    assert_eq!(
+        shares(&actions)["a"],
+        (10, 2),
+        "later partitions are left out"
+    );
+    let commit = |offer: Offer| {
+        let held = offer.tables[0].ranges.iter();
+        let held: BTreeMap<Partition, i64> = held
+            .map(|range| (partition(range.partition), range.to))
+            .collect();
+        TableOffsets(BTreeMap::from([
+            ("t".to_owned(), held.clone()),
+            ("dead".to_owned(), held),
+        ]))
+    };
+    let mut ended = |id, ranges: &[(i32, i64, i64)]| {
+        let offer = offer(10, id, ranges);
+        let worker = "a".to_owned();
+        run(
+            &mut coordinator,
+            now,
+            Event::Offered {
+                worker: worker.clone(),
+                offer: offer.clone(),
+            },
+        );
+        let commit_id = CommitId {
+            worker,
+            epoch: 10,
+            offer: id,
+        };
+        run(
+            &mut coordinator,
+            now,
+            Event::CommitEnded {
+                stream: "s".to_owned(),
+                commit: commit_id,
+                result: Ok(commit(offer)),
+            },
+        )
+    };
+    let actions = ended(1, &[(0, 0, 5)]);
+    assert!(
+        matches!(&actions[..], [Action::AnswerOffer { .. }]),
+        "{actions:?}"
+    );
+    let actions = ended(2, &[(1, 0, 7)]);
+    assert!(
+        matches!(
+            &actions[..],
+            [Action::AnswerOffer { .. }, Action::RevokeEpoch { .. }]
+        ),
+        "{actions:?}"
+    );
+    assert_eq!(coordinator.streams()["s"].phase, Phase::Finished);
+    assert!(run(&mut coordinator, now, came("b")).is_empty());
+
+    // A master that is started later finds it so in the tables.
+    let mut later = Coordinator::new(20);
+    later.step(now, came("a"));
+    let actions = later.step(now, put());
+    let [Action::ReadTables { read, .. }] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    let all = commit(offer(0, 1, &[(0, 0, 5), (1, 0, 7)]));
+    let read = Event::TablesRead {
+        stream: "s".to_owned(),
+        read: *read,
+        result: Ok(all),
+    };
+    assert!(later.step(now, read).is_empty());
+    assert_eq!(later.streams()["s"].phase, Phase::Finished);
 }

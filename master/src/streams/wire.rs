@@ -1,15 +1,15 @@
 //! Orders to workers, and what they say, in the words of the wire.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use drumline_proto::v1::{
     Assign, AssignedPartition, Failure, MasterMessage, PositionReport, StreamDefinition,
     master_message,
 };
 
-use super::stream::Report;
+use super::stream::{Figure, Report};
 use super::tables::{StreamTables, targets_of};
-use super::{Partition, TableOffsets};
+use super::{Partition, TableOffsets, bounds};
 
 /// A worker's share: its partitions with what the tables hold of them, and where its rows go.
 pub(super) async fn assign(
@@ -41,6 +41,7 @@ pub(super) async fn assign(
             topic: partition.topic.clone(),
             partition: partition.partition,
             table_offsets: held.collect(),
+            until: bounds::bound(definition, &partition.topic, partition.partition),
         }
     });
     Ok(message(master_message::Message::Assign(Assign {
@@ -55,15 +56,25 @@ pub(super) async fn assign(
 
 impl From<PositionReport> for Report {
     fn from(report: PositionReport) -> Self {
-        let ends = report.ends.into_iter().map(|end| {
+        let told = |millis: i64| (millis > 0).then_some(millis);
+        let (mut ends, mut figures) = (BTreeMap::new(), BTreeMap::new());
+        for end in report.ends {
             let partition = Partition {
                 topic: end.topic,
                 partition: end.partition,
             };
-            (partition, end.end)
-        });
+            let figure = Figure {
+                waiting_since: told(end.waiting_since),
+                dates: told(end.newest).zip(told(end.oldest)),
+                records_per_second: end.records_per_second,
+                bytes_per_second: end.bytes_per_second,
+            };
+            figures.insert(partition.clone(), figure);
+            ends.insert(partition, end.end);
+        }
         Self {
-            ends: ends.collect(),
+            ends,
+            figures,
             partitions: report.partitions.into_iter().collect(),
             waiting: Some(report.waiting).filter(|reason| !reason.is_empty()),
         }

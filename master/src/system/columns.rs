@@ -20,10 +20,11 @@ enum Kind {
     Text,
     Texts,
     Count,
+    Real,
     Flag,
     Time,
 }
-use Kind::{Count, Flag, Text, Texts, Time};
+use Kind::{Count, Flag, Real, Text, Texts, Time};
 
 pub(super) const TABLES: &[Table] = &[
     Table {
@@ -180,8 +181,40 @@ pub(super) const TABLES: &[Table] = &[
             ("commits", Count),
             ("rows", Count),
             ("last_commit_at", Time),
+            ("lag", Count),
+            ("lag_seconds", Real),
+            ("records_per_second", Real),
+            ("bytes_per_second", Real),
+            ("records", Count),
+            ("requests_per_million", Real),
+            ("dead_letters", Count),
+            ("files", Count),
+            ("bytes", Count),
         ],
-        rows: |history| values(history.streams.values().map(|record| &**record)),
+        rows: streams,
+    },
+    Table {
+        name: "stream_partitions",
+        columns: &[
+            ("stream", Text),
+            ("topic", Text),
+            ("partition", Count),
+            ("worker", Text),
+            ("epoch", Count),
+            ("committed", Count),
+            ("end", Count),
+            ("until", Count),
+            ("lag", Count),
+            ("lag_seconds", Real),
+            ("newest_at", Time),
+            ("oldest_at", Time),
+            ("records_per_second", Real),
+            ("bytes_per_second", Real),
+        ],
+        rows: |history| {
+            let streams = history.streams.values();
+            values(streams.flat_map(|record| &record.progress.partitions))
+        },
     },
     Table {
         name: "commits",
@@ -218,6 +251,7 @@ impl Table {
                 Text => DataType::Utf8,
                 Texts => DataType::new_list(DataType::Utf8, true),
                 Count => DataType::Int64,
+                Real => DataType::Float64,
                 Flag => DataType::Boolean,
                 Time => DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
             };
@@ -234,6 +268,19 @@ fn value(record: impl Serialize) -> Value {
 
 fn values(records: impl IntoIterator<Item = impl Serialize>) -> Vec<Value> {
     records.into_iter().map(value).collect()
+}
+
+/// What happened to streams, and how far they are.
+fn streams(history: &History) -> Vec<Value> {
+    let row = |record: &std::sync::Arc<crate::facts::Stream>| {
+        let mut row = value(&**record);
+        if let (Value::Object(row), Value::Object(progress)) = (&mut row, value(&*record.progress))
+        {
+            row.extend(progress);
+        }
+        row
+    };
+    history.streams.values().map(row).collect()
 }
 
 fn tasks(history: &History) -> impl Iterator<Item = &crate::facts::Task> {

@@ -109,7 +109,7 @@ fn a_longer_topic_of_the_same_name_stops_the_stream_and_says_what_is_lost() {
         let reason = wait_for_reason(&cluster, "was deleted and made again");
         assert!(reason.contains("partition 0 at 50"), "{reason}");
         assert!(
-            reason.contains("drumline stream delete"),
+            reason.contains("drumline stream reset NAME --to earliest"),
             "no next step: {reason}"
         );
         std::thread::sleep(Duration::from_secs(2));
@@ -117,6 +117,15 @@ fn a_longer_topic_of_the_same_name_stops_the_stream_and_says_what_is_lost() {
         let verified = cluster.run(&["stream", "verify", "small"]).unwrap();
         let said = String::from_utf8_lossy(&verified.stdout);
         assert!(said.contains("events was deleted and made again"), "{said}");
+
+        // As the reason says.
+        run(&cluster, &["stream", "pause", "small"]);
+        let reset = ["stream", "reset", "small", "--to", "earliest", "--yes"];
+        run(&cluster, &reset);
+        run(&cluster, &["stream", "resume", "small"]);
+        cluster.wait_for_number(&sql, 250, PATIENCE).unwrap();
+        let highest = cluster.number(&format!("SELECT max(n) FROM {TOPIC}"));
+        assert_eq!(highest.unwrap(), 1199);
     }
 }
 

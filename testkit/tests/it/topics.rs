@@ -117,7 +117,7 @@ fn records_that_kafka_dropped_are_left_out_before_the_first_commit_and_named_aft
     let reason = status["last_error"].as_str().unwrap();
     assert!(reason.contains("[10, 15) are gone"), "{reason}");
     assert!(
-        reason.contains("other table names"),
+        reason.contains("drumline stream reset"),
         "no next step: {reason}"
     );
     assert!(status["since_unix_millis"].as_i64() > Some(0), "{status}");

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use drumline_lake::{Consumed, ConsumedBy, MadeBy, OffsetRange, RangeCounts};
+use drumline_lake::{Consumed, ConsumedBy, MadeBy, OffsetMove, OffsetRange, RangeCounts};
 use drumline_proto::v1::Violation;
 
 use crate::streams::Partition;
@@ -107,6 +107,12 @@ impl Walk<'_> {
                 self.begin_unseen(told.as_ref(), ranges);
                 self.take_ranges(record, stream, ranges);
             }
+            Some(MadeBy::Reset { moves, .. }) => {
+                self.begin_unseen(told.as_ref(), &[]);
+                self.reset(moves);
+                // Rows stay or go, and may come again.
+                self.chain.by_others.push(record.version);
+            }
             _ => {
                 self.begin_unseen(told.as_ref(), &[]);
                 let adds = record.rows_added != Some(0);
@@ -140,6 +146,22 @@ impl Walk<'_> {
             self.chain.tracks.insert(partition.clone(), track);
         }
         self.held = Some(held);
+    }
+
+    /// Somebody moved positions by hand: ranges join anew from there.
+    fn reset(&mut self, moves: &[OffsetMove]) {
+        let held = self.held.get_or_insert_default();
+        for moved in moves {
+            let partition = at(&moved.topic, moved.partition);
+            held.insert(partition.clone(), moved.to);
+            let track = Track {
+                begin: moved.to,
+                end: moved.to,
+                earlier_gone: true,
+                pieces: Vec::new(),
+            };
+            self.chain.tracks.insert(partition, track);
+        }
     }
 
     fn moved(&self, told: &Held) -> Vec<OffsetRange> {

@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::Schema;
 use drumline_lake::{
-    Consumed, ConsumedBy, Format, MadeBy, OffsetRange, RangeCounts, TableName, TableSnapshot,
+    Consumed, ConsumedBy, Format, MadeBy, OffsetMove, OffsetRange, RangeCounts, TableName,
+    TableSnapshot,
 };
 use drumline_proto::v1::{CountedRecords, Violation};
 
@@ -341,4 +342,35 @@ fn dead_letters_are_as_many_as_the_tables_count_between_common_boundaries() {
         &[("t", &rows.walk()), ("u", &rows.walk())],
     );
     assert_eq!(said(&both), [""; 0]);
+}
+
+#[test]
+fn ranges_join_anew_where_somebody_moved_the_stream() {
+    let mut log = Log::new();
+    log.commit(&[(0, 0, 10)]);
+    log.offsets.insert(0, 4);
+    let moved = OffsetMove {
+        topic: "t".to_owned(),
+        partition: 0,
+        from: Some(10),
+        to: 4,
+    };
+    log.records.push(ConsumedBy {
+        version: log.records.len() as u64,
+        made_by: Some(MadeBy::Reset {
+            stream: "s".to_owned(),
+            moves: vec![moved],
+        }),
+        offsets: Some(BTreeMap::from([("t".to_owned(), log.offsets.clone())])),
+        rows_added: Some(0),
+        ..ConsumedBy::default()
+    });
+    log.commit(&[(0, 4, 12)]);
+    let chain = log.walk();
+    assert_eq!(said(&chain.violations), Vec::<String>::new());
+    let track = &chain.tracks[&partition(0)];
+    assert_eq!((track.begin, track.end, track.pieces.len()), (4, 12, 1));
+    // Without it the same is twice.
+    log.records.remove(2);
+    assert!(!log.walk().violations.is_empty());
 }
