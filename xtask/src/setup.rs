@@ -17,6 +17,7 @@ const RUST: (u32, u32) = (1, 95);
 const JAVA: u32 = 17;
 const KAFKA: &str = include_str!("../../testkit/kafka.version").trim_ascii();
 const PYARROW: &str = include_str!("../../testkit/pyarrow.version").trim_ascii();
+const MOTO: &str = include_str!("../../testkit/moto.requirements");
 const ENGINES: &str = include_str!("../../testkit/engines.requirements");
 /// Routes the broker's log to its stdout; goes with the log4j that Kafka brings.
 const LOG4J: &str = "2.25.4";
@@ -29,6 +30,7 @@ pub(crate) fn setup() -> Result<()> {
     kafka()?;
     pyarrow()?;
     engines()?;
+    python_packages("moto", &[MOTO.trim()], MOTO, "import moto.server")?;
     npm_packages()
 }
 

@@ -32,6 +32,7 @@ mod recreated;
 mod refusals;
 mod restarts;
 mod routes;
+mod s3;
 mod secured;
 mod stores;
 mod terminal;
