@@ -3,6 +3,7 @@
 //! `cargo xtask setup` brings the jars from Maven; nothing here downloads.
 
 pub mod secured;
+pub mod several;
 mod wire;
 
 use std::path::{Path, PathBuf};
@@ -60,22 +61,9 @@ impl Kafka {
                 secured.as_ref(),
             ),
         )?;
-        let id = BASE64_URL_SAFE_NO_PAD.encode(uuid::Uuid::new_v4().as_bytes());
-        let format = java(folder.path(), "-Xmx64m", "kafka.tools.StorageTool")?
-            .args(["format", "--standalone"])
-            // An id may begin with a dash.
-            .arg(format!("--cluster-id={id}"))
-            .arg("-c")
-            .arg(&properties)
-            .args(secured.iter().flat_map(|_| Secured::users()))
-            .output()
-            .context("cannot run java: `cargo xtask setup` installs it")?;
-        ensure!(
-            format.status.success(),
-            "kafka storage format failed: {}{}",
-            String::from_utf8_lossy(&format.stdout),
-            String::from_utf8_lossy(&format.stderr)
-        );
+        let mut words = vec!["--standalone".to_owned()];
+        words.extend(secured.iter().flat_map(|_| Secured::users()));
+        format(folder.path(), &properties, &cluster_id(), &words)?;
         let process = broker(folder.path(), &properties)?;
         let mut kafka = Self {
             process,
@@ -112,7 +100,7 @@ impl Kafka {
 
     /// Creates topics with their numbers of partitions; those that are there stay as they are.
     pub fn create_topics(&self, topics: &[(&str, u32)]) -> Result<()> {
-        wire::create_topics(self.port, topics).context("cannot create topics")
+        wire::create_topics(self.port, topics, 1).context("cannot create topics")
     }
 
     /// Gives a topic more partitions, so that it has `total`.
@@ -128,9 +116,34 @@ impl Kafka {
     fn wait_until_ready(&mut self) -> Result<()> {
         let port = self.port;
         self.process.wait_until("ready", READY_WITHIN, || {
-            wire::is_ready(port).unwrap_or(false)
+            wire::known_brokers(port).is_ok_and(|known| known > 0)
         })
     }
+}
+
+/// A new cluster's id.
+fn cluster_id() -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(uuid::Uuid::new_v4().as_bytes())
+}
+
+/// Formats the data folder that `properties` names.
+fn format(folder: &Path, properties: &Path, id: &str, words: &[String]) -> Result<()> {
+    let format = java(folder, "-Xmx64m", "kafka.tools.StorageTool")?
+        .arg("format")
+        // An id may begin with a dash.
+        .arg(format!("--cluster-id={id}"))
+        .arg("-c")
+        .arg(properties)
+        .args(words)
+        .output()
+        .context("cannot run java: `cargo xtask setup` installs it")?;
+    ensure!(
+        format.status.success(),
+        "kafka storage format failed: {}{}",
+        String::from_utf8_lossy(&format.stdout),
+        String::from_utf8_lossy(&format.stderr)
+    );
+    Ok(())
 }
 
 fn broker(folder: &Path, properties: &Path) -> Result<Process> {

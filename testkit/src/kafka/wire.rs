@@ -17,22 +17,23 @@ const CREATE_PARTITIONS: (i16, i16) = (37, 1);
 const TOPIC_ALREADY_EXISTS: i16 = 36;
 const WAIT: Duration = Duration::from_secs(10);
 
-/// Whether the broker names itself. An open port alone may belong to one that is still starting.
-pub(super) fn is_ready(port: u16) -> Result<bool> {
+/// How many brokers this one names, itself among them. An open port alone may belong to one that is still starting.
+pub(super) fn known_brokers(port: u16) -> Result<i32> {
     // No topics asked for.
     let answer = ask(port, METADATA, &0_i32.to_be_bytes())?;
     let brokers = answer.first_chunk().context("metadata is cut off")?;
-    Ok(i32::from_be_bytes(*brokers) > 0)
+    Ok(i32::from_be_bytes(*brokers))
 }
 
-/// Creates topics with a number of partitions each; those that are there stay as they are.
-pub(super) fn create_topics(port: u16, topics: &[(&str, u32)]) -> Result<()> {
+/// Creates topics with a number of partitions each, every one on so many brokers; those that are there stay as they
+/// are.
+pub(super) fn create_topics(port: u16, topics: &[(&str, u32)], replicas: i16) -> Result<()> {
     let mut body = Vec::new();
     body.extend(i32::try_from(topics.len())?.to_be_bytes());
     for (name, partitions) in topics {
         put_text(&mut body, name)?;
         body.extend(i32::try_from(*partitions)?.to_be_bytes());
-        body.extend(1_i16.to_be_bytes());
+        body.extend(replicas.to_be_bytes());
         // No assignments, no settings.
         body.extend([0; 8]);
     }

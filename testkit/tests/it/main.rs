@@ -34,6 +34,7 @@ mod restarts;
 mod routes;
 mod s3;
 mod secured;
+mod several_brokers;
 mod stores;
 mod terminal;
 mod topics;
