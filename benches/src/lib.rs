@@ -6,7 +6,12 @@
 use drumline_client::{Client, Options};
 use drumline_testkit::Cluster;
 
+mod peer;
+pub mod tpcds;
 pub mod tpch;
+pub mod versus;
+
+pub use peer::InProcess;
 
 /// A client of a cluster, with its admin's token.
 pub async fn connect(cluster: &Cluster) -> anyhow::Result<Client> {

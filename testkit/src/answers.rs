@@ -38,15 +38,7 @@ pub fn same_answer(
         expected.len(),
         actual.len()
     );
-    for (number, (expected, actual)) in expected.iter().zip(&actual).enumerate() {
-        for &key in order_by {
-            let (expected, actual) = (&expected[key], &actual[key]);
-            ensure!(
-                expected.agrees(actual),
-                "order: row {number} has {actual} in column {key}, expected {expected}"
-            );
-        }
-    }
+    same_keys(&expected, &actual, order_by)?;
     expected.sort_by(|one, other| compare_rows(one, other));
     actual.sort_by(|one, other| compare_rows(one, other));
     for (expected, actual) in expected.iter().zip(&actual) {
@@ -60,6 +52,51 @@ pub fn same_answer(
             show(expected),
             show(actual)
         );
+    }
+    Ok(())
+}
+
+/// Fails unless `actual` can be what a limit let through: as many rows as `expected` with the same keys in the same
+/// order, and each of them one of `all`, where that is known.
+pub fn first_rows_of(
+    expected: &[RecordBatch],
+    all: Option<&[RecordBatch]>,
+    actual: &[RecordBatch],
+    order_by: &[usize],
+) -> Result<()> {
+    let (expected, mut actual) = (cells(expected)?, cells(actual)?);
+    ensure!(
+        expected.len() == actual.len(),
+        "rows: expected {}, got {}",
+        expected.len(),
+        actual.len()
+    );
+    same_keys(&expected, &actual, order_by)?;
+    let Some(all) = all else { return Ok(()) };
+    let mut all = cells(all)?;
+    all.sort_by(|one, other| compare_rows(one, other));
+    actual.sort_by(|one, other| compare_rows(one, other));
+    let mut rest = all.iter();
+    for row in &actual {
+        let there = rest.any(|one| one.iter().zip(row).all(|(one, other)| one.agrees(other)));
+        ensure!(
+            there,
+            "row: {} is none of the answer without a limit",
+            show(row)
+        );
+    }
+    Ok(())
+}
+
+fn same_keys(expected: &[Vec<Cell>], actual: &[Vec<Cell>], order_by: &[usize]) -> Result<()> {
+    for (number, (expected, actual)) in expected.iter().zip(actual).enumerate() {
+        for &key in order_by {
+            let (expected, actual) = (&expected[key], &actual[key]);
+            ensure!(
+                expected.agrees(actual),
+                "order: row {number} has {actual} in column {key}, expected {expected}"
+            );
+        }
     }
     Ok(())
 }
@@ -252,6 +289,23 @@ mod tests {
             vec![1.0, 1.0, 1.0],
         )];
         assert!(differs(&one, &other, &[]).starts_with("row:"));
+    }
+
+    #[test]
+    fn a_limit_may_let_any_of_the_rows_through_that_tie() {
+        let all = [batch(
+            vec![Some("a"), Some("b"), Some("c")],
+            vec![1.0, 2.0, 2.0],
+        )];
+        let one = [batch(vec![Some("a"), Some("b")], vec![1.0, 2.0])];
+        let other = [batch(vec![Some("a"), Some("c")], vec![1.0, 2.0])];
+        first_rows_of(&one, Some(&all), &other, &[1]).unwrap();
+        let foreign = [batch(vec![Some("a"), Some("d")], vec![1.0, 2.0])];
+        assert!(first_rows_of(&one, Some(&all), &foreign, &[1]).is_err());
+        let twice = [batch(vec![Some("b"), Some("b")], vec![2.0, 2.0])];
+        assert!(first_rows_of(&one, Some(&all), &twice, &[]).is_err());
+        let later = [batch(vec![Some("b"), Some("c")], vec![2.0, 2.0])];
+        assert!(first_rows_of(&one, Some(&all), &later, &[1]).is_err());
     }
 
     #[test]

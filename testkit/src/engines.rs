@@ -77,7 +77,8 @@ fn call(what: &str, table: Option<&Path>) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-fn python() -> Result<PathBuf> {
+/// The interpreter that has them.
+pub fn python() -> Result<PathBuf> {
     let folder = cache_folder()?.join("engines");
     let there = std::fs::read_to_string(folder.join("ready")).unwrap_or_default();
     ensure!(

@@ -92,6 +92,10 @@ enum Victim {
 enum Bench {
     /// The 22 TPC-H queries: a cluster of processes against one process, answers compared
     Tpch,
+    /// The 99 TPC-DS queries, the same way
+    Tpcds,
+    /// Large writes by workers with little memory, and a thousand partitions open at once
+    Write,
     /// Kafka to committed Parquet, against decoding and encoding in memory
     Ingest,
     /// Resident memory of a worker with a thousand open folders and 64 Kafka partitions
@@ -138,6 +142,8 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Bench { bench, arguments } => {
             let name = match bench {
                 Bench::Tpch => "tpch",
+                Bench::Tpcds => "tpcds",
+                Bench::Write => "write",
                 Bench::Ingest => "ingest",
                 Bench::IngestMemory => "ingest_memory",
                 Bench::Formats => "formats",

@@ -1,15 +1,6 @@
 //! The 22 queries, each with the columns its answer is ordered by.
 
-/// One query of the benchmark.
-#[derive(Debug, Clone)]
-pub struct Query {
-    /// 1 to 22.
-    pub number: usize,
-    /// Its text, parameters filled in.
-    pub sql: String,
-    /// Columns (by index) of its ORDER BY; empty: rows come in any order.
-    pub order_by: &'static [usize],
-}
+use crate::versus::Query;
 
 macro_rules! query {
     ($file:literal, $order_by:expr) => {
@@ -54,7 +45,8 @@ pub fn all(scale: f64) -> Vec<Query> {
         .map(|(index, (text, order_by))| Query {
             number: index + 1,
             sql: text.replace("{FRACTION}", &fraction),
-            order_by,
+            order_by: order_by.to_vec(),
+            unlimited: None,
         })
         .collect()
 }
