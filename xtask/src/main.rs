@@ -98,6 +98,10 @@ enum Bench {
     Write,
     /// Kafka to committed Parquet, against decoding and encoding in memory
     Ingest,
+    /// From production to visibility of records that come at a steady rate
+    Visible,
+    /// From the start of processes to a stream's next commit, on a table of many commits
+    Restart,
     /// Resident memory of a worker with a thousand open folders and 64 Kafka partitions
     IngestMemory,
     /// Ten schema versions mixed in one topic, beside one: processor time and files
@@ -145,6 +149,8 @@ fn dispatch(command: Command) -> Result<()> {
                 Bench::Tpcds => "tpcds",
                 Bench::Write => "write",
                 Bench::Ingest => "ingest",
+                Bench::Visible => "visible",
+                Bench::Restart => "restart",
                 Bench::IngestMemory => "ingest_memory",
                 Bench::Formats => "formats",
             };

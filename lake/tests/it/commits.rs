@@ -166,6 +166,7 @@ async fn a_reset_takes_a_table_back_with_its_rows_and_is_told_in_its_history() {
                 remove: before.files.iter().map(|file| file.path.clone()).collect(),
                 rows: Some(before.rows()),
                 columns: None,
+                redefines: None,
             }),
             ..Commit::append(made_by.clone(), Vec::new())
         };
@@ -203,6 +204,7 @@ async fn a_table_tells_which_letters_were_replayed_last() {
                 partition: 0,
                 from,
                 to: from + 1,
+                ..OffsetRange::default()
             }];
             let made_by = MadeBy::Replay {
                 id: replay_id("s", number, attempt),
