@@ -1,7 +1,6 @@
 //! The `Streams` gRPC service.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use drumline_lake::{Catalog, Change, ErrorKind};
 use drumline_proto::v1::{

@@ -498,7 +498,7 @@ fn difference(
             Err(_) if may_grow => None,
             Err(_) => Some(format!("it has no column `{name}`")),
             Ok(column) if fits(field.data_type(), column.data_type()) => None,
-            Ok(column) if target.may_widen && is_wider(column, field) => None,
+            Ok(column) if target.may_widen && is_wider(held.format, column, field) => None,
             Ok(column) => Some(format!(
                 "its column `{name}` is {}, the stream yields {}",
                 column.data_type(),
@@ -509,8 +509,8 @@ fn difference(
 }
 
 /// Whether what is wanted holds everything that the column does.
-fn is_wider(column: &Field, wanted: &Field) -> bool {
-    drumline_lake::widens(column.data_type(), wanted.data_type()).is_some()
+fn is_wider(format: Format, column: &Field, wanted: &Field) -> bool {
+    drumline_lake::widens(format, column.data_type(), wanted.data_type()).is_some()
 }
 
 /// Whether a column can hold all values that a stream yields for it, or nearly all: the rest are dead letters.

@@ -4,6 +4,7 @@
 //! there is, and the table's offsets stay where they are.
 
 use arrow::datatypes::{DataType, Schema};
+use drumline_lake::Format;
 use drumline_proto::v1::FailureKind;
 
 use super::apply::{Applier, Refusal, refusal};
@@ -22,7 +23,7 @@ impl Applier {
                     key: target.key.clone(),
                     failure: service::failure_of(&error),
                 })?;
-            for (column, sql_type) in wider(&held.schema, &target.schema) {
+            for (column, sql_type) in wider(held.format, &held.schema, &target.schema) {
                 let (schema, table) = (quoted(&target.name.schema), quoted(&target.name.name));
                 let column = quoted(&column);
                 let text =
@@ -43,12 +44,12 @@ impl Applier {
 }
 
 /// Columns of a table whose type is narrower than what is wanted, and what they become.
-fn wider(held: &Schema, wanted: &Schema) -> Vec<(String, &'static str)> {
+fn wider(format: Format, held: &Schema, wanted: &Schema) -> Vec<(String, &'static str)> {
     let fields = wanted.fields().iter();
     fields
         .filter_map(|field| {
             let own = held.field_with_name(field.name()).ok()?;
-            drumline_lake::widens(own.data_type(), field.data_type())?;
+            drumline_lake::widens(format, own.data_type(), field.data_type())?;
             let sql_type = match field.data_type() {
                 DataType::Int16 => "SMALLINT",
                 DataType::Int32 => "INTEGER",
@@ -85,7 +86,7 @@ mod tests {
         let held = schema([Int32, Int64, Int16, Utf8]);
         let wanted = schema([Int64, Int32, Float64, Int64]);
         assert_eq!(
-            wider(&held, &wanted),
+            wider(Format::Delta, &held, &wanted),
             [("a".to_owned(), "BIGINT"), ("c".to_owned(), "DOUBLE")]
         );
     }
