@@ -476,6 +476,74 @@ fn fields_that_nobody_declared_become_columns_and_columns_widen() {
 }
 
 #[test]
+fn fields_become_columns_beside_transforms_and_of_the_newest_rows() {
+    let kafka = Kafka::start().unwrap();
+    kafka.create_topics(&[("taken", 1), ("state", 1)]).unwrap();
+    let mut cluster = Cluster::start(Options {
+        workers: 1,
+        ..Default::default()
+    })
+    .unwrap();
+    let text = format!(
+        "name = \"formats\"\nbrokers = \"{}\"\nflush_interval = \"400ms\"\n\
+         [[topic]]\ntopic = \"taken\"\nschema = {{ n = \"bigint\" }}\ndecode = {{ evolve = true }}\n\
+         transform = \"SELECT *, n + 1 AS next FROM input\"\n\
+         [[topic]]\ntopic = \"state\"\nschema = {{ id = \"bigint\" }}\nrequired = [\"id\"]\n\
+         decode = {{ evolve = true }}\nkeep = \"latest\"\nkeys = [\"id\"]\n",
+        kafka.brokers()
+    );
+    cluster.apply_stream(&text).unwrap();
+    // A name that the transform uses can be no column, and holds up nothing.
+    send(
+        &kafka,
+        "taken",
+        [
+            br#"{"n":1}"#.to_vec(),
+            br#"{"n":2,"next":"x","other":"y"}"#.to_vec(),
+        ],
+    );
+    cluster
+        .wait_for_number("SELECT count(*) FROM taken", 2, PATIENCE)
+        .unwrap();
+    let rows = cluster.sql("SELECT n, next, other FROM taken WHERE n = 2");
+    assert_eq!(rows.unwrap(), [json!({ "n": 2, "next": 3, "other": "y" })]);
+
+    send(
+        &kafka,
+        "state",
+        [br#"{"id":1,"a":1}"#.to_vec(), br#"{"id":2,"a":7}"#.to_vec()],
+    );
+    cluster
+        .wait_for_number("SELECT sum(a) FROM state", 8, PATIENCE)
+        .unwrap();
+    // Who adds columns is gone before it has.
+    send(&kafka, "state", [br#"{"id":1,"a":2.5,"b":true}"#.to_vec()]);
+    cluster.kill_master().unwrap();
+    cluster.start_master().unwrap();
+    cluster
+        .wait_for_number(
+            "SELECT count(*) FROM state WHERE a = 2.5 AND b",
+            1,
+            PATIENCE,
+        )
+        .unwrap();
+    let rows = cluster.sql("SELECT id, a, b FROM state ORDER BY id");
+    assert_eq!(
+        rows.unwrap(),
+        [
+            json!({ "id": 1, "a": 2.5, "b": true }),
+            json!({ "id": 2, "a": 7.0, "b": null }),
+        ]
+    );
+    // To apply the file again changes nothing.
+    let definition = cluster.path("stream.toml").display().to_string();
+    let again = cluster.run(&["stream", "apply", &definition]).unwrap();
+    let said = String::from_utf8_lossy(&again.stdout).into_owned();
+    let said = said + &String::from_utf8_lossy(&again.stderr);
+    assert!(said.contains("unchanged"), "{said}");
+}
+
+#[test]
 fn every_compression_of_kafka_is_read() {
     let kafka = Kafka::start().unwrap();
     let codecs = ["none", "gzip", "snappy", "lz4", "zstd"];
