@@ -1,8 +1,8 @@
 //! Avro records with the id of the schema they were written in.
 //!
 //! Every record is resolved from its writer's schema to one reader's schema, so any number of versions
-//! in one topic makes one batch and the same files. The rows of a batch are decoded version by version
-//! and put back into their order.
+//! in one topic makes one batch and the same files. The rows of a batch are decoded version by version, and those of
+//! one version stand together in it: to put them back among the others would cost more than to copy whole columns.
 
 mod references;
 
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
-use arrow::compute::{filter_record_batch, interleave};
+use arrow::compute::{concat, filter_record_batch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow_avro::reader::{Decoder, ReaderBuilder};
@@ -279,18 +279,14 @@ impl Avro {
         }
     }
 
-    /// The parts as one, in the order of the rows.
-    fn together(&self, mut parts: Vec<Part>) -> Result<Vec<ArrayRef>> {
+    /// The parts one after another, and which row each of theirs is.
+    fn together(&self, mut parts: Vec<Part>) -> Result<(Vec<ArrayRef>, Vec<usize>)> {
         if let [part] = parts.as_mut_slice() {
-            return Ok(std::mem::take(&mut part.columns));
+            return Ok((
+                std::mem::take(&mut part.columns),
+                std::mem::take(&mut part.rows),
+            ));
         }
-        let mut places: Vec<(usize, (usize, usize))> = Vec::new();
-        for (at, part) in parts.iter().enumerate() {
-            let own = part.rows.iter().enumerate();
-            places.extend(own.map(|(within, row)| (*row, (at, within))));
-        }
-        places.sort_unstable();
-        let places: Vec<(usize, usize)> = places.into_iter().map(|(_, place)| place).collect();
         let column = |(at, field): (usize, &Arc<Field>)| {
             let columns: Vec<&dyn Array> = parts
                 .iter()
@@ -299,17 +295,15 @@ impl Avro {
                 .collect();
             match columns.is_empty() {
                 true => Ok(arrow::array::new_empty_array(field.data_type())),
-                false => interleave(&columns, &places).map_err(|error| Error::Bug {
+                false => concat(&columns).map_err(|error| Error::Bug {
                     context: format!("putting avro rows together: {error}"),
                 }),
             }
         };
-        self.schema
-            .fields()
-            .iter()
-            .enumerate()
-            .map(column)
-            .collect()
+        let fields = self.schema.fields().iter().enumerate();
+        let columns: Vec<ArrayRef> = fields.map(column).collect::<Result<_>>()?;
+        let rows = parts.into_iter().flat_map(|part| part.rows).collect();
+        Ok((columns, rows))
     }
 }
 
@@ -379,10 +373,12 @@ impl Format for Avro {
             self.writers.insert(id, Ok(writer));
         }
         refused.sort_unstable();
+        let (columns, order) = self.together(parts)?;
         Ok(Rows {
             schema: Arc::clone(&self.schema),
-            columns: self.together(parts)?,
+            columns,
             refused,
+            order: Some(order),
         })
     }
 }

@@ -239,6 +239,7 @@ impl Format for Changes {
             schema: Arc::clone(&self.schema),
             columns,
             refused: Vec::new(),
+            order: None,
         })
     }
 }
@@ -271,6 +272,7 @@ impl<F: Format> Format for ChangedRows<F> {
             schema,
             columns,
             mut refused,
+            order,
         } = self.0.finish(origins)?;
         let bug = |error: arrow::error::ArrowError| Error::Bug {
             context: format!("changes do not fit: {error}"),
@@ -279,10 +281,8 @@ impl<F: Format> Format for ChangedRows<F> {
         let count = columns.first().map_or(0, |column| column.len());
         // Rows of the batch that these columns have.
         let gone: std::collections::BTreeSet<usize> = refused.iter().map(|(row, _)| *row).collect();
-        let rows: Vec<usize> = (0..)
-            .filter(|row| !gone.contains(row))
-            .take(count)
-            .collect();
+        let in_order = || (0..).filter(|row| !gone.contains(row)).take(count);
+        let mut rows: Vec<usize> = order.unwrap_or_else(|| in_order().collect());
 
         let column = |name: &str| schema.index_of(name).ok().and_then(|at| columns.get(at));
         let after = column("after");
@@ -326,6 +326,8 @@ impl<F: Format> Format for ChangedRows<F> {
         let mut columns = unnested(chosen.as_struct()).map_err(bug)?;
         columns.extend(happened.finish());
         if keep.contains(&false) {
+            let mut kept = keep.iter();
+            rows.retain(|_| kept.next().copied().unwrap_or(true));
             let keep = BooleanArray::from(keep);
             for column in &mut columns {
                 *column = filter(column, &keep).map_err(bug)?;
@@ -336,6 +338,7 @@ impl<F: Format> Format for ChangedRows<F> {
             schema: with_change(&row),
             columns,
             refused,
+            order: Some(rows),
         })
     }
 }

@@ -95,6 +95,7 @@ impl Flat {
             schema: Arc::clone(&self.schema),
             columns: self.columns.iter_mut().map(Column::finish).collect(),
             refused: Vec::new(),
+            order: None,
         }
     }
 }

@@ -23,11 +23,11 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
-use arrow::compute::filter;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
+use arrow::compute::take;
 use arrow::datatypes::{Schema, SchemaRef};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 
@@ -85,7 +85,7 @@ pub(crate) struct Origins {
     bytes: Vec<u8>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Origin {
     partition: i32,
     offset: i64,
@@ -147,10 +147,10 @@ impl Origins {
         self.rows.len()
     }
 
-    /// Keeps the rows that are marked.
-    fn retain(&mut self, keep: &[bool]) {
-        let mut marks = keep.iter();
-        self.rows.retain(|_| marks.next().copied().unwrap_or(true));
+    /// Keeps these rows, in this order.
+    fn arrange(&mut self, order: &[usize]) {
+        let rows = order.iter().filter_map(|row| self.rows.get(*row).copied());
+        self.rows = rows.collect();
     }
 
     /// Place and offset of a row.
@@ -195,6 +195,8 @@ pub(crate) struct Rows {
     pub columns: Vec<ArrayRef>,
     /// Rows that turned out to be none, in order, and why; the columns are without them.
     pub refused: Vec<(usize, String)>,
+    /// Which of the batch's rows each row of the columns is, where they are not in the batch's order.
+    pub order: Option<Vec<usize>>,
 }
 
 /// What becomes of a null value.
@@ -325,20 +327,25 @@ impl Decoder {
             schema,
             mut columns,
             refused,
+            order,
         } = self.format.finish(&self.origins)?;
         let mut beside = self.beside.finish();
-        if !refused.is_empty() {
-            let mut keep = vec![true; self.origins.len()];
-            for (row, reason) in &refused {
-                if let Some(record) = self.origins.record(*row) {
-                    self.dead.push(record, reason);
-                    keep[*row] = false;
-                }
+        for (row, reason) in &refused {
+            if let Some(record) = self.origins.record(*row) {
+                self.dead.push(record, reason);
             }
-            self.origins.retain(&keep);
-            let keep = BooleanArray::from(keep);
+        }
+        let order = order.or_else(|| {
+            let gone: BTreeSet<usize> = refused.iter().map(|(row, _)| *row).collect();
+            let rows = 0..self.origins.len();
+            (!gone.is_empty()).then(|| rows.filter(|row| !gone.contains(row)).collect())
+        });
+        let is_other = |order: &Vec<usize>| !order.iter().copied().eq(0..self.origins.len());
+        if let Some(order) = order.filter(is_other) {
+            self.origins.arrange(&order);
+            let order: UInt64Array = order.iter().map(|row| *row as u64).collect();
             for column in &mut beside {
-                *column = filter(column, &keep).map_err(bug)?;
+                *column = take(column, &order, None).map_err(bug)?;
             }
         }
         columns.extend(beside);

@@ -208,6 +208,7 @@ impl Format for Protobuf {
             schema: Arc::clone(&self.schema),
             columns: columns?,
             refused: Vec::new(),
+            order: None,
         })
     }
 }

@@ -65,6 +65,7 @@ impl Format for Raw {
             schema: schema::input(std::slice::from_ref(&self.field)),
             columns: vec![column],
             refused: Vec::new(),
+            order: None,
         })
     }
 }

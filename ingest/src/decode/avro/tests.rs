@@ -6,7 +6,7 @@ use arrow_avro::schema::{FingerprintStrategy, SCHEMA_METADATA_KEY};
 use arrow_avro::writer::WriterBuilder;
 use arrow_avro::writer::format::AvroSoeFormat;
 
-use super::super::beside::{Beside, Wanted};
+use super::super::beside::{Beside, Bytes, Wanted};
 use super::super::tests::shown;
 use super::super::wire::Unknown;
 use super::super::{Decoder as Records, Record, Tombstones};
@@ -75,6 +75,10 @@ fn second(n: i64, added: Option<&str>) -> Vec<u8> {
 }
 
 fn records(declared: &[(&str, &str, DataType, bool)]) -> Records {
+    records_beside(declared, Wanted::default())
+}
+
+fn records_beside(declared: &[(&str, &str, DataType, bool)], wanted: Wanted) -> Records {
     let known = [registered(1, FIRST), registered(2, SECOND)];
     let declared = declared
         .iter()
@@ -93,7 +97,7 @@ fn records(declared: &[(&str, &str, DataType, bool)]) -> Records {
     Records::new(
         "t",
         Box::new(Avro::new(plan, headers)),
-        Beside::new(Wanted::default()),
+        Beside::new(wanted),
         Tombstones::DeadLetter,
         100_000,
     )
@@ -101,11 +105,12 @@ fn records(declared: &[(&str, &str, DataType, bool)]) -> Records {
 
 fn push(records: &mut Records, values: &[Vec<u8>]) {
     for (offset, value) in values.iter().enumerate() {
+        let key = offset.to_string();
         records.push(Record {
             partition: 0,
             offset: i64::try_from(offset).unwrap(),
             timestamp: None,
-            key: None,
+            key: Some(key.as_bytes()),
             value: Some(value),
             headers: &[],
         });
@@ -113,8 +118,12 @@ fn push(records: &mut Records, values: &[Vec<u8>]) {
 }
 
 #[test]
-fn versions_interleaved_make_one_batch_in_order() {
-    let mut records = records(&[]);
+fn versions_interleaved_make_one_batch_of_rows_that_know_their_records() {
+    let wanted = Wanted {
+        key: Some(Bytes::Text),
+        ..Wanted::default()
+    };
+    let mut records = records_beside(&[], wanted);
     let values: Vec<_> = (0..50)
         .map(|n| match n % 2 {
             0 => first(n),
@@ -122,12 +131,22 @@ fn versions_interleaved_make_one_batch_in_order() {
         })
         .collect();
     push(&mut records, &values);
-    let (columns, dead) = shown(records.finish().unwrap());
+    let batch = records.finish().unwrap();
+    let offsets: Vec<i64> = batch.origins.positions().map(|(_, at)| at).collect();
+    let (columns, dead) = shown(batch);
     assert!(dead.is_empty(), "{dead:?}");
-    let numbers: Vec<String> = (0..50).map(|n| n.to_string()).collect();
-    assert_eq!(columns[0], numbers);
-    assert_eq!(columns[1][..2], ["-", "x"]);
-    assert_eq!(columns[2][..2], ["none", "second"]);
+    for (row, offset) in offsets.iter().enumerate() {
+        assert_eq!(columns[0][row], offset.to_string());
+        assert_eq!(columns[3][row], offset.to_string());
+        let (added, kind) = match offset % 2 {
+            0 => ("-", "none"),
+            _ => ("x", "second"),
+        };
+        assert_eq!((&*columns[1][row], &*columns[2][row]), (added, kind));
+    }
+    let mut sorted = offsets;
+    sorted.sort_unstable();
+    assert_eq!(sorted, (0..50).collect::<Vec<_>>());
 }
 
 #[test]
@@ -150,10 +169,11 @@ fn a_bad_record_is_alone_and_its_neighbours_are_whole() {
     let mut records = records(&[]);
     push(&mut records, &values);
     let batch = records.finish().unwrap();
-    assert_eq!(batch.origins.position(2), Some((0, 5)));
+    let offsets: Vec<i64> = batch.origins.positions().map(|(_, at)| at).collect();
+    assert_eq!(offsets, [5, 0, 2, 8]);
     let (columns, dead) = shown(batch);
-    assert_eq!(columns[0], ["1", "2", "3", "4"]);
-    assert_eq!(columns[1], ["a", "-", "-", "d"]);
+    assert_eq!(columns[0], ["3", "1", "2", "4"]);
+    assert_eq!(columns[1], ["-", "a", "-", "d"]);
     assert_eq!(dead.len(), 5, "{dead:?}");
     assert!(
         dead.iter().any(|it| it == "schema 99 is not registered"),
