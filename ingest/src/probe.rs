@@ -31,7 +31,7 @@ pub(crate) async fn probe(options: &Options, probe: &v1::Probe) -> v1::ProbeResu
         ..Default::default()
     };
     let definition = probe.definition.clone().unwrap_or_default();
-    if let Err(Failed { key, error }) = look(options, &definition, &probe, &mut result).await {
+    if let Err(Failed { key, error }) = look(options, &definition, probe, &mut result).await {
         result.key = key;
         result.failure = Some(error.failure());
     }
