@@ -26,6 +26,7 @@ mod literals;
 mod membership;
 mod merge;
 mod names;
+mod properties;
 mod redefine;
 mod rewrite;
 mod show;
@@ -328,6 +329,12 @@ impl Planner<'_> {
                 if_exists,
                 change,
             }) => self.redefine(table, *if_exists, change).await,
+            Body::Alter(alter @ Alter::Properties { .. }) => {
+                match self.own_properties(alter).await? {
+                    Some(planned) => Ok(planned),
+                    None => Ok(Planned::Definition(self.definition().await?)),
+                }
+            }
             Body::CreateSchema { .. }
             | Body::Drop { .. }
             | Body::Alter(_)

@@ -13,8 +13,8 @@ use datafusion::logical_expr::Expr;
 use url::Url;
 
 use crate::provider::SnapshotProvider;
-use crate::table::NUMBER;
-use crate::{Error, Format, MadeBy, Result, TableName, columns};
+use crate::table::{NUMBER, check_properties, checkpoint_interval};
+use crate::{Error, Format, MadeBy, Result, TableName, Wishes, WriteOptions, columns};
 
 /// Column of a tracked scan: the file's place in [`TableSnapshot::files`].
 pub const FILE_COLUMN: &str = "_drumline_file";
@@ -191,6 +191,37 @@ impl TableSnapshot {
         let schema = Arc::new(Schema::new(all.collect::<Vec<_>>()));
         let json = columns::to_json(&schema)?;
         Ok((schema, json))
+    }
+
+    /// Checks properties that the table is to have, `set` among them.
+    ///
+    /// # Errors
+    /// One that is set and that we would not keep, or a value that says nothing to us.
+    pub fn check_properties(
+        &self,
+        set: &BTreeMap<String, String>,
+        properties: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        let table = self.name.to_string();
+        check_properties(set)?;
+        checkpoint_interval(&table, properties)?;
+        WriteOptions::checked(&table, properties, &self.schema)?;
+        Wishes::checked(
+            &table,
+            properties,
+            &self.schema,
+            &self.partition_columns,
+            self.format,
+        )?;
+        Ok(())
+    }
+
+    /// Properties that people set: those of Delta's own as the log has them, all others as the catalog has them.
+    pub fn shown_properties(&self) -> BTreeMap<String, String> {
+        let all = self.properties.iter();
+        all.filter(|(name, _)| *name != NUMBER)
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
     }
 
     /// How often it was redefined: see [`crate::WriteTarget::definition`].

@@ -31,13 +31,8 @@ pub(super) fn table(name: &TableName, object: &Object, snapshot: &TableSnapshot)
         format!("LOCATION {}", quoted(object.location.as_str())),
     );
     push_comment(&mut statement, object);
-    // Delta's own are the log's: constraints come and go there.
-    let is_own = |name: &String| name.starts_with("delta.");
-    let others = object.properties.iter().filter(|(name, _)| !is_own(name));
-    let own = snapshot.properties.iter().filter(|(name, _)| is_own(name));
-    let properties = others.chain(own);
-    let properties = properties.map(|(name, value)| (name.clone(), value.clone()));
-    push_pairs(&mut statement, "TBLPROPERTIES", &properties.collect());
+    let properties = snapshot.shown_properties();
+    push_pairs(&mut statement, "TBLPROPERTIES", &properties);
     statement
 }
 

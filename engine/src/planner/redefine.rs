@@ -36,16 +36,7 @@ impl Planner<'_> {
         if if_exists && self.tables.object(&name).is_none() {
             return Ok(nothing(name));
         }
-        let snapshot = self.written(&name).await?;
-        let last = table.0.last().and_then(|part| part.as_ident());
-        let target = Target {
-            alias: last.cloned().unwrap_or_else(|| Ident::new(&name.name)),
-            tracked: snapshot.tracked()?,
-            name,
-            snapshot,
-            sources: Vec::new(),
-            held: None,
-        };
+        let target = self.whole_target(&name).await?;
         match change {
             ColumnChange::Drop { columns, if_exists } => {
                 self.drop_columns(target, columns, *if_exists)
@@ -124,6 +115,19 @@ impl Planner<'_> {
         let partitions = target.snapshot.partition_columns.iter().map(renamed);
         let partitions = partitions.collect();
         self.reshaped(target, Operation::RenameColumn, columns, partitions)
+    }
+
+    /// A table that becomes another one.
+    pub(super) async fn whole_target(&self, name: &TableRef) -> Result<Target> {
+        let snapshot = self.written(name).await?;
+        Ok(Target {
+            alias: Ident::new(&name.name),
+            tracked: snapshot.tracked()?,
+            name: name.clone(),
+            snapshot,
+            sources: Vec::new(),
+            held: None,
+        })
     }
 
     async fn widen(&self, target: Target, column: &ColumnDef) -> Result<Planned> {
@@ -312,7 +316,7 @@ impl Planner<'_> {
     }
 
     /// No file is written anew.
-    fn redefined(
+    pub(super) fn redefined(
         &self,
         target: Target,
         operation: Operation,
@@ -381,7 +385,7 @@ impl Planner<'_> {
 }
 
 /// Which does nothing, and says so.
-fn nothing(table: TableRef) -> Planned {
+pub(super) fn nothing(table: TableRef) -> Planned {
     Planned::Definition(Definition::AddColumns {
         table,
         columns: Arc::new(Schema::empty()),

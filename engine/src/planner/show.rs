@@ -63,7 +63,7 @@ impl Planner<'_> {
             }
             Show::Details { table } => self.details(&self.name(table)?).await,
             Show::Create { table } => self.create_text(&self.name(table)?).await,
-            Show::Properties { table, only } => self.properties(&self.name(table)?, only),
+            Show::Properties { table, only } => self.properties(&self.name(table)?, only).await,
             Show::History { table, limit } => self.history(&self.name(table)?, *limit).await,
             Show::Settings { prefix } => self.setting_rows(prefix.as_deref()),
         }
@@ -156,8 +156,8 @@ impl Planner<'_> {
                 say(&format!("Option {option}"), value.clone());
             }
         }
-        for (property, value) in &object.properties {
-            say(&format!("Property {property}"), value.clone());
+        for (property, value) in self.current_properties(name, object.clone()).await? {
+            say(&format!("Property {property}"), value);
         }
         if let Some(statement) = &object.created_by {
             let ordinal = statement.ordinal;
@@ -189,8 +189,20 @@ impl Planner<'_> {
         rows(vec![("create_statement", text([Some(statement)]))])
     }
 
-    fn properties(&self, name: &TableName, only: &[String]) -> Result<LogicalPlan> {
-        let properties = self.object(name)?.properties;
+    /// Properties as they are now.
+    async fn current_properties(
+        &self,
+        name: &TableName,
+        object: Object,
+    ) -> Result<BTreeMap<String, String>> {
+        match (object.kind, self.tables.snapshot(name).await?) {
+            (ObjectKind::Table, Some(snapshot)) => Ok(snapshot.shown_properties()),
+            _ => Ok(object.properties),
+        }
+    }
+
+    async fn properties(&self, name: &TableName, only: &[String]) -> Result<LogicalPlan> {
+        let properties = self.current_properties(name, self.object(name)?).await?;
         if let Some(missing) = only.iter().find(|name| !properties.contains_key(*name)) {
             return Err(self.invalid(format!("`{name}` has no property '{missing}'"), None));
         }

@@ -37,6 +37,87 @@ impl Home {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn properties_of_deltas_own_change_and_are_shown_as_they_are() {
+    let home = Home::new().await;
+    home.run("CREATE TABLE t TBLPROPERTIES ('owner' = 'ann', 'delta.checkpointInterval' = '20') AS SELECT 1 AS a")
+        .await
+        .unwrap();
+    home.altered("ALTER TABLE t SET TBLPROPERTIES ('delta.appendOnly' = 'true', 'delta.checkpointInterval' = '30')")
+        .await;
+    home.altered("ALTER TABLE t ADD CONSTRAINT small CHECK (a < 9)")
+        .await;
+    let shown = [
+        "delta.appendOnly | true",
+        "delta.checkpointInterval | 30",
+        "delta.constraints.small | a < 9",
+        "owner | ann",
+    ];
+    let cells = |rows: Vec<String>| -> Vec<String> {
+        rows.into_iter()
+            .map(|row| row.replace('|', " | "))
+            .collect()
+    };
+    assert_eq!(cells(home.rows("SHOW TBLPROPERTIES t").await), shown);
+    let details = home.rows("DESCRIBE EXTENDED t").await.join("\n");
+    assert!(
+        details.contains("Property delta.constraints.small|a < 9"),
+        "{details}"
+    );
+    let error = home.run("DELETE FROM t WHERE a = 1").await.err().unwrap();
+    assert!(error.to_string().contains("appendOnly"), "{error}");
+
+    home.altered("ALTER TABLE t UNSET TBLPROPERTIES ('delta.appendOnly')")
+        .await;
+    home.altered("ALTER TABLE t DROP CONSTRAINT small").await;
+    assert_eq!(
+        cells(home.rows("SHOW TBLPROPERTIES t").await),
+        ["delta.checkpointInterval | 30", "owner | ann"]
+    );
+    assert_eq!(home.wrote("DELETE FROM t WHERE a = 1").await.rows, 1);
+    home.run("ALTER TABLE t UNSET TBLPROPERTIES IF EXISTS ('delta.appendOnly')")
+        .await
+        .unwrap();
+
+    home.run("CREATE TABLE p STORED AS PARQUET AS SELECT 1 AS a")
+        .await
+        .unwrap();
+    for (sql, reason) in [
+        (
+            "ALTER TABLE t SET TBLPROPERTIES ('delta.appendOnly' = 'true', 'x' = 'y')",
+            "two statements",
+        ),
+        (
+            "ALTER TABLE t SET TBLPROPERTIES ('delta.enableChangeDataFeed' = 'true')",
+            "delta.enableChangeDataFeed",
+        ),
+        (
+            "ALTER TABLE t SET TBLPROPERTIES ('delta.checkpointInterval' = 'often')",
+            "delta.checkpointInterval",
+        ),
+        (
+            "ALTER TABLE t SET TBLPROPERTIES ('delta.constraints.x' = 'a > 1')",
+            "ADD CONSTRAINT",
+        ),
+        (
+            "ALTER TABLE t SET TBLPROPERTIES ('delta.autoOptimize.autoCompact' = 'true')",
+            "auto_compact",
+        ),
+        (
+            "ALTER TABLE t UNSET TBLPROPERTIES ('delta.appendOnly')",
+            "IF EXISTS",
+        ),
+        (
+            "ALTER TABLE p SET TBLPROPERTIES ('delta.appendOnly' = 'true')",
+            "plain Parquet",
+        ),
+    ] {
+        let error = home.run(sql).await.err().unwrap();
+        let said = format!("{error} ({})", error.hint().unwrap_or_default());
+        assert!(said.contains(reason), "{sql}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn columns_are_dropped_renamed_and_widened_with_every_row_as_it_was() {
     both(|home| async move {
         for format in ["DELTA", "PARQUET"] {

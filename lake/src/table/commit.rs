@@ -215,6 +215,10 @@ pub enum Operation {
     AddConstraint,
     /// `ALTER TABLE … DROP CONSTRAINT`.
     DropConstraint,
+    /// `ALTER TABLE … SET TBLPROPERTIES`, of Delta's own.
+    SetProperties,
+    /// `ALTER TABLE … UNSET TBLPROPERTIES`, of Delta's own.
+    UnsetProperties,
 }
 
 impl Operation {
@@ -232,6 +236,8 @@ impl Operation {
             Self::ChangeColumn => "CHANGE COLUMN",
             Self::AddConstraint => "ADD CONSTRAINT",
             Self::DropConstraint => "DROP CONSTRAINT",
+            Self::SetProperties => "SET TBLPROPERTIES",
+            Self::UnsetProperties => "UNSET TBLPROPERTIES",
         }
     }
 }

@@ -451,7 +451,7 @@ fn id_of(name: &TableName, statement: &StatementId) -> Uuid {
 }
 
 /// Delta gives some properties a meaning that our commits would not keep.
-fn check_properties(properties: &BTreeMap<String, String>) -> Result<()> {
+pub(crate) fn check_properties(properties: &BTreeMap<String, String>) -> Result<()> {
     let is_kept = |key: &str| {
         matches!(
             key,

@@ -151,7 +151,9 @@ fn commit_info(table_id: Uuid, proposal: &Proposal<'_>, now: i64) -> Value {
         | Operation::RenameColumn
         | Operation::ChangeColumn
         | Operation::AddConstraint
-        | Operation::DropConstraint => json!({}),
+        | Operation::DropConstraint
+        | Operation::SetProperties
+        | Operation::UnsetProperties => json!({}),
     };
     let mut info = json!({
         "timestamp": now,

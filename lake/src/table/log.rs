@@ -48,7 +48,7 @@ pub(super) struct Effect {
 }
 
 /// After how many versions a Delta table gets a checkpoint.
-pub(super) fn checkpoint_interval(
+pub(crate) fn checkpoint_interval(
     table: &str,
     properties: &BTreeMap<String, String>,
 ) -> Result<u64> {

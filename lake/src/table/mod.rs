@@ -38,6 +38,8 @@ use uuid::Uuid;
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use object_store::ObjectMeta;
 
+pub(crate) use self::create::check_properties;
+pub(crate) use self::log::checkpoint_interval;
 use self::log::{Known, TableLog};
 pub(crate) use self::publish::publish;
 use self::state::{Definition, Done, Proposal};

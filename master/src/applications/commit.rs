@@ -136,7 +136,9 @@ fn done(operation: Operation, counts: Counts, table: &str, rows: u64) -> String 
         | Operation::RenameColumn
         | Operation::ChangeColumn
         | Operation::AddConstraint
-        | Operation::DropConstraint => match counts.kept {
+        | Operation::DropConstraint
+        | Operation::SetProperties
+        | Operation::UnsetProperties => match counts.kept {
             0 => format!("changed {table}"),
             kept => format!("changed {table}, and wrote its {} anew", counted(kept)),
         },
