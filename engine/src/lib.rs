@@ -22,6 +22,7 @@ mod float_bounds;
 pub mod functions;
 mod interrupt;
 pub mod job;
+mod joins;
 mod lake_write;
 mod launch;
 mod logs;

@@ -3,6 +3,7 @@
 //! - [`SqlTypes`]: `TIMESTAMP` is in microseconds, as in tables, and so knows all years from 1 to 9999.
 //! - [`Literals`]: a text beside a timestamp is read as one of the timestamp's own kind; a decimal that is written out
 //!   beside a float, as a float.
+//! - [`Decimals`]: a number that is written beside a decimal is a decimal, so that sums and products are exact.
 //! - [`Numbers`]: whole numbers that leave their type are an error; floats that are equal are in one window.
 //!
 //! The rules run on the master, on the logical plan. Their functions (`functions/`) are in every session.
@@ -15,11 +16,11 @@ use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::expr::{Between, Cast, InList, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, TypePlanner};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, cast, lit};
 use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
-use datafusion::sql::sqlparser::ast::{DataType as SqlType, TimezoneInfo};
+use datafusion::sql::sqlparser::ast::{BinaryOperator, DataType as SqlType, TimezoneInfo};
 
 use crate::functions::{checked, plain};
 
@@ -29,6 +30,69 @@ pub(crate) fn rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(Numbers));
     rules
+}
+
+/// Numbers beside decimals. Planned, not analysed: the type of what is computed is another one.
+#[derive(Debug)]
+pub(crate) struct Decimals;
+
+impl ExprPlanner for Decimals {
+    fn plan_binary_op(
+        &self,
+        expr: RawBinaryExpr,
+        schema: &DFSchema,
+    ) -> Result<PlannerResult<RawBinaryExpr>> {
+        let op = match expr.op {
+            BinaryOperator::Plus => Operator::Plus,
+            BinaryOperator::Minus => Operator::Minus,
+            BinaryOperator::Multiply => Operator::Multiply,
+            _ => return Ok(PlannerResult::Original(expr)),
+        };
+        let is_decimal = |value: &Expr| {
+            let kind = value.get_type(schema);
+            matches!(
+                kind,
+                Ok(DataType::Decimal128(..) | DataType::Decimal256(..))
+            )
+        };
+        let number = |value: &Expr, beside: &Expr| match is_decimal(beside) {
+            true => decimal(value),
+            false => None,
+        };
+        let (left, right) = (
+            number(&expr.left, &expr.right),
+            number(&expr.right, &expr.left),
+        );
+        if left.is_none() && right.is_none() {
+            return Ok(PlannerResult::Original(expr));
+        }
+        let left = Box::new(left.unwrap_or(expr.left));
+        let right = Box::new(right.unwrap_or(expr.right));
+        let exact = Expr::BinaryExpr(BinaryExpr { left, op, right });
+        Ok(PlannerResult::Planned(exact))
+    }
+}
+
+/// A double that was written with a point, as the decimal that was written.
+fn decimal(value: &Expr) -> Option<Expr> {
+    let Expr::Literal(ScalarValue::Float64(Some(value)), _) = value else {
+        return None;
+    };
+    if !value.is_finite() {
+        return None;
+    }
+    // The shortest text that is this double: so was it written, if it has no more digits than doubles keep.
+    let text = value.to_string();
+    let (whole, fraction) = text.split_once('.').unwrap_or((text.as_str(), ""));
+    let digits = whole.trim_start_matches(['-', '0']).len() + fraction.len();
+    if digits > f64::DIGITS as usize {
+        return None;
+    }
+    let unscaled = format!("{whole}{fraction}").parse().ok()?;
+    let precision = u8::try_from(digits.max(1)).ok()?;
+    let scale = i8::try_from(fraction.len()).ok()?;
+    let number = ScalarValue::Decimal128(Some(unscaled), precision, scale);
+    Some(Expr::Literal(number, None))
 }
 
 /// What SQL's names of types stand for.

@@ -20,8 +20,9 @@ use url::Url;
 use crate::float_bounds::without_float_pruning;
 use crate::functions;
 use crate::interrupt::{Interrupt, interruptible};
+use crate::joins::PlainKeys;
 use crate::lake_write::{LakePlanner, LakeWriteCodec};
-use crate::meaning::{self, SqlTypes};
+use crate::meaning::{self, Decimals, SqlTypes};
 use crate::memory::Memory;
 use crate::row_numbers::with_row_numbers;
 use crate::scan::{self, CutScans};
@@ -84,6 +85,7 @@ pub(crate) fn job_session(
     settings::apply(&mut config, settings)?;
     let mut optimizers = PhysicalOptimizer::default().rules;
     optimizers.insert(0, Arc::new(CutScans));
+    optimizers.insert(0, Arc::new(PlainKeys));
     optimizers.push(Arc::new(SortedWindows));
     let builder = with_meaning(SessionStateBuilder::new(), &config)
         .with_default_features()
@@ -123,6 +125,7 @@ fn with_functions(mut builder: SessionStateBuilder) -> SessionStateBuilder {
 fn with_meaning(builder: SessionStateBuilder, config: &SessionConfig) -> SessionStateBuilder {
     builder
         .with_analyzer_rules(meaning::rules())
+        .with_expr_planners(vec![Arc::new(Decimals)])
         .with_type_planner(Arc::new(SqlTypes::of(config.options())))
 }
 

@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub(crate) use checked::checked;
 pub(crate) use keeps::keeps;
 pub(crate) use order::{Curve, MOST_COLUMNS, place, range, with_curve};
-pub(crate) use plain::plain;
+pub(crate) use plain::{plain, plain_value};
 pub use repair_text::repair_text;
 pub(crate) use single::single;
 pub(crate) use store_as::store_as;

@@ -1,11 +1,13 @@
 //! `drumline_plain(x)`: a float by which rows are put together or in order: minus zero as zero, every NaN as one.
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
-use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type};
+use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, Schema};
 use datafusion::common::{Result, internal_err};
+use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use std::sync::Arc;
 
 /// Planned by us alone.
@@ -25,6 +27,18 @@ impl Plain {
 /// The value, such that equal ones have equal bits.
 pub(crate) fn plain(value: Expr) -> Expr {
     ScalarUDF::from(Plain::new()).call(vec![value])
+}
+
+/// The same of a value in a physical plan.
+pub(crate) fn plain_value(
+    value: Arc<dyn PhysicalExpr>,
+    schema: &Schema,
+    config: &ConfigOptions,
+) -> Result<Arc<dyn PhysicalExpr>> {
+    let function = Arc::new(ScalarUDF::from(Plain::new()));
+    let config = Arc::new(config.clone());
+    ScalarFunctionExpr::try_new(function, vec![value], schema, config)
+        .map(|value| Arc::new(value) as Arc<dyn PhysicalExpr>)
 }
 
 impl ScalarUDFImpl for Plain {

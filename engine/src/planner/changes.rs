@@ -91,7 +91,7 @@ impl Planner<'_> {
         for assignment in &update.set {
             let at = self.column(&assignment.column, &target.snapshot.schema)?;
             let name = new_name(at);
-            new_values.push((name.clone(), assignment.value.clone()));
+            new_values.push((name.clone(), written(&target, at, &assignment.value)?));
             if set.insert(at, name).is_some() {
                 return Err(self.set_twice(&assignment.column));
             }
@@ -422,4 +422,12 @@ pub(super) fn is_volatile(plan: &LogicalPlan) -> Result<bool> {
         })
     })?;
     Ok(found)
+}
+
+/// A value for a column of the target, its numbers as the column keeps them.
+pub(super) fn written(target: &Target, at: usize, value: &ast::Expr) -> Result<ast::Expr> {
+    match target.snapshot.schema.field(at).data_type() {
+        DataType::Decimal128(..) | DataType::Decimal256(..) => Ok(sql::exact(value)?),
+        _ => Ok(value.clone()),
+    }
 }

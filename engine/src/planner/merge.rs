@@ -5,7 +5,7 @@
 //! worked out beside the row; a row that no clause takes stays as it is. So every clause's values are computed
 //! for its own rows alone, and no condition has to be turned around.
 
-use super::changes::{Changes, column_named, new_name};
+use super::changes::{Changes, column_named, new_name, written};
 use super::draft::{
     Draft, Over, Target, case, column, columns_in, item, null, number, place, refuse_subqueries,
     relation_name, yes,
@@ -148,11 +148,12 @@ impl Planner<'_> {
         }
         let schema = &target.snapshot.schema;
         let mut columns = BTreeMap::new();
-        let mut put = |name: &Ident, value: &ast::Expr| match columns
-            .insert(self.column(name, schema)?, value.clone())
-        {
-            None => Ok(()),
-            Some(_) => Err(self.set_twice(name)),
+        let mut put = |name: &Ident, value: &ast::Expr| {
+            let at = self.column(name, schema)?;
+            match columns.insert(at, written(target, at, value)?) {
+                None => Ok(()),
+                Some(_) => Err(self.set_twice(name)),
+            }
         };
         let action = match &clause.action {
             MergeAction::Delete => Action::Delete,

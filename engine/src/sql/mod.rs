@@ -19,6 +19,7 @@ mod clauses;
 mod ddl;
 mod dml;
 mod error;
+mod exact;
 mod fresh;
 mod locate;
 mod not_yet;
@@ -34,6 +35,7 @@ mod tokens;
 mod upkeep;
 
 pub use error::{Error, Position};
+pub(crate) use exact::exact;
 pub(crate) use fresh::split as split_fresh;
 pub(crate) use locate::{Names, candidates, explain};
 pub use script::{MAX_DEPTH, MAX_SQL_BYTES, parse};

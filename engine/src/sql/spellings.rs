@@ -125,7 +125,7 @@ impl VisitorMut for Words {
 
     fn post_visit_expr(&mut self, expression: &mut Expr) -> ControlFlow<Error> {
         let number = match self.decimals {
-            true => decimal(expression),
+            true => decimal(expression, DOUBLE_DIGITS + 1),
             false => None,
         };
         let known = match number {
@@ -184,8 +184,8 @@ fn bags(body: &mut SetExpr) -> Result<(), Error> {
 /// So many digits come back from a double as they were.
 const DOUBLE_DIGITS: usize = 15;
 
-/// A number with a point and more digits than a double holds.
-fn decimal(expression: &Expr) -> Option<String> {
+/// A number with a point and so many digits, as a decimal.
+pub(super) fn decimal(expression: &Expr, fewest: usize) -> Option<String> {
     let Expr::Value(value) = expression else {
         return None;
     };
@@ -196,8 +196,7 @@ fn decimal(expression: &Expr) -> Option<String> {
     let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let digits = whole.trim_start_matches('0').len() + fraction.len();
     let counted = (whole.to_owned() + fraction).trim_start_matches('0').len();
-    let is_long =
-        counted > DOUBLE_DIGITS && digits <= 38 && is_digits(whole) && is_digits(fraction);
+    let is_long = counted >= fewest && digits <= 38 && is_digits(whole) && is_digits(fraction);
     is_long.then(|| {
         format!(
             "CAST('{text}' AS DECIMAL({}, {}))",
@@ -410,7 +409,7 @@ fn boundaries(part: &str, from: &Expr, to: &Expr) -> Option<String> {
     })
 }
 
-fn read(text: &str) -> Result<Expr, Error> {
+pub(super) fn read(text: &str) -> Result<Expr, Error> {
     let tokens = tokenize(text)?;
     parse::parser(&tokens)
         .parse_expr()
