@@ -60,7 +60,7 @@ enum Command {
     Sql(commands::sql::Arguments),
     /// Run a SQL script as a named application, and follow it to its end
     Submit(commands::submit::Arguments),
-    /// Read Kafka topics into tables, continuously: define, look at, pause, resume, delete
+    /// Read Kafka topics into tables, continuously: define, look at, pause, move, delete
     Stream(commands::stream::Arguments),
     /// Applications: what was submitted and what became of it
     Apps(commands::apps::Arguments),

@@ -126,7 +126,7 @@ async fn decode_again(
 
 fn told(stream: &str, letters: &[Letter], count: i64) -> String {
     if letters.is_empty() {
-        return format!("stream {stream} has no such dead letters\n");
+        return format!("stream {stream}: no dead letters\n");
     }
     let mut columns = Columns::new(&[
         "TOPIC",
