@@ -26,6 +26,8 @@ use crate::facts::{self, Facts};
 const STOPPED: &str = "it was stopped";
 
 /// What the service and the rest of the master ask of the runner.
+// Few wait at a time: the channel is bounded.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub(crate) enum Command {
     Event(Event),
