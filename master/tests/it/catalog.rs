@@ -228,8 +228,12 @@ async fn what_is_said_of_names_is_kept_and_shown() {
             "'t' has no property 'nothing'",
         ),
         (
-            "ALTER TABLE t SET TBLPROPERTIES ('delta.appendOnly' = 'true')",
-            "'delta.appendOnly' is not supported",
+            "ALTER TABLE t SET TBLPROPERTIES ('delta.constraints.some' = 'id > 0')",
+            "'delta.constraints.some' keeps a constraint",
+        ),
+        (
+            "ALTER TABLE t SET TBLPROPERTIES ('owner' = 'cleo', 'delta.appendOnly' = 'true')",
+            "set them in two statements",
         ),
         (
             "COMMENT ON COLUMN t.nothing IS 'x'",
