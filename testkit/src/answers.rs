@@ -2,15 +2,17 @@
 //!
 //! Rows are a multiset; where a statement orders them, its key columns must also come in the same
 //! order (rows that tie may swap). Floats agree within 1e-9 relative, because the order in which
-//! parallel tasks add them up is free; all else is exact, nulls included.
+//! parallel tasks add them up is free; all else is exact, nulls included. A decimal may stand where a float is
+//! expected: beside a decimal, a number with a point is a decimal to us and a float to DataFusion.
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::datatypes::{DataType, Float64Type, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 /// How far two floats may lie apart, relative to the larger.
@@ -24,6 +26,7 @@ pub fn same_answer(
     actual: &[RecordBatch],
     order_by: &[usize],
 ) -> Result<()> {
+    let actual = &as_floats(expected, actual)?[..];
     let (expected_shape, actual_shape) = (shape(expected), shape(actual));
     if let (Some(expected), Some(actual)) = (&expected_shape, &actual_shape) {
         ensure!(
@@ -64,6 +67,7 @@ pub fn first_rows_of(
     actual: &[RecordBatch],
     order_by: &[usize],
 ) -> Result<()> {
+    let actual = &as_floats(expected, actual)?[..];
     let (expected, mut actual) = (cells(expected)?, cells(actual)?);
     ensure!(
         expected.len() == actual.len(),
@@ -99,6 +103,32 @@ fn same_keys(expected: &[Vec<Cell>], actual: &[Vec<Cell>], order_by: &[usize]) -
         }
     }
     Ok(())
+}
+
+/// Batches with floats for decimals, where floats are expected.
+fn as_floats(expected: &[RecordBatch], actual: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+    let Some(expected) = expected.first().map(RecordBatch::schema) else {
+        return Ok(actual.to_vec());
+    };
+    let batch = |batch: &RecordBatch| {
+        let (mut fields, mut columns) = (Vec::new(), Vec::new());
+        for (at, field) in batch.schema().fields().iter().enumerate() {
+            let wanted = expected.fields().get(at).map(|field| field.data_type());
+            let is_decimal = matches!(field.data_type(), DataType::Decimal128(..));
+            let kind = match wanted {
+                Some(DataType::Float64) if is_decimal => DataType::Float64,
+                _ => field.data_type().clone(),
+            };
+            columns.push(cast(batch.column(at), &kind)?);
+            fields.push(field.as_ref().clone().with_data_type(kind));
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let schema = Arc::new(Schema::new(fields));
+        Ok(RecordBatch::try_new_with_options(
+            schema, columns, &options,
+        )?)
+    };
+    actual.iter().map(batch).collect()
 }
 
 /// Names and types of the columns; how strings are laid out in memory is no difference.
@@ -215,8 +245,6 @@ fn cells(batches: &[RecordBatch]) -> Result<Vec<Vec<Cell>>> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray, StringViewArray};
 
     use super::*;
