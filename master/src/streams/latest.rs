@@ -94,6 +94,14 @@ struct Latest {
     keys: Vec<String>,
 }
 
+impl Latest {
+    /// Whether it is made of `table`, however that is written.
+    fn is_of(&self, table: &str) -> bool {
+        self.changes == table
+            || matches!((TableName::parse(&self.changes), TableName::parse(table)), (Ok(own), Ok(it)) if own == it)
+    }
+}
+
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
@@ -176,6 +184,8 @@ struct Progress {
     pause: Duration,
     /// Changes below are merged; none: nobody knows, so all are looked at.
     merged: Option<BTreeMap<Partition, i64>>,
+    /// There may be changes below that by now, and a merge that runs has not looked for them.
+    is_void: bool,
 }
 
 impl Progress {
@@ -187,7 +197,13 @@ impl Progress {
             not_before: now,
             pause: EVERY,
             merged: None,
+            is_void: false,
         }
+    }
+
+    /// All changes are to be looked at again.
+    fn forget(&mut self) {
+        (self.merged, self.is_behind, self.is_void) = (None, true, self.is_running);
     }
 
     fn is_due(&self, now: Instant) -> bool {
@@ -200,10 +216,14 @@ impl Progress {
 
     fn end(&mut self, now: Instant, merged: Option<BTreeMap<Partition, i64>>) {
         self.is_running = false;
+        let is_void = std::mem::take(&mut self.is_void);
         match merged {
             Some(merged) => {
                 self.merged = Some(merged);
                 self.pause = EVERY;
+                if is_void {
+                    self.forget();
+                }
             }
             None => {
                 self.is_behind = true;
@@ -229,6 +249,7 @@ impl Keeper {
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let keeper = Arc::new(self);
         let mut told = keeper.statements.facts.listen();
+        let mut gone_back = keeper.tables.gone_back();
         let mut all: BTreeMap<String, Progress> = BTreeMap::new();
         let mut merges: JoinSet<Ended> = JoinSet::new();
         let mut look_again = true;
@@ -257,6 +278,11 @@ impl Keeper {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 _ = ticks.tick() => {}
+                table = gone_back.recv() => match table {
+                    Ok(table) => all.values_mut().filter(|it| it.latest.is_of(&table)).for_each(Progress::forget),
+                    Err(RecvError::Lagged(_)) => all.values_mut().for_each(Progress::forget),
+                    Err(RecvError::Closed) => break,
+                },
                 Some(Ok((table, merged))) = merges.join_next() => {
                     if let Some(progress) = all.get_mut(&table) {
                         progress.end(Instant::now(), merged);
@@ -264,7 +290,7 @@ impl Keeper {
                 }
                 fact = told.recv() => match fact.as_deref().map(|fact| &fact.event) {
                     Ok(Event::TableCommitted { table, stream, rows, .. }) if !stream.is_empty() && *rows > 0 => {
-                        for progress in all.values_mut().filter(|it| it.latest.changes == *table) {
+                        for progress in all.values_mut().filter(|it| it.latest.is_of(table)) {
                             progress.is_behind = true;
                         }
                     }
@@ -304,8 +330,10 @@ impl Keeper {
                 .entry(table)
                 .or_insert_with(|| Progress::new(latest.clone(), Instant::now()));
             if progress.latest != latest {
+                // A merge that runs is one of the old definition.
                 *progress = Progress {
                     is_running: progress.is_running,
+                    is_void: progress.is_running,
                     ..Progress::new(latest, Instant::now())
                 };
             }
@@ -375,6 +403,30 @@ mod tests {
         let state = schema(&changes());
         let names: Vec<&str> = state.fields().iter().map(|it| it.name().as_str()).collect();
         assert_eq!(names, ["id", "name", "_position", "_partition", "_offset"]);
+    }
+
+    #[test]
+    fn changes_below_what_is_merged_are_looked_for_when_there_may_be_some() {
+        let now = Instant::now();
+        let latest = Latest {
+            changes: "c".to_owned(),
+            table: "t".to_owned(),
+            keys: Vec::new(),
+        };
+        let mut progress = Progress::new(latest, now);
+        progress.begin();
+        progress.end(now, Some(BTreeMap::new()));
+        assert!(!progress.is_behind && progress.merged.is_some());
+        progress.forget();
+        assert!(progress.is_behind && progress.merged.is_none());
+        // A merge that had begun before has not seen them.
+        progress.begin();
+        progress.forget();
+        progress.end(now, Some(BTreeMap::new()));
+        assert!(progress.is_behind && progress.merged.is_none());
+        progress.begin();
+        progress.end(now, Some(BTreeMap::new()));
+        assert!(!progress.is_behind && progress.merged.is_some());
     }
 
     #[test]

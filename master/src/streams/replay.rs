@@ -153,6 +153,7 @@ impl Applier {
         for offered in &answer.tables {
             let table = self.tables.table(&offered.table).await?;
             let commit = Commit::append(made_by(ranges(offered)), files(&offered.files_json)?);
+            let _told = self.tables.goes_back(&offered.table);
             let _: Committed = table.commit(commit).await?;
         }
         let letters = self.tables.table(dead_letters_of(definition)).await?;

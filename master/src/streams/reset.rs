@@ -124,6 +124,7 @@ impl Applier {
         moves: Vec<OffsetMove>,
         truncate: bool,
     ) -> Result<(u64, u64), Error> {
+        let _told = self.tables.goes_back(table);
         let table: Table = self.tables.table(table).await?;
         let made_by = MadeBy::Reset {
             stream: stream.to_owned(),

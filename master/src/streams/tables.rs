@@ -12,6 +12,7 @@ use drumline_lake::{
 use drumline_proto::v1::{
     AssignedTable, HeldTopic, Offer, OfferedTable, PartitionEdges, StartFrom, StreamDefinition,
 };
+use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use super::{Partition, TableOffsets};
@@ -64,6 +65,23 @@ pub(super) fn all_targets(definition: &StreamDefinition) -> BTreeSet<String> {
 pub(crate) struct StreamTables {
     catalog: Catalog,
     open: Arc<Mutex<HashMap<String, Table>>>,
+    /// Tables that got rows, or moved, below the offsets that they held: by a replay of dead letters or a reset.
+    gone_back: broadcast::Sender<String>,
+}
+
+/// Tells whoever goes on from a table's offsets that there may be more below them: when it goes, so also after a commit
+/// that failed, or that nobody waited for, and may have landed.
+#[must_use]
+pub(super) struct GoesBack {
+    table: String,
+    told: broadcast::Sender<String>,
+}
+
+impl Drop for GoesBack {
+    fn drop(&mut self) {
+        // Nobody listens: there is no table that goes on from these offsets.
+        let _ = self.told.send(std::mem::take(&mut self.table));
+    }
 }
 
 /// What status shows of a table.
@@ -84,7 +102,21 @@ impl StreamTables {
         Self {
             catalog,
             open: Arc::default(),
+            gone_back: broadcast::Sender::new(64),
         }
+    }
+
+    /// Held while a commit puts rows below the offsets of `table`, or moves these back.
+    pub(super) fn goes_back(&self, table: &str) -> GoesBack {
+        GoesBack {
+            table: table.to_owned(),
+            told: self.gone_back.clone(),
+        }
+    }
+
+    /// The tables of which a [`GoesBack`] was held until now.
+    pub(super) fn gone_back(&self) -> broadcast::Receiver<String> {
+        self.gone_back.subscribe()
     }
 
     /// Makes the targets that do not exist. An existing one must have columns and partitions that fit; one of the

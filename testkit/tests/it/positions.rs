@@ -385,3 +385,51 @@ fn dead_letters_become_rows_once_their_stream_understands_them() {
         done(&cluster, &["stream", "delete", &name]);
     }
 }
+
+#[test]
+fn the_newest_rows_take_over_what_comes_below_the_changes_that_they_hold() {
+    let (kafka, cluster) = bed();
+    let producer = Producer::connect(&kafka.brokers(), &BTreeMap::new()).unwrap();
+    let values = [
+        r#"{"id":1,"n":"1"}"#,
+        r#"{"id":2,"n":"1"}"#,
+        r#"{"id":2,"n":2}"#,
+    ];
+    for value in values {
+        let value = Some(value.as_bytes());
+        producer.send(TOPIC, None, value, Some(DAY_ONE)).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+    for way in ["replay", "reset"] {
+        let path = file(&cluster, &kafka, way, way, "");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let strict = text.replace(
+            "schema = { n = \"bigint\" }",
+            "schema = { id = \"bigint\", n = \"bigint\" }\nkeep = \"latest\"\nkeys = [\"id\"]",
+        );
+        std::fs::write(&path, &strict).unwrap();
+        done(&cluster, &["stream", "apply", &path]);
+        count(&cluster, way, 1);
+        count(&cluster, &format!("{way}_dead_letters"), 2);
+        let wide = strict.replace(
+            "n = \"bigint\" }",
+            "n = \"varchar\" }\ntransform = \"SELECT id, CAST(n AS BIGINT) AS n, _op FROM input\"",
+        );
+        std::fs::write(&path, wide).unwrap();
+        done(&cluster, &["stream", "apply", &path]);
+        if way == "replay" {
+            let told = done(&cluster, &["stream", "dead-letters", way, "--replay"]);
+            assert_eq!(told[0]["passed"], 2, "{told:?}");
+        } else {
+            done(&cluster, &["stream", "pause", way]);
+            done(&cluster, &["stream", "reset", way, "--to", "0", "--yes"]);
+            done(&cluster, &["stream", "resume", way]);
+        }
+        count(&cluster, way, 2);
+        // What stands below loses against the newer change of its key.
+        let rows = cluster.sql(&format!("SELECT id, n FROM {way} ORDER BY id"));
+        let expected = [(1, 1), (2, 2)].map(|(id, n)| serde_json::json!({ "id": id, "n": n }));
+        assert_eq!(rows.unwrap(), expected);
+        done(&cluster, &["stream", "delete", way]);
+    }
+}
