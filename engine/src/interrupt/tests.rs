@@ -1,12 +1,18 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use datafusion::arrow::array::RecordBatch;
+use datafusion::execution::TaskContext;
 use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
 use datafusion::prelude::SessionContext;
 use drumline_lake::Stores;
 use futures::StreamExt;
+use tokio::task::JoinHandle;
 
 use super::*;
+
+/// What a plan gives first.
+type First = Option<datafusion::common::Result<RecordBatch>>;
 
 /// Every one of them computes for hours and hands on next to nothing.
 const ENDLESS: [(&str, &str); 5] = [
@@ -56,26 +62,67 @@ async fn plan(context: &SessionContext, sql: &str) -> Arc<dyn ExecutionPlan> {
 }
 
 /// Threads that compute; none of them is the test's own, as in a master and in a worker.
-fn compute() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
+struct Compute {
+    runtime: tokio::runtime::Runtime,
+    /// Of its threads, at most fifteen letters.
+    name: &'static str,
+}
+
+impl Compute {
+    fn new(name: &'static str) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name(name)
+            .enable_all()
+            .build()
+            .unwrap();
+        Self { runtime, name }
+    }
+
+    /// Has a plan computed; answers once it has been for a while.
+    async fn begin(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        task: Arc<TaskContext>,
+    ) -> JoinHandle<First> {
+        let before = self.ticks();
+        let running = self
+            .runtime
+            .spawn(async move { execute_stream(plan, task).unwrap().next().await });
+        let until = Instant::now() + Duration::from_secs(60);
+        while !running.is_finished() && self.ticks() < before + 30 {
+            assert!(Instant::now() < until, "{}: nothing is computed", self.name);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        running
+    }
+
+    /// Processor time of its threads, in hundredths of a second (proc_pid_stat(5), fields 14 and 15).
+    fn ticks(&self) -> u64 {
+        let mine = format!("({}) ", self.name);
+        let threads = std::fs::read_dir("/proc/self/task").unwrap();
+        // A thread that is over between the two looks counts no more.
+        let stats =
+            threads.filter_map(|it| std::fs::read_to_string(it.unwrap().path().join("stat")).ok());
+        let ticks = stats.filter_map(|stat| {
+            let (_, fields) = stat.split_once(&mine)?;
+            let used = fields.split(' ').skip(11).take(2);
+            Some(used.map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>())
+        });
+        ticks.sum()
+    }
 }
 
 #[tokio::test]
 async fn whatever_computes_stops_soon_after_its_interrupt() {
-    let compute = compute();
+    let compute = Compute::new("interrupted");
     for joins in ["true", "false"] {
         let (context, _folder) = session(&[("datafusion.optimizer.prefer_hash_join", joins)]);
         for (name, sql) in ENDLESS {
             let interrupt = Interrupt::default();
             let plan = interruptible(&plan(&context, sql).await, &interrupt).unwrap();
             let task = context.task_ctx();
-            let running =
-                compute.spawn(async move { execute_stream(plan, task).unwrap().next().await });
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            let running = compute.begin(plan, task).await;
             assert!(!running.is_finished(), "{name} ended before its interrupt");
             let since = Instant::now();
             interrupt.raise();
@@ -84,25 +131,23 @@ async fn whatever_computes_stops_soon_after_its_interrupt() {
             assert!(since.elapsed() < SOON, "{name}: {:?}", since.elapsed());
         }
     }
-    compute.shutdown_background();
+    compute.runtime.shutdown_background();
 }
 
 #[tokio::test]
 async fn a_task_that_computes_lets_itself_be_aborted() {
-    let compute = compute();
+    let compute = Compute::new("aborted");
     let (context, _folder) = session(&[]);
     for (name, sql) in [ENDLESS[0], ENDLESS[3]] {
         let plan = interruptible(&plan(&context, sql).await, &Interrupt::default()).unwrap();
         let task = context.task_ctx();
-        let running =
-            compute.spawn(async move { execute_stream(plan, task).unwrap().next().await });
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        let running = compute.begin(plan, task).await;
         let since = Instant::now();
         running.abort();
         assert!(running.await.unwrap_err().is_cancelled(), "{name}");
         assert!(since.elapsed() < SOON, "{name}: {:?}", since.elapsed());
     }
-    compute.shutdown_background();
+    compute.runtime.shutdown_background();
 }
 
 #[tokio::test]
