@@ -118,6 +118,13 @@ impl Facts {
         self.durable(sequence).await
     }
 
+    /// Changes with every try of the journal to write.
+    #[cfg(test)]
+    pub(crate) fn tries(&self) -> tokio::sync::watch::Receiver<journal::Progress> {
+        let journal = self.inner.journal.as_ref();
+        journal.expect("a bus with a journal").writer.progress()
+    }
+
     /// Answers once all that was told is written down for good.
     ///
     /// # Errors

@@ -1,4 +1,3 @@
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use axum::Router;
@@ -71,13 +70,13 @@ fn the_url_is_shown_as_its_host_only() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_webhook_that_fails_at_first_is_told_again() {
     let calls = Arc::new(AtomicU32::new(0));
-    let heard: Arc<Mutex<Vec<Value>>> = Arc::default();
-    let (counter, taken) = (Arc::clone(&calls), Arc::clone(&heard));
+    let (taken, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let counter = Arc::clone(&calls);
     let hook = move |Json(notice): Json<Value>| async move {
         if counter.fetch_add(1, Ordering::Relaxed) == 0 {
             return StatusCode::SERVICE_UNAVAILABLE;
         }
-        taken.lock().unwrap().push(notice);
+        taken.send(notice).unwrap();
         StatusCode::OK
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -90,15 +89,8 @@ async fn a_webhook_that_fails_at_first_is_told_again() {
     let shutdown = CancellationToken::new();
     let telling = tokio::spawn(start(webhook, &facts, shutdown.clone()).unwrap());
     facts.publish(lost("worker-1"));
-    let told = async {
-        while heard.lock().unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), told)
-        .await
-        .unwrap();
-    let notice = heard.lock().unwrap()[0].clone();
+    let told = tokio::time::timeout(Duration::from_secs(10), heard.recv());
+    let notice = told.await.unwrap().unwrap();
     assert_eq!(notice["kind"], "worker_lost");
     assert_eq!(notice["subject"], "worker-1");
     assert_eq!(

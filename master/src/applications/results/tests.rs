@@ -200,6 +200,7 @@ async fn a_slow_client_may_take_its_time() {
         let mut batches = 0;
         while let Some(Ok(_)) = client.recv().await {
             batches += 1;
+            // It is the client that is slow: all together takes longer than it may let one batch wait.
             tokio::time::sleep(Duration::from_millis(60)).await;
             if batches == 12 {
                 break;
