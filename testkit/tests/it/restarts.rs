@@ -57,12 +57,17 @@ fn a_waiting_client_says_that_it_waits_and_gets_its_result() {
         .unwrap();
     wait_until_told(&client);
     cluster.kill_master().unwrap();
-    std::thread::sleep(Duration::from_secs(1));
+    poll("the client notices", PATIENCE, || {
+        Ok(client
+            .log()
+            .contains("lost the master, waiting for it…")
+            .then_some(()))
+    })
+    .unwrap();
     cluster.start_master().unwrap();
     let status = client.wait(PATIENCE).unwrap();
     let said = client.log();
     assert!(status.success(), "{status}: {said}");
-    assert!(said.contains("lost the master, waiting for it…"), "{said}");
     assert!(said.contains("the master is back"), "{said}");
     assert_eq!(said.matches("answer,3000,4501500").count(), 1, "{said}");
     let resumed =

@@ -2,7 +2,7 @@
 //! and are out of reach for a while.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use drumline_ingest::kafka::Producer;
 use drumline_testkit::cluster::{Options, rows};
@@ -207,16 +207,14 @@ fn only_committed_transactions_are_read_and_none_holds_the_stream_up() {
     // The log ends with aborted records and a marker: progress passes them all the same.
     transaction(200..210, false);
     let end = 4 * 10 + 4;
-    let until = Instant::now() + PATIENCE;
-    loop {
+    poll("the stream is through", PATIENCE, || {
         let status = status(&cluster);
         let partition = &status["partitions"][0];
-        if partition["committed"] == end && partition["end"] == end && status["lag"] == 0 {
-            break;
-        }
-        assert!(Instant::now() < until, "{status}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
+        let is_through =
+            partition["committed"] == end && partition["end"] == end && status["lag"] == 0;
+        Ok(is_through.then_some(()))
+    })
+    .unwrap();
     count(&cluster, 20);
     let highest = cluster.number(&format!("SELECT max(n) FROM {TOPIC}"));
     assert_eq!(highest.unwrap(), 19);
