@@ -7,6 +7,7 @@ use drumline_client::{Client, Options};
 use drumline_testkit::Cluster;
 
 mod peer;
+pub mod stream;
 pub mod tpcds;
 pub mod tpch;
 pub mod versus;

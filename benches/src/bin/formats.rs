@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
 use drumline_benches::connect;
-use drumline_client::{Client, stream_file};
+use drumline_benches::stream::{processor_time, wait_for_rows};
+use drumline_client::stream_file;
 use drumline_ingest::kafka::Producer;
 use drumline_testkit::cluster::{self, Cluster};
-use drumline_testkit::{Kafka, Process, Registry};
+use drumline_testkit::{Kafka, Registry};
 use serde_json::json;
 
 #[derive(Parser)]
@@ -173,45 +174,12 @@ async fn measured(
     let client = connect(&cluster).await?;
     let before = processor_time(cluster.worker(0)?)?;
     client.streams().apply(definition).await?;
-    wait_for_rows(&client, topic, events).await?;
+    let until = Instant::now() + Duration::from_secs(600);
+    let rows = wait_for_rows(&client, "formats", events, until).await?;
+    ensure!(rows == events, "{rows} rows of {events} events");
     let busy = processor_time(cluster.worker(0)?)? - before;
     let files = cluster.number(&format!(
         "SELECT CAST(sum(files) AS BIGINT) FROM system.commits WHERE \"table\" = '{topic}'"
     ))?;
     Ok((busy, u64::try_from(files)?))
-}
-
-async fn wait_for_rows(client: &Client, topic: &str, rows: u64) -> Result<()> {
-    let until = Instant::now() + Duration::from_secs(600);
-    loop {
-        let status = client.streams().status("formats").await?;
-        let table = status.tables.iter().find(|table| table.table == topic);
-        let committed = table.map_or(0, |table| table.rows);
-        if committed >= rows {
-            ensure!(committed == rows, "{committed} rows of {rows} events");
-            return Ok(());
-        }
-        if Instant::now() >= until {
-            bail!(
-                "{committed} of {rows} rows are committed; {}",
-                status.last_error
-            );
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// User and system time of a process (proc_pid_stat(5), fields 14 and 15, 100 ticks a second).
-fn processor_time(process: &Process) -> Result<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid()))?;
-    let (_, fields) = stat
-        .rsplit_once(") ")
-        .context("unknown layout of /proc/PID/stat")?;
-    let ticks = fields
-        .split(' ')
-        .skip(11)
-        .take(2)
-        .map(|ticks| ticks.parse::<u64>());
-    let ticks: u64 = ticks.sum::<Result<u64, _>>()?;
-    Ok(Duration::from_millis(ticks * 10))
 }

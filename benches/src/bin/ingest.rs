@@ -15,11 +15,12 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::json::ReaderBuilder;
 use clap::Parser;
 use drumline_benches::connect;
+use drumline_benches::stream::{processor_time, wait_for_rows};
 use drumline_client::proto::StreamDefinition;
-use drumline_client::{Client, stream_file};
+use drumline_client::stream_file;
+use drumline_testkit::Kafka;
 use drumline_testkit::cluster::{self, Cluster};
 use drumline_testkit::streams::{EXAMPLE_TOPICS, example_stream};
-use drumline_testkit::{Kafka, Process};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
@@ -69,8 +70,8 @@ async fn main() -> Result<()> {
     let before = processor_time(cluster.worker(0)?)?;
     let started = Instant::now();
     client.streams().apply(definition.clone()).await?;
-    let patience = Duration::from_secs(arguments.patience);
-    wait_for_rows(&client, &definition, arguments.events, started + patience).await?;
+    let until = started + Duration::from_secs(arguments.patience);
+    wait_for_rows(&client, &definition.name, arguments.events, until).await?;
     let wall = started.elapsed();
     let busy = processor_time(cluster.worker(0)?)? - before;
     println!("committed   {}", rate(arguments.events, busy));
@@ -138,45 +139,4 @@ fn encode(lines: BufReader<File>, schema: SchemaRef) -> Result<usize> {
         writer.write(&batch?)?;
     }
     Ok(writer.into_inner()?.len())
-}
-
-async fn wait_for_rows(
-    client: &Client,
-    stream: &StreamDefinition,
-    rows: u64,
-    until: Instant,
-) -> Result<()> {
-    loop {
-        let status = client.streams().status(&stream.name).await?;
-        let tables = status
-            .tables
-            .iter()
-            .filter(|table| table.table != stream.dead_letters);
-        let committed: u64 = tables.map(|table| table.rows).sum();
-        if committed >= rows {
-            return Ok(());
-        }
-        if Instant::now() >= until {
-            bail!(
-                "{committed} of {rows} rows are committed; {}",
-                status.last_error
-            );
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// User and system time of a process (proc_pid_stat(5), fields 14 and 15, 100 ticks a second).
-fn processor_time(process: &Process) -> Result<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid()))?;
-    let (_, fields) = stat
-        .rsplit_once(") ")
-        .context("unknown layout of /proc/PID/stat")?;
-    let ticks = fields
-        .split(' ')
-        .skip(11)
-        .take(2)
-        .map(|ticks| ticks.parse::<u64>());
-    let ticks: u64 = ticks.sum::<Result<u64, _>>()?;
-    Ok(Duration::from_millis(ticks * 10))
 }
