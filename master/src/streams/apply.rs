@@ -10,7 +10,7 @@ use drumline_proto::v1::{
     StreamDefinition, TopicDefinition,
 };
 
-use super::runner::Streams;
+use super::handle::Streams;
 use super::statements::Statements;
 use super::status::FINISHED;
 use super::tables::{StreamTables, Target, all_targets};

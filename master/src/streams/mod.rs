@@ -1,6 +1,7 @@
 //! Streams on the master: who consumes which partitions, and the commits of what workers offer.
 //!
-//! `coordinator.rs`, `stream.rs`, `cutover.rs` and `look.rs` decide, purely; `runner.rs` carries out; `tables.rs` reads and commits through
+//! `coordinator.rs`, `stream.rs`, `cutover.rs` and `look.rs` decide, purely; `runner.rs` carries out, for whoever has a
+//! handle (`handle.rs`), and tells what happens (`told.rs`); `tables.rs` reads and commits through
 //! `lake`; `apply.rs` checks a definition before anything is kept; `service.rs` answers clients; `wire.rs` words what goes
 //! to workers; `bounds.rs` says where streams end that do, `reset.rs` moves where tables go on; `latest.rs` keeps
 //! current-state tables up to their changes; `grow.rs` and `widen.rs` give tables the columns that
@@ -14,6 +15,7 @@ mod bounds;
 mod coordinator;
 mod cutover;
 pub(crate) mod grow;
+mod handle;
 mod latest;
 mod look;
 mod replay;
@@ -26,6 +28,7 @@ mod stream;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod told;
 mod verify;
 mod widen;
 mod wire;
@@ -34,8 +37,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use drumline_proto::v1::ProbeResult;
 
+pub(crate) use handle::Streams;
 pub(crate) use latest::Keeper as LatestRows;
-pub(crate) use runner::{Streams, start};
+pub(crate) use runner::start;
 pub(crate) use service::StreamsService;
 pub(crate) use statements::Statements as StreamStatements;
 pub(crate) use status::requests_per_million;

@@ -1,14 +1,12 @@
 //! Carries out what the coordinator decides: owns it, talks to workers, reads and commits tables.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use drumline_engine::fault::{self, Place};
 use drumline_proto::v1::{
-    CountRecords, CountedRecords, LettersReplayed, MasterMessage, OfferAnswer, Probe, ProbeResult,
-    ReplayLetters, Revoke, StreamDefinition, StreamStatus, WorkerMessage, master_message,
-    worker_message,
+    CountedRecords, LettersReplayed, MasterMessage, OfferAnswer, Probe, ProbeResult, Revoke,
+    StreamDefinition, WorkerMessage, master_message, worker_message,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -18,166 +16,14 @@ use tracing::{info, warn};
 
 use super::coordinator::{Action, CommitId, Coordinator, Event};
 use super::grow::Found;
-use super::status::{self, Statistics};
+use super::handle::{Command, Streams};
+use super::status::Statistics;
 use super::stream::Report;
 use super::tables::{StreamTables, TableProgress};
+use super::told::Told;
 use super::{Layout, TableOffsets, wire};
 use crate::cluster::{WorkerEvent, Workers};
-use crate::facts::{self, Facts};
-
-/// How long a client waits for a worker's look at brokers and topics.
-const PROBE_LIMIT: Duration = Duration::from_secs(25);
-
-/// How long a stream's tables may take to come to the same offsets before its definition changes.
-const HOLD_LIMIT: Duration = Duration::from_secs(60);
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
-
-#[derive(Debug)]
-enum Command {
-    Put {
-        definition: Arc<StreamDefinition>,
-        layout: Option<Layout>,
-    },
-    Delete {
-        stream: String,
-    },
-    Hold {
-        stream: String,
-        reply: oneshot::Sender<()>,
-    },
-    Release {
-        stream: String,
-    },
-    Moved {
-        stream: String,
-        offsets: TableOffsets,
-        progress: BTreeMap<String, TableProgress>,
-    },
-    Replay {
-        order: Box<ReplayLetters>,
-        reply: oneshot::Sender<LettersReplayed>,
-    },
-    Probe {
-        definition: Box<StreamDefinition>,
-        edges: bool,
-        reply: oneshot::Sender<ProbeResult>,
-    },
-    Status {
-        reply: oneshot::Sender<BTreeMap<String, StreamStatus>>,
-    },
-    Count {
-        worker: String,
-        request: Box<CountRecords>,
-        reply: oneshot::Sender<CountedRecords>,
-    },
-}
-
-/// The streams of this master. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(crate) struct Streams {
-    commands: mpsc::Sender<Command>,
-}
-
-impl Streams {
-    /// Starts or changes a stream whose definition is in the catalog.
-    pub(crate) async fn put(&self, definition: StreamDefinition, layout: Option<Layout>) {
-        let definition = Arc::new(definition);
-        let _ = self
-            .commands
-            .send(Command::Put { definition, layout })
-            .await;
-    }
-
-    pub(crate) async fn delete(&self, stream: String) {
-        let _ = self.commands.send(Command::Delete { stream }).await;
-    }
-
-    /// Has nobody read the stream, and its tables stand at the same offsets, until it is put or released; whether
-    /// that was so in time.
-    pub(crate) async fn hold(&self, stream: &str) -> bool {
-        let (reply, held) = oneshot::channel();
-        let stream = stream.to_owned();
-        let sent = self.commands.send(Command::Hold { stream, reply }).await;
-        sent.is_ok() && matches!(tokio::time::timeout(HOLD_LIMIT, held).await, Ok(Ok(())))
-    }
-
-    /// Has the stream go on as it was.
-    pub(crate) async fn release(&self, stream: &str) {
-        let stream = stream.to_owned();
-        let _ = self.commands.send(Command::Release { stream }).await;
-    }
-
-    /// Tells where tables of a stream go on now, and what they hold.
-    pub(crate) async fn moved(
-        &self,
-        stream: String,
-        offsets: TableOffsets,
-        progress: BTreeMap<String, TableProgress>,
-    ) {
-        let moved = Command::Moved {
-            stream,
-            offsets,
-            progress,
-        };
-        let _ = self.commands.send(moved).await;
-    }
-
-    /// Has a worker decode dead letters; nothing if none did in time.
-    pub(crate) async fn replay_letters(
-        &self,
-        order: ReplayLetters,
-        within: Duration,
-    ) -> Option<LettersReplayed> {
-        let (reply, answer) = oneshot::channel();
-        let order = Box::new(order);
-        self.commands
-            .send(Command::Replay { order, reply })
-            .await
-            .ok()?;
-        tokio::time::timeout(within, answer).await.ok()?.ok()
-    }
-
-    /// What a worker sees of the definition's brokers, topics and transforms, with the edges of partitions where
-    /// they are asked for; nothing if no worker answered in time.
-    pub(crate) async fn probe(
-        &self,
-        definition: StreamDefinition,
-        edges: bool,
-    ) -> Option<ProbeResult> {
-        let (reply, answer) = oneshot::channel();
-        self.commands
-            .send(Command::Probe {
-                definition: Box::new(definition),
-                edges,
-                reply,
-            })
-            .await
-            .ok()?;
-        tokio::time::timeout(PROBE_LIMIT, answer).await.ok()?.ok()
-    }
-
-    /// Records of a partition as a worker finds them; nothing if the worker goes.
-    pub(crate) async fn count(
-        &self,
-        worker: String,
-        request: CountRecords,
-    ) -> Option<CountedRecords> {
-        let (reply, answer) = oneshot::channel();
-        let command = Command::Count {
-            worker,
-            request: Box::new(request),
-            reply,
-        };
-        self.commands.send(command).await.ok()?;
-        answer.await.ok()
-    }
-
-    pub(crate) async fn status(&self) -> BTreeMap<String, StreamStatus> {
-        let (reply, answer) = oneshot::channel();
-        let _ = self.commands.send(Command::Status { reply }).await;
-        answer.await.unwrap_or_default()
-    }
-}
+use crate::facts::Facts;
 
 /// What a finished background step says.
 enum Done {
@@ -209,12 +55,7 @@ struct Runner {
     workers: Workers,
     tables: StreamTables,
     statistics: Statistics,
-    facts: Facts,
-    /// State and reason of each stream, as last told.
-    told: BTreeMap<String, (String, String)>,
-    /// How far each stream is, as last told, and when that was.
-    told_progress: BTreeMap<String, Arc<facts::StreamProgress>>,
-    told_progress_at: Instant,
+    told: Told,
     probes: HashMap<u64, (String, Asker)>,
     replays: HashMap<u64, (String, oneshot::Sender<LettersReplayed>)>,
     next_probe: u64,
@@ -246,10 +87,7 @@ pub(crate) fn start(
         workers,
         tables,
         statistics: Statistics::default(),
-        facts,
-        told: BTreeMap::new(),
-        told_progress: BTreeMap::new(),
-        told_progress_at: Instant::now(),
+        told: Told::new(facts),
         probes: HashMap::new(),
         replays: HashMap::new(),
         next_probe: 1,
@@ -281,7 +119,7 @@ impl Runner {
                 },
                 _ = ticks.tick() => {
                     self.step(Event::Tick).await;
-                    self.tell_progress();
+                    self.told.progress(&self.coordinator, &self.statistics);
                 }
             }
         }
@@ -504,7 +342,7 @@ impl Runner {
                 result,
             } => {
                 let result = result.map(|(offsets, progress)| {
-                    self.tell_commits(&stream, &progress);
+                    self.told.commits(&stream, &progress);
                     self.statistics.committed(&stream, progress);
                     offsets
                 });
@@ -541,66 +379,7 @@ impl Runner {
         for action in self.coordinator.step(Instant::now(), event) {
             self.perform(action).await;
         }
-        self.tell_states();
-    }
-
-    fn tell_commits(&self, stream: &str, progress: &BTreeMap<String, TableProgress>) {
-        for (table, progress) in progress {
-            self.facts.publish(facts::Event::TableCommitted {
-                table: table.clone(),
-                version: progress.version,
-                rows: progress.rows,
-                files: progress.files,
-                bytes: progress.bytes,
-                application: String::new(),
-                statement: 0,
-                stream: stream.to_owned(),
-            });
-        }
-    }
-
-    /// Tells streams whose state is another than was told last.
-    fn tell_states(&mut self) {
-        let states = status::states(&self.coordinator);
-        for name in self.told.keys().filter(|name| !states.contains_key(*name)) {
-            self.facts.publish(facts::Event::StreamDeleted {
-                stream: name.clone(),
-            });
-        }
-        for (name, (state, reason)) in &states {
-            if self.told.get(name) != Some(&(state.clone(), reason.clone())) {
-                self.facts.publish(facts::Event::StreamChanged {
-                    stream: name.clone(),
-                    state: state.clone(),
-                    reason: reason.clone(),
-                });
-            }
-        }
-        self.told = states;
-    }
-
-    /// Tells how far streams are, where that has changed.
-    fn tell_progress(&mut self) {
-        if self.told_progress_at.elapsed() < PROGRESS_EVERY {
-            return;
-        }
-        self.told_progress_at = Instant::now();
-        let mut told = BTreeMap::new();
-        for (name, status) in self.statistics.of(&self.coordinator) {
-            let progress = match self.told_progress.remove(&name) {
-                Some(known) if *known == status::progress(&status) => known,
-                _ => {
-                    let progress = Arc::new(status::progress(&status));
-                    self.facts.publish(facts::Event::StreamProgressed {
-                        stream: name.clone(),
-                        progress: Arc::clone(&progress),
-                    });
-                    progress
-                }
-            };
-            told.insert(name, progress);
-        }
-        self.told_progress = told;
+        self.told.states(&self.coordinator);
     }
 
     async fn perform(&mut self, action: Action) {

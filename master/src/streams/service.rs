@@ -14,7 +14,7 @@ use drumline_proto::v1::{
 use tonic::{Request, Response, Status};
 
 use super::apply::Applier;
-use super::runner::Streams;
+use super::handle::Streams;
 use super::statements::Statements;
 use super::verify::Verifier;
 use crate::Error;

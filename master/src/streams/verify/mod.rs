@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use self::chain::Chain;
 use self::compare::Counted;
 use super::Partition;
-use super::runner::Streams;
+use super::handle::Streams;
 use super::tables::{StreamTables, all_targets, dead_letters_of};
 use crate::Error;
 use crate::cluster::Workers;
