@@ -1,19 +1,22 @@
 //! Streams on the master: who consumes which partitions, and the commits of what workers offer.
 //!
 //! `coordinator.rs`, `stream.rs`, `cutover.rs` and `look.rs` decide, purely; `runner.rs` carries out, for whoever has a
-//! handle (`handle.rs`), and tells what happens (`told.rs`); `tables.rs` reads and commits through
-//! `lake`; `apply.rs` checks a definition before anything is kept; `service.rs` answers clients; `wire.rs` words what goes
-//! to workers; `bounds.rs` says where streams end that do, `reset.rs` moves where tables go on; `latest.rs` keeps
-//! current-state tables up to their changes; `grow.rs` and `widen.rs` give tables the columns that
-//! workers find to be missing.
+//! handle (`handle.rs`), and tells what happens (`told.rs`); `tables.rs` reads and commits through `lake`; `apply.rs`
+//! keeps a definition once all is looked at that can be wrong, with `definition.rs` (it by itself), `targets.rs` (its
+//! tables and their columns) and `beginnings.rs` (where these begin); `service.rs` answers clients; `wire.rs` words
+//! what goes to workers; `bounds.rs` says where streams end that do, `reset.rs` moves where tables go on; `latest.rs`
+//! keeps current-state tables up to their changes; `grow.rs` and `widen.rs` give tables the columns that workers find
+//! to be missing.
 //! Invariant: a stream's definition lives in the catalog, its offsets live in its tables, and the
 //! master keeps neither anywhere else.
 
 mod apply;
 mod balance;
+mod beginnings;
 mod bounds;
 mod coordinator;
 mod cutover;
+mod definition;
 pub(crate) mod grow;
 mod handle;
 mod latest;
@@ -26,6 +29,7 @@ mod statements;
 mod status;
 mod stream;
 mod tables;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod told;

@@ -9,7 +9,7 @@ use drumline_proto::v1::FailureKind;
 
 use super::apply::{Applier, Refusal, refusal};
 use super::service;
-use super::tables::Target;
+use super::targets::Target;
 
 impl Applier {
     /// Gives columns the types that the targets want, where these hold everything that is there.
