@@ -11,21 +11,18 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use drumline_engine::{Engine, Interrupt, Planned, Query, Statement};
-use drumline_lake::{
-    Copying, ErrorKind, Lease, NewCopy, PreparedCopy, StagedFile, StatementId, WriteTarget,
-};
+use drumline_lake::{ErrorKind, Lease, StatementId};
 use drumline_proto::v1::ResultTicket;
 use futures::TryStreamExt;
 use tokio::sync::{mpsc, oneshot};
 
-use super::commit::{Staged, Summary, Target};
+use super::commit::Summary;
 use super::flight::seal_ticket;
 use super::machine::{AttemptId, Event, Outcome};
 use super::results::{Limits, Pumped, ResultSlot, pump};
 use super::resume::change;
 use super::rewrites::{Turn, rewritten};
 use super::runner::Message;
-use super::target::{Prepared, prepare};
 use super::{Application, Body, Services, job};
 use crate::catalog::{PinnedTables, define, schema_ipc};
 use crate::cluster::HealthEvent;
@@ -33,6 +30,11 @@ use crate::facts::Event as Fact;
 use crate::failure::Failure;
 use crate::topics::Pins;
 use crate::upkeep;
+
+mod ended;
+mod write;
+
+pub(super) use ended::Ended;
 
 const PREFER_HASH_JOIN: &str = "datafusion.optimizer.prefer_hash_join";
 
@@ -89,92 +91,6 @@ pub(super) struct Attempt {
     pub(super) topics: Arc<Pins>,
     /// The workers of its job.
     pub(super) used: OnceLock<BTreeSet<String>>,
-}
-
-/// What an attempt came to.
-pub(super) struct Ended {
-    pub(super) outcome: Outcome,
-    pub(super) summary: Summary,
-    /// Set where the outcome is `Staged`.
-    pub(super) staged: Option<Staged>,
-    /// The application's settings from now on.
-    pub(super) settings: Option<BTreeMap<String, String>>,
-    /// A worker that is to blame, and why.
-    blamed: Option<(String, String)>,
-}
-
-impl Ended {
-    fn done(summary: Summary) -> Self {
-        Self {
-            outcome: Outcome::Done,
-            summary,
-            staged: None,
-            settings: None,
-            blamed: None,
-        }
-    }
-
-    fn of(outcome: Outcome) -> Self {
-        Self {
-            outcome,
-            ..Self::done(Summary::default())
-        }
-    }
-
-    /// A job that stood still. One worker that all others wait for is to blame.
-    fn stalled(stall: &job::Stall) -> Self {
-        let failure = Failure {
-            hint: "look at the workers' logs; drumline.stall_limit (seconds; 0: never) says how long a job may stand still"
-                .to_owned(),
-            ..Failure::retryable(stall.to_string())
-        };
-        let Some(worker) = stall.only_worker() else {
-            return Self::failed(failure);
-        };
-        Self {
-            blamed: Some((worker.clone(), failure.message.clone())),
-            ..Self::of(Outcome::FailedOn { worker, failure })
-        }
-    }
-
-    pub(super) fn failed(failure: Failure) -> Self {
-        Self::of(Outcome::Failed(failure))
-    }
-}
-
-impl From<drumline_engine::Error> for Ended {
-    fn from(error: drumline_engine::Error) -> Self {
-        let is_own_fault = error.kind() == ErrorKind::User;
-        let worker = error.worker().map(str::to_owned);
-        let blamed = worker
-            .clone()
-            .filter(|_| !is_own_fault)
-            .map(|worker| (worker, error.to_string()));
-        let ended = match &error {
-            drumline_engine::Error::WorkerLost { worker, .. } => Self::of(Outcome::WorkerLost {
-                worker: Some(worker.clone()),
-                reason: error.to_string(),
-            }),
-            drumline_engine::Error::OutOfMemory { exhausted } => Self::of(Outcome::OutOfMemory {
-                is_join_side: exhausted.is_join_side(),
-                failure: error.into(),
-            }),
-            _ => match worker {
-                Some(worker) => Self::of(Outcome::FailedOn {
-                    worker,
-                    failure: error.into(),
-                }),
-                None => Self::failed(error.into()),
-            },
-        };
-        Self { blamed, ..ended }
-    }
-}
-
-impl From<drumline_lake::Error> for Ended {
-    fn from(error: drumline_lake::Error) -> Self {
-        Self::failed(error.into())
-    }
 }
 
 impl Attempt {
@@ -348,78 +264,6 @@ impl Attempt {
         }
     }
 
-    /// Runs a write up to its staged files.
-    async fn write(
-        &self,
-        write: drumline_engine::Write,
-        tables: &PinnedTables,
-    ) -> Result<Ended, Ended> {
-        let statement = self.statement_id();
-        let attempt = self.staging_name();
-        let prepared = prepare(&write, &self.services.names, tables, &statement, &attempt).await?;
-        let (target, write_target) = match prepared {
-            Prepared::Run(target, write_target) => (target, write_target),
-            Prepared::Skip(summary) => return Ok(Ended::done(summary)),
-        };
-        let kept = self.kept(&write, &attempt).await?;
-        let ended = self.changed(write, target, write_target).await;
-        let lake = self.services.names.catalog().lake().clone();
-        lake.discard(kept).await;
-        ended
-    }
-
-    /// Runs what a write reads more than once, and keeps its rows aside. Answers with the files.
-    async fn kept(
-        &self,
-        write: &drumline_engine::Write,
-        attempt: &str,
-    ) -> Result<Vec<StagedFile>, Ended> {
-        let lake = self.services.names.catalog().lake().clone();
-        let mut kept = Vec::new();
-        for (number, source) in write.sources().to_vec().into_iter().enumerate() {
-            let name = format!("{attempt}-source-{number}");
-            let target = WriteTarget::aside(&lake, &name, source.schema())?;
-            let folder = target.folder.clone();
-            let rows = self.collect(&source.query(&self.settings, target)?).await?;
-            let files = drumline_engine::staged_files(&rows)?;
-            source.keep(&folder, &files)?;
-            kept.extend(files);
-        }
-        Ok(kept)
-    }
-
-    /// Runs a write, whose sources have been run.
-    async fn changed(
-        &self,
-        write: drumline_engine::Write,
-        target: Target,
-        write_target: Box<WriteTarget>,
-    ) -> Result<Ended, Ended> {
-        let statement = self.statement_id();
-        let write = self.narrowed(write).await?;
-        if write.is_idle() {
-            let message = format!("{} is as it should be", write.table);
-            return Ok(Ended::done(Summary::message(message)));
-        }
-        let mode = write.mode.clone();
-        let rows = match write.is_empty() {
-            true => Vec::new(),
-            false => self.collect(&write.into_query(*write_target)?).await?,
-        };
-        let files = drumline_engine::staged_files(&rows)?;
-        let change = mode.change(&files, drumline_engine::staged_counts(&rows)?)?;
-        Ok(Ended {
-            staged: Some(Staged {
-                target,
-                statement,
-                files,
-                change,
-                upkeep_epoch: self.upkeep_epoch(),
-            }),
-            ..Ended::of(Outcome::Staged)
-        })
-    }
-
     /// Throws files away, or answers with those that would go.
     async fn vacuum(
         &self,
@@ -471,84 +315,10 @@ impl Attempt {
         self.answer(&rows).await
     }
 
-    /// Runs a copy up to its staged files.
-    async fn copy(&self, copy: drumline_engine::Copy) -> Result<Ended, Ended> {
-        let statement = self.statement_id();
-        let new = NewCopy {
-            location: copy.location.clone(),
-            schema: copy.input.schema(),
-            partition_columns: copy.partition_by.clone(),
-            encoding: copy.encoding,
-            existing: copy.existing,
-            properties: copy.properties.clone(),
-            statement: statement.clone(),
-        };
-        let names = &self.services.names;
-        let prepared = PreparedCopy::prepare(names.catalog(), names.locations(), new).await?;
-        let prepared = match prepared {
-            Copying::Run(prepared) => prepared,
-            Copying::Already(committed) => {
-                let summary = Summary::copied(&copy.location, committed);
-                return Ok(Ended::done(summary));
-            }
-        };
-        let attempt = self.staging_name();
-        let query = copy.into_query(prepared.begin(&attempt).await?)?;
-        let rows = match self.collect(&query).await {
-            Ok(rows) => rows,
-            Err(failed) => {
-                prepared.give_up(&attempt).await;
-                return Err(failed);
-            }
-        };
-        Ok(Ended {
-            staged: Some(Staged {
-                target: Target::Folder(prepared),
-                statement,
-                files: drumline_engine::staged_files(&rows)?,
-                change: None,
-                upkeep_epoch: None,
-            }),
-            ..Ended::of(Outcome::Staged)
-        })
-    }
-
     /// Set where upkeep runs the statement by itself.
     fn upkeep_epoch(&self) -> Option<u64> {
         let epoch = self.settings.get(upkeep::EPOCH)?;
         epoch.parse().ok().filter(|epoch| *epoch > 0)
-    }
-
-    /// Keeps this attempt's files apart from those of any other, of anybody.
-    fn staging_name(&self) -> String {
-        format!(
-            "{}-{}-{}",
-            self.application.id,
-            self.id.ordinal,
-            self.told_id().attempt
-        )
-    }
-
-    /// The write of those files alone that hold a row which changes: found by a job of its own.
-    async fn narrowed(
-        &self,
-        write: drumline_engine::Write,
-    ) -> Result<drumline_engine::Write, Ended> {
-        let found = match write.search() {
-            Some(search) => self.collect(&search).await?,
-            None => Vec::new(),
-        };
-        let doubled = write.doubled();
-        match write.narrowed(&found)? {
-            Ok(write) => Ok(write),
-            Err(twice) => {
-                let row = match doubled {
-                    Some(query) => self.collect(&query).await?,
-                    None => Vec::new(),
-                };
-                Err(twice.error(&row).into())
-            }
-        }
     }
 
     /// Runs a job to its end; its rows are few.
