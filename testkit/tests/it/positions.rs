@@ -1,6 +1,7 @@
 //! Where streams begin and end, moving them, and what they tell of themselves, with a real broker.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use drumline_ingest::kafka::Producer;
@@ -13,93 +14,116 @@ const TOPIC: &str = "events";
 /// The broker's date of record n is so many milliseconds after this.
 const DAY_ONE: i64 = 1_793_491_200_000;
 
-fn bed() -> (Kafka, Cluster) {
-    let kafka = Kafka::start().unwrap();
-    kafka.create_topics(&[(TOPIC, 1)]).unwrap();
-    let cluster = Cluster::start(Options::default()).unwrap();
-    (kafka, cluster)
+/// A broker with one topic of one partition, and a cluster that reads it.
+struct Bed {
+    kafka: Kafka,
+    cluster: Cluster,
 }
 
-fn send(kafka: &Kafka, numbers: std::ops::Range<i64>) {
-    let producer = Producer::connect(&kafka.brokers(), &BTreeMap::new()).unwrap();
-    for n in numbers {
-        let value = format!("{{\"n\":{n}}}");
-        producer
-            .send(
-                TOPIC,
-                None,
-                Some(value.as_bytes()),
-                Some(DAY_ONE + n * 1000),
-            )
-            .unwrap();
+impl Bed {
+    fn new() -> Self {
+        let kafka = Kafka::start().unwrap();
+        kafka.create_topics(&[(TOPIC, 1)]).unwrap();
+        let cluster = Cluster::start(Options::default()).unwrap();
+        Self { kafka, cluster }
     }
-    producer.flush(PATIENCE).unwrap();
-}
 
-fn file(cluster: &Cluster, kafka: &Kafka, name: &str, table: &str, more: &str) -> String {
-    let text = format!(
-        "name = \"{name}\"\nbrokers = \"{}\"\nflush_interval = \"300ms\"\n{more}\n\
-         [[topic]]\ntopic = \"{TOPIC}\"\ntable = \"{table}\"\nschema = {{ n = \"bigint\" }}\n",
-        kafka.brokers()
-    );
-    let path = cluster.path(&format!("{name}.toml"));
-    std::fs::write(&path, text).unwrap();
-    path.display().to_string()
-}
+    /// Sends `{"n":n}` for each number, a second apart.
+    fn send(&self, numbers: Range<i64>) {
+        self.send_dated(numbers.map(|n| (format!("{{\"n\":{n}}}"), DAY_ONE + n * 1000)));
+    }
 
-/// What a command answers, as JSON; it must succeed.
-fn done(cluster: &Cluster, arguments: &[&str]) -> Vec<Value> {
-    let mut arguments = arguments.to_vec();
-    arguments.extend(["-o", "json"]);
-    rows(&cluster.run(&arguments).unwrap()).unwrap()
-}
+    fn send_values(&self, values: &[&str]) {
+        self.send_dated(values.iter().map(|value| ((*value).to_owned(), DAY_ONE)));
+    }
 
-/// What a command that fails says, and its exit code.
-fn refused(cluster: &Cluster, arguments: &[&str]) -> (String, Option<i32>) {
-    let output = cluster.run(arguments).unwrap();
-    assert!(!output.status.success(), "{arguments:?} succeeded");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    (said, output.status.code())
-}
+    fn send_dated(&self, values: impl Iterator<Item = (String, i64)>) {
+        let producer = Producer::connect(&self.kafka.brokers(), &BTreeMap::new()).unwrap();
+        for (value, date) in values {
+            let value = Some(value.as_bytes());
+            producer.send(TOPIC, None, value, Some(date)).unwrap();
+        }
+        producer.flush(PATIENCE).unwrap();
+    }
 
-fn numbers(cluster: &Cluster, table: &str) -> (i64, i64, i64) {
-    let one = |what: &str| cluster.number(&format!("SELECT coalesce({what}, -1) FROM {table}"));
-    (
-        one("count(*)").unwrap(),
-        one("min(n)").unwrap(),
-        one("max(n)").unwrap(),
-    )
-}
+    /// The file of a stream into a table of its own name.
+    fn file(&self, name: &str, more: &str) -> String {
+        self.file_into(name, name, more)
+    }
 
-fn count(cluster: &Cluster, table: &str, expected: i64) {
-    let sql = format!("SELECT count(*) FROM {table}");
-    cluster.wait_for_number(&sql, expected, PATIENCE).unwrap();
-}
+    fn file_into(&self, name: &str, table: &str, more: &str) -> String {
+        let text = format!(
+            "name = \"{name}\"\nbrokers = \"{}\"\nflush_interval = \"300ms\"\n{more}\n\
+             [[topic]]\ntopic = \"{TOPIC}\"\ntable = \"{table}\"\nschema = {{ n = \"bigint\" }}\n",
+            self.kafka.brokers()
+        );
+        let path = self.cluster.path(&format!("{name}.toml"));
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
 
-fn status(cluster: &Cluster, name: &str) -> Value {
-    done(cluster, &["stream", "status", name]).remove(0)
+    /// Changes a stream's file.
+    fn edit(&self, path: &str, from: &str, to: &str) {
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(path, text.replace(from, to)).unwrap();
+    }
+
+    /// What a command answers, as JSON; it must succeed.
+    fn done(&self, arguments: &[&str]) -> Vec<Value> {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["-o", "json"]);
+        rows(&self.cluster.run(&arguments).unwrap()).unwrap()
+    }
+
+    /// What a command that fails says, and its exit code.
+    fn refused(&self, arguments: &[&str]) -> (String, Option<i32>) {
+        let output = self.cluster.run(arguments).unwrap();
+        assert!(!output.status.success(), "{arguments:?} succeeded");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (said, output.status.code())
+    }
+
+    fn apply(&self, path: &str) -> Vec<Value> {
+        self.done(&["stream", "apply", path])
+    }
+
+    /// Has a paused stream go on there.
+    fn reset(&self, name: &str, to: &str) -> Vec<Value> {
+        self.done(&["stream", "reset", name, "--to", to, "--yes"])
+    }
+
+    fn numbers(&self, table: &str) -> (i64, i64, i64) {
+        let one = |what: &str| {
+            let sql = format!("SELECT coalesce({what}, -1) FROM {table}");
+            self.cluster.number(&sql).unwrap()
+        };
+        (one("count(*)"), one("min(n)"), one("max(n)"))
+    }
+
+    fn count(&self, table: &str, expected: i64) {
+        let sql = format!("SELECT count(*) FROM {table}");
+        let counted = self.cluster.wait_for_number(&sql, expected, PATIENCE);
+        counted.unwrap();
+    }
+
+    fn status(&self, name: &str) -> Value {
+        self.done(&["stream", "status", name]).remove(0)
+    }
 }
 
 #[test]
 fn a_stream_begins_and_ends_where_it_is_told_to() {
-    let (kafka, cluster) = bed();
-    send(&kafka, 0..100);
+    let bed = Bed::new();
+    bed.send(0..100);
     let moment = "start_from = { timestamp = \"2026-11-01T00:00:40Z\" }";
-    let path = file(&cluster, &kafka, "part", "part", moment);
-    let told = done(
-        &cluster,
-        &[
-            "stream",
-            "apply",
-            &path,
-            "--until",
-            "2026-11-01T00:01:10Z",
-            "--wait",
-        ],
-    );
+    let path = bed.file("part", moment);
+    let until = ["--until", "2026-11-01T00:01:10Z", "--wait"];
+    let bounded = [&["stream", "apply", &path], &until[..]].concat();
+    let told = bed.done(&bounded);
     assert_eq!(told[1]["result"], "finished", "{told:?}");
-    assert_eq!(numbers(&cluster, "part"), (30, 40, 69));
-    let told = status(&cluster, "part");
+    assert_eq!(bed.numbers("part"), (30, 40, 69));
+    let told = bed.status("part");
     assert_eq!(
         (
             &told["state"],
@@ -111,156 +135,125 @@ fn a_stream_begins_and_ends_where_it_is_told_to() {
     );
     assert_eq!(told["partitions"][0]["worker"], "", "{told}");
     // What comes later is not read, whoever asks again.
-    send(&kafka, 100..110);
-    let again = done(
-        &cluster,
-        &[
-            "stream",
-            "apply",
-            &path,
-            "--until",
-            "2026-11-01T00:01:10Z",
-            "--wait",
-        ],
-    );
+    bed.send(100..110);
+    let again = bed.done(&bounded);
     assert_eq!(again[0]["result"], "unchanged");
-    assert_eq!(numbers(&cluster, "part"), (30, 40, 69));
+    assert_eq!(bed.numbers("part"), (30, 40, 69));
 
     let offsets = "start_from = { offsets = { events = { 0 = 90 } } }\nuntil = \"now\"";
-    let path = file(&cluster, &kafka, "tail", "tail", offsets);
-    done(&cluster, &["stream", "apply", &path, "--wait"]);
-    assert_eq!(numbers(&cluster, "tail"), (20, 90, 109));
-    send(&kafka, 110..115);
-    done(&cluster, &["stream", "apply", &path, "--wait"]);
-    assert_eq!(numbers(&cluster, "tail"), (25, 90, 114), "now has moved on");
+    let path = bed.file("tail", offsets);
+    bed.done(&["stream", "apply", &path, "--wait"]);
+    assert_eq!(bed.numbers("tail"), (20, 90, 109));
+    bed.send(110..115);
+    bed.done(&["stream", "apply", &path, "--wait"]);
+    assert_eq!(bed.numbers("tail"), (25, 90, 114), "now has moved on");
 
     let beyond = "start_from = { offsets = { 0 = 900 } }";
-    let path = file(&cluster, &kafka, "beyond", "beyond", beyond);
-    let (said, _) = refused(&cluster, &["stream", "apply", &path]);
+    let path = bed.file("beyond", beyond);
+    let (said, _) = bed.refused(&["stream", "apply", &path]);
     assert!(
         said.contains("has offsets 0 to 115, so it cannot begin at 900"),
         "{said}"
     );
-    let (said, code) = refused(&cluster, &["stream", "apply", &path, "--wait"]);
+    let (said, code) = bed.refused(&["stream", "apply", &path, "--wait"]);
     assert!(said.contains("never ends") && code == Some(2), "{said}");
-    let path = file(
-        &cluster,
-        &kafka,
-        "future",
-        "future",
-        "until = 2099-01-01T00:00:00Z",
-    );
-    let (said, _) = refused(&cluster, &["stream", "apply", &path]);
+    let path = bed.file("future", "until = 2099-01-01T00:00:00Z");
+    let (said, _) = bed.refused(&["stream", "apply", &path]);
     assert!(said.contains("still to come"), "{said}");
 }
 
 #[test]
 fn a_start_holds_over_a_master_that_is_killed_before_the_first_commit() {
-    let (kafka, mut cluster) = bed();
-    send(&kafka, 0..50);
-    let path = file(
-        &cluster,
-        &kafka,
-        "late",
-        "late",
-        "start_from = \"latest\"\npaused = true",
-    );
-    done(&cluster, &["stream", "apply", &path]);
-    cluster.kill_master().unwrap();
-    send(&kafka, 50..60);
-    cluster.start_master().unwrap();
+    let mut bed = Bed::new();
+    bed.send(0..50);
+    let path = bed.file("late", "start_from = \"latest\"\npaused = true");
+    bed.apply(&path);
+    bed.cluster.kill_master().unwrap();
+    bed.send(50..60);
+    bed.cluster.start_master().unwrap();
     poll("the stream to resume", PATIENCE, || {
-        let resumed = cluster.run(&["stream", "resume", "late"])?;
+        let resumed = bed.cluster.run(&["stream", "resume", "late"])?;
         Ok(resumed.status.success().then_some(()))
     })
     .unwrap();
-    count(&cluster, "late", 10);
-    assert_eq!(numbers(&cluster, "late"), (10, 50, 59));
+    bed.count("late", 10);
+    assert_eq!(bed.numbers("late"), (10, 50, 59));
 }
 
 #[test]
 fn one_topic_goes_to_one_table_from_one_stream_only() {
-    let (kafka, cluster) = bed();
-    send(&kafka, 0..10);
-    let first = file(&cluster, &kafka, "first", "both", "");
-    done(&cluster, &["stream", "apply", &first]);
-    count(&cluster, "both", 10);
-    let second = file(&cluster, &kafka, "second", "both", "until = \"now\"");
-    let (said, _) = refused(&cluster, &["stream", "apply", &second]);
+    let bed = Bed::new();
+    bed.send(0..10);
+    let first = bed.file_into("first", "both", "");
+    bed.apply(&first);
+    bed.count("both", 10);
+    let second = bed.file_into("second", "both", "until = \"now\"");
+    let (said, _) = bed.refused(&["stream", "apply", &second]);
     assert!(
         said.contains("stream first writes topic events to table both already")
             && said.contains("drumline stream delete first"),
         "{said}"
     );
-    done(&cluster, &["stream", "delete", "first"]);
-    let (said, _) = refused(&cluster, &["stream", "apply", &second]);
+    bed.done(&["stream", "delete", "first"]);
+    let (said, _) = bed.refused(&["stream", "apply", &second]);
     assert!(said.contains("nothing would be written"), "{said}");
-    send(&kafka, 10..12);
-    done(&cluster, &["stream", "apply", &second, "--wait"]);
-    assert_eq!(numbers(&cluster, "both"), (12, 0, 11));
+    bed.send(10..12);
+    bed.done(&["stream", "apply", &second, "--wait"]);
+    assert_eq!(bed.numbers("both"), (12, 0, 11));
     // A stream that has ended is in nobody's way.
-    done(&cluster, &["stream", "apply", &first]);
-    send(&kafka, 12..15);
-    count(&cluster, "both", 15);
+    bed.apply(&first);
+    bed.send(12..15);
+    bed.count("both", 15);
 }
 
 #[test]
 fn a_paused_stream_is_moved_back_and_forth() {
-    let (kafka, cluster) = bed();
-    send(&kafka, 0..100);
-    let path = file(&cluster, &kafka, "moved", "moved", "format = \"parquet\"");
-    done(&cluster, &["stream", "apply", &path]);
-    count(&cluster, "moved", 100);
+    let bed = Bed::new();
+    bed.send(0..100);
+    let path = bed.file("moved", "format = \"parquet\"");
+    bed.apply(&path);
+    bed.count("moved", 100);
     let back = ["stream", "reset", "moved", "--to", "90", "--yes"];
-    let (said, _) = refused(&cluster, &back);
+    let (said, _) = bed.refused(&back);
     assert!(
         said.contains("is not paused") && said.contains("drumline stream pause moved"),
         "{said}"
     );
-    done(&cluster, &["stream", "pause", "moved"]);
-    let (said, code) = refused(&cluster, &back[..5]);
+    bed.done(&["stream", "pause", "moved"]);
+    let (said, code) = bed.refused(&back[..5]);
     assert!(
         code == Some(2) && said.contains("10 records are read again"),
         "{said}"
     );
-    let (said, _) = refused(
-        &cluster,
-        &["stream", "reset", "moved", "--to", "500", "--yes"],
-    );
+    let (said, _) = bed.refused(&["stream", "reset", "moved", "--to", "500", "--yes"]);
     assert!(said.contains("has offsets 0 to 100"), "{said}");
 
-    done(&cluster, &back);
-    done(&cluster, &["stream", "resume", "moved"]);
-    count(&cluster, "moved", 110);
-    done(&cluster, &["stream", "pause", "moved"]);
-    let told = done(
-        &cluster,
-        &[
-            "stream",
-            "reset",
-            "moved",
-            "--to",
-            "earliest",
-            "--truncate",
-            "--yes",
-        ],
-    );
+    bed.done(&back);
+    bed.done(&["stream", "resume", "moved"]);
+    bed.count("moved", 110);
+    bed.done(&["stream", "pause", "moved"]);
+    let told = bed.done(&[
+        "stream",
+        "reset",
+        "moved",
+        "--to",
+        "earliest",
+        "--truncate",
+        "--yes",
+    ]);
     assert!(told[0]["tables"].to_string().contains("110"), "{told:?}");
-    assert_eq!(numbers(&cluster, "moved"), (0, -1, -1));
-    done(&cluster, &["stream", "resume", "moved"]);
-    count(&cluster, "moved", 100);
+    assert_eq!(bed.numbers("moved"), (0, -1, -1));
+    bed.done(&["stream", "resume", "moved"]);
+    bed.count("moved", 100);
 
     // Skipping is how to go on after records were lost.
-    done(&cluster, &["stream", "pause", "moved"]);
-    send(&kafka, 100..120);
-    kafka.drop_records(TOPIC, 0, 110).unwrap();
-    done(
-        &cluster,
-        &["stream", "reset", "moved", "--to", "earliest", "--yes"],
-    );
-    done(&cluster, &["stream", "resume", "moved"]);
-    count(&cluster, "moved", 110);
-    let history = cluster.sql("DESCRIBE HISTORY moved").unwrap();
+    bed.done(&["stream", "pause", "moved"]);
+    bed.send(100..120);
+    bed.kafka.drop_records(TOPIC, 0, 110).unwrap();
+    bed.reset("moved", "earliest");
+    bed.done(&["stream", "resume", "moved"]);
+    bed.count("moved", 110);
+    let history = bed.cluster.sql("DESCRIBE HISTORY moved").unwrap();
     let resets = history
         .iter()
         .filter(|row| row["operation"] == "RESET STREAM")
@@ -270,20 +263,14 @@ fn a_paused_stream_is_moved_back_and_forth() {
 
 #[test]
 fn a_stream_tells_how_far_behind_it_is_and_what_it_costs() {
-    let (kafka, cluster) = bed();
-    send(&kafka, 0..1000);
-    let producer = Producer::connect(&kafka.brokers(), &BTreeMap::new()).unwrap();
-    for value in ["{", "[1]", "{\"n\":\"x\"}"] {
-        producer
-            .send(TOPIC, None, Some(value.as_bytes()), Some(DAY_ONE))
-            .unwrap();
-    }
-    producer.flush(PATIENCE).unwrap();
-    let path = file(&cluster, &kafka, "told", "told", "");
-    done(&cluster, &["stream", "apply", &path]);
-    count(&cluster, "told", 1000);
+    let bed = Bed::new();
+    bed.send(0..1000);
+    bed.send_values(&["{", "[1]", "{\"n\":\"x\"}"]);
+    let path = bed.file("told", "");
+    bed.apply(&path);
+    bed.count("told", 1000);
     let told = poll("a watermark", PATIENCE, || {
-        let told = status(&cluster, "told");
+        let told = bed.status("told");
         let watermark = told["partitions"][0]["watermark_unix_millis"].as_i64();
         Ok((watermark > Some(0)).then_some(told))
     })
@@ -314,21 +301,18 @@ fn a_stream_tells_how_far_behind_it_is_and_what_it_costs() {
 
     let seen = "SELECT count(*) FROM system.stream_partitions WHERE stream = 'told' AND \"end\" = 1003 \
                 AND committed = 1003 AND lag = 0 AND newest_at = timestamp '2026-11-01T00:16:39Z'";
-    cluster.wait_for_number(seen, 1, PATIENCE).unwrap();
+    bed.cluster.wait_for_number(seen, 1, PATIENCE).unwrap();
     let seen = "SELECT count(*) FROM system.streams WHERE name = 'told' AND dead_letters = 3 AND records = 1003 \
                 AND lag = 0 AND requests_per_million > 0 AND files >= 2";
-    cluster.wait_for_number(seen, 1, PATIENCE).unwrap();
+    bed.cluster.wait_for_number(seen, 1, PATIENCE).unwrap();
 
-    let letters = done(
-        &cluster,
-        &[
-            "stream",
-            "dead-letters",
-            "told",
-            "--where",
-            "reason LIKE 'malformed%'",
-        ],
-    );
+    let letters = bed.done(&[
+        "stream",
+        "dead-letters",
+        "told",
+        "--where",
+        "reason LIKE 'malformed%'",
+    ]);
     assert!(!letters.is_empty() && letters.len() < 3, "{letters:?}");
     assert!(
         letters
@@ -340,30 +324,20 @@ fn a_stream_tells_how_far_behind_it_is_and_what_it_costs() {
 
 #[test]
 fn dead_letters_become_rows_once_their_stream_understands_them() {
-    let (kafka, cluster) = bed();
-    send(&kafka, 0..5);
-    let producer = Producer::connect(&kafka.brokers(), &BTreeMap::new()).unwrap();
-    for value in ["{\"n\":\"5\"}", "{", "{\"n\":\"6\"}"] {
-        producer
-            .send(TOPIC, None, Some(value.as_bytes()), Some(DAY_ONE))
-            .unwrap();
-    }
-    producer.flush(PATIENCE).unwrap();
+    let bed = Bed::new();
+    bed.send(0..5);
+    bed.send_values(&["{\"n\":\"5\"}", "{", "{\"n\":\"6\"}"]);
     for format in ["delta", "parquet"] {
         let name = format!("strict_{format}");
         let more = format!("format = \"{format}\"");
-        let path = file(&cluster, &kafka, &name, &name, &more);
-        done(&cluster, &["stream", "apply", &path]);
-        count(&cluster, &name, 5);
-        count(&cluster, &format!("{name}_dead_letters"), 3);
-        let text = std::fs::read_to_string(&path).unwrap();
-        let text = text.replace(
-            "schema = { n = \"bigint\" }",
-            "schema = { n = \"varchar\" }\ntransform = \"SELECT CAST(n AS BIGINT) AS n FROM input\"",
-        );
-        std::fs::write(&path, text).unwrap();
-        done(&cluster, &["stream", "apply", &path]);
-        let told = done(&cluster, &["stream", "dead-letters", &name, "--replay"]);
+        let path = bed.file(&name, &more);
+        bed.apply(&path);
+        bed.count(&name, 5);
+        bed.count(&format!("{name}_dead_letters"), 3);
+        let wider = "schema = { n = \"varchar\" }\ntransform = \"SELECT CAST(n AS BIGINT) AS n FROM input\"";
+        bed.edit(&path, "schema = { n = \"bigint\" }", wider);
+        bed.apply(&path);
+        let told = bed.done(&["stream", "dead-letters", &name, "--replay"]);
         assert_eq!(
             (
                 &told[0]["letters"],
@@ -373,63 +347,53 @@ fn dead_letters_become_rows_once_their_stream_understands_them() {
             (&3.into(), &2.into(), &2.into()),
             "{told:?}"
         );
-        assert_eq!(numbers(&cluster, &name), (7, 0, 6));
-        count(&cluster, &format!("{name}_dead_letters"), 1);
-        let again = done(&cluster, &["stream", "dead-letters", &name, "--replay"]);
+        assert_eq!(bed.numbers(&name), (7, 0, 6));
+        bed.count(&format!("{name}_dead_letters"), 1);
+        let again = bed.done(&["stream", "dead-letters", &name, "--replay"]);
         assert_eq!(
             (&again[0]["letters"], &again[0]["passed"]),
             (&1.into(), &0.into())
         );
-        assert_eq!(numbers(&cluster, &name), (7, 0, 6));
+        assert_eq!(bed.numbers(&name), (7, 0, 6));
         // The stream goes on as before.
-        done(&cluster, &["stream", "delete", &name]);
+        bed.done(&["stream", "delete", &name]);
     }
 }
 
 #[test]
 fn the_newest_rows_take_over_what_comes_below_the_changes_that_they_hold() {
-    let (kafka, cluster) = bed();
-    let producer = Producer::connect(&kafka.brokers(), &BTreeMap::new()).unwrap();
-    let values = [
+    let bed = Bed::new();
+    bed.send_values(&[
         r#"{"id":1,"n":"1"}"#,
         r#"{"id":2,"n":"1"}"#,
         r#"{"id":2,"n":2}"#,
-    ];
-    for value in values {
-        let value = Some(value.as_bytes());
-        producer.send(TOPIC, None, value, Some(DAY_ONE)).unwrap();
-    }
-    producer.flush(PATIENCE).unwrap();
+    ]);
     for way in ["replay", "reset"] {
-        let path = file(&cluster, &kafka, way, way, "");
-        let text = std::fs::read_to_string(&path).unwrap();
-        let strict = text.replace(
-            "schema = { n = \"bigint\" }",
-            "schema = { id = \"bigint\", n = \"bigint\" }\nkeep = \"latest\"\nkeys = [\"id\"]",
-        );
-        std::fs::write(&path, &strict).unwrap();
-        done(&cluster, &["stream", "apply", &path]);
-        count(&cluster, way, 1);
-        count(&cluster, &format!("{way}_dead_letters"), 2);
-        let wide = strict.replace(
-            "n = \"bigint\" }",
-            "n = \"varchar\" }\ntransform = \"SELECT id, CAST(n AS BIGINT) AS n, _op FROM input\"",
-        );
-        std::fs::write(&path, wide).unwrap();
-        done(&cluster, &["stream", "apply", &path]);
+        let path = bed.file(way, "");
+        let strict = "{ id = \"bigint\", n = \"bigint\" }\nkeep = \"latest\"\nkeys = [\"id\"]";
+        bed.edit(&path, "{ n = \"bigint\" }", strict);
+        bed.apply(&path);
+        bed.count(way, 1);
+        bed.count(&format!("{way}_dead_letters"), 2);
+        let wider =
+            "n = \"varchar\" }\ntransform = \"SELECT id, CAST(n AS BIGINT) AS n, _op FROM input\"";
+        bed.edit(&path, "n = \"bigint\" }", wider);
+        bed.apply(&path);
         if way == "replay" {
-            let told = done(&cluster, &["stream", "dead-letters", way, "--replay"]);
+            let told = bed.done(&["stream", "dead-letters", way, "--replay"]);
             assert_eq!(told[0]["passed"], 2, "{told:?}");
         } else {
-            done(&cluster, &["stream", "pause", way]);
-            done(&cluster, &["stream", "reset", way, "--to", "0", "--yes"]);
-            done(&cluster, &["stream", "resume", way]);
+            bed.done(&["stream", "pause", way]);
+            bed.reset(way, "0");
+            bed.done(&["stream", "resume", way]);
         }
-        count(&cluster, way, 2);
+        bed.count(way, 2);
         // What stands below loses against the newer change of its key.
-        let rows = cluster.sql(&format!("SELECT id, n FROM {way} ORDER BY id"));
+        let rows = bed
+            .cluster
+            .sql(&format!("SELECT id, n FROM {way} ORDER BY id"));
         let expected = [(1, 1), (2, 2)].map(|(id, n)| serde_json::json!({ "id": id, "n": n }));
         assert_eq!(rows.unwrap(), expected);
-        done(&cluster, &["stream", "delete", way]);
+        bed.done(&["stream", "delete", way]);
     }
 }
