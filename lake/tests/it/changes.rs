@@ -7,14 +7,10 @@ use drumline_lake::{
     TableChange,
 };
 
-use crate::faults::{Fault, faulty_lake, reopened};
+use crate::faults::{Fault, faulty_lake, faulty_table, reopened_table};
 
 async fn table_of_three(format: Format) -> (Lake, Table, std::sync::Arc<crate::faults::Faulty>) {
-    let (lake, store) = faulty_lake().await;
-    let catalog = Catalog::open(lake.clone()).await.unwrap();
-    let table = Table::create(&catalog, new_table("t", format, None), false)
-        .await
-        .unwrap();
+    let (lake, store, table) = faulty_table(format).await;
     append(&lake, &table, 1, 0..3).await;
     (lake, table, store)
 }
@@ -61,9 +57,7 @@ async fn files_that_a_commit_takes_away_are_gone_for_everybody() {
         let committed = table.commit(commit).await.unwrap();
         assert_eq!((committed.rows, committed.files), (1, 0), "{format:?}");
         assert_eq!(ids(&lake, &table).await, 2);
-        let other = Table::open(&reopened(&lake).await, table.name(), table.object())
-            .await
-            .unwrap();
+        let other = reopened_table(&lake, &table).await;
         assert_eq!(ids(&lake, &other).await, 2);
         assert_eq!(other.snapshot().await.unwrap().files.len(), 2);
     }
@@ -78,9 +72,7 @@ async fn appends_stand_beside_a_change_and_changes_do_not() {
         let elsewhere = taking(&table, "2", statement("c", 1, 1), Operation::Merge).await;
         append(&lake, &table, 2, 3..6).await;
         // Others are not kept from it by what they do not know yet.
-        let other = Table::open(&reopened(&lake).await, table.name(), table.object())
-            .await
-            .unwrap();
+        let other = reopened_table(&lake, &table).await;
         other.commit(mine).await.unwrap();
         assert_eq!(
             ids(&lake, &table).await,
@@ -156,12 +148,7 @@ async fn a_change_that_is_repeated_does_nothing_twice() {
         store.plan(&[Fault::CreateLandsThenFails]);
         let first = table.commit(commit.clone()).await.unwrap();
         assert_eq!((first.version, first.rows), (2, 1));
-        for table in [
-            table.clone(),
-            Table::open(&reopened(&lake).await, table.name(), table.object())
-                .await
-                .unwrap(),
-        ] {
+        for table in [table.clone(), reopened_table(&lake, &table).await] {
             let again = table.commit(commit.clone()).await.unwrap();
             assert_eq!((again.already, again.version, again.rows), (true, 2, 1));
         }
@@ -187,9 +174,7 @@ async fn columns_that_are_added_are_null_in_old_rows() {
         let id = statement("a", 1, 1);
         let committed = table.add_columns(&more, false, id.clone()).await.unwrap();
         assert_eq!((committed.version, committed.already), (2, false));
-        let other = Table::open(&reopened(&lake).await, table.name(), table.object())
-            .await
-            .unwrap();
+        let other = reopened_table(&lake, &table).await;
         // Repeated, it finds itself; by another statement, they are there.
         assert!(other.add_columns(&more, false, id).await.unwrap().already);
         let again = statement("b", 1, 1);
@@ -263,9 +248,7 @@ async fn rows_staged_before_a_table_became_another_one_are_refused() {
         let error = table.commit(Commit::append(id, late)).await;
         assert!(matches!(error, Err(Error::Conflict { .. })), "{error:?}");
         append(&lake, &table, 3, 6..9).await;
-        let other = Table::open(&reopened(&lake).await, table.name(), table.object())
-            .await
-            .unwrap();
+        let other = reopened_table(&lake, &table).await;
         for table in [&table, &other] {
             assert_eq!(ids(&lake, table).await, 36, "{format:?}");
             let properties = table.snapshot().await.unwrap().properties;

@@ -4,19 +4,13 @@ use drumline_lake::{
     replay_id,
 };
 
-use crate::faults::{faulty_lake, reopened};
+use crate::faults::{faulty_lake, faulty_table, reopened_table};
 
 #[tokio::test]
 async fn of_two_masters_that_commit_the_same_offsets_one_wins() {
     for format in [Format::Delta, Format::Parquet] {
-        let (lake, _) = faulty_lake().await;
-        let catalog = Catalog::open(lake.clone()).await.unwrap();
-        let first = Table::create(&catalog, new_table("t", format, None), false)
-            .await
-            .unwrap();
-        let second = Table::open(&reopened(&lake).await, first.name(), first.object())
-            .await
-            .unwrap();
+        let (lake, _, first) = faulty_table(format).await;
+        let second = reopened_table(&lake, &first).await;
         let target = first.write_target("w").await.unwrap();
         for n in 0..10 {
             let (from, to) = (n * 3, n * 3 + 3);
@@ -38,14 +32,8 @@ async fn of_two_masters_that_commit_the_same_offsets_one_wins() {
 
 #[tokio::test]
 async fn commits_of_different_partitions_do_not_stop_each_other() {
-    let (lake, _) = faulty_lake().await;
-    let catalog = Catalog::open(lake.clone()).await.unwrap();
-    let first = Table::create(&catalog, new_table("t", Format::Delta, None), false)
-        .await
-        .unwrap();
-    let second = Table::open(&reopened(&lake).await, first.name(), first.object())
-        .await
-        .unwrap();
+    let (lake, _, first) = faulty_table(Format::Delta).await;
+    let second = reopened_table(&lake, &first).await;
     let commit = |partition: i32, n: i64| {
         let mut commit = offer(n, n + 1, Vec::new());
         if let drumline_lake::MadeBy::Stream { ranges, .. } = &mut commit.made_by {
@@ -65,11 +53,7 @@ async fn commits_of_different_partitions_do_not_stop_each_other() {
 #[tokio::test]
 async fn a_table_of_many_commits_opens_from_its_checkpoint() {
     for format in [Format::Delta, Format::Parquet] {
-        let (lake, store) = faulty_lake().await;
-        let catalog = Catalog::open(lake.clone()).await.unwrap();
-        let table = Table::create(&catalog, new_table("t", format, None), false)
-            .await
-            .unwrap();
+        let (lake, store, table) = faulty_table(format).await;
         let target = table.write_target("w").await.unwrap();
         for n in 0..105 {
             let files = match n % 50 {
@@ -79,9 +63,7 @@ async fn a_table_of_many_commits_opens_from_its_checkpoint() {
             table.commit(offer(n, n + 1, files)).await.unwrap();
         }
         store.calls();
-        let other = Table::open(&reopened(&lake).await, table.name(), table.object())
-            .await
-            .unwrap();
+        let other = reopened_table(&lake, &table).await;
         let snapshot = other.snapshot().await.unwrap();
         let calls = store.calls();
         assert!(calls.len() < 60, "{format:?}: {} calls", calls.len());
@@ -139,11 +121,7 @@ async fn commits_and_writes_can_be_spawned() {
 #[tokio::test]
 async fn a_reset_takes_a_table_back_with_its_rows_and_is_told_in_its_history() {
     for format in [Format::Delta, Format::Parquet] {
-        let (lake, _) = faulty_lake().await;
-        let catalog = Catalog::open(lake.clone()).await.unwrap();
-        let table = Table::create(&catalog, new_table("t", format, None), false)
-            .await
-            .unwrap();
+        let (lake, _, table) = faulty_table(format).await;
         let target = table.write_target("w").await.unwrap();
         let files = stage(&lake, &target, 0..3).await;
         table.commit(offer(0, 3, files)).await.unwrap();
@@ -174,9 +152,7 @@ async fn a_reset_takes_a_table_back_with_its_rows_and_is_told_in_its_history() {
         let files = stage(&lake, &target, 1..2).await;
         table.commit(offer(1, 2, files)).await.unwrap();
 
-        let afresh = Table::open(&reopened(&lake).await, table.name(), table.object())
-            .await
-            .unwrap();
+        let afresh = reopened_table(&lake, &table).await;
         for table in [&table, &afresh] {
             let snapshot = table.snapshot().await.unwrap();
             assert_eq!(snapshot.rows(), 1, "{format:?}");
@@ -191,11 +167,7 @@ async fn a_reset_takes_a_table_back_with_its_rows_and_is_told_in_its_history() {
 #[tokio::test]
 async fn a_table_tells_which_letters_were_replayed_last() {
     for format in [Format::Delta, Format::Parquet] {
-        let (lake, _) = faulty_lake().await;
-        let catalog = Catalog::open(lake.clone()).await.unwrap();
-        let table = Table::create(&catalog, new_table("t", format, None), false)
-            .await
-            .unwrap();
+        let (lake, _, table) = faulty_table(format).await;
         assert_eq!(table.last_replay("s").await.unwrap(), None);
         let target = table.write_target("w").await.unwrap();
         let replay = |number, attempt, from| {
@@ -236,9 +208,7 @@ async fn a_table_tells_which_letters_were_replayed_last() {
                 .await
                 .unwrap();
         }
-        let afresh = Table::open(&reopened(&lake).await, table.name(), table.object())
-            .await
-            .unwrap();
+        let afresh = reopened_table(&lake, &table).await;
         for table in [&table, &afresh] {
             let last = table.last_replay("s").await.unwrap();
             assert_eq!(last, Some((2, letters.clone())), "{format:?}");

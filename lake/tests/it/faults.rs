@@ -168,6 +168,21 @@ pub async fn faulty_lake() -> (Lake, Arc<Faulty>) {
     (Lake::open(ROOT, stores).await.unwrap(), store)
 }
 
+/// Such a lake with an empty table `t`.
+pub async fn faulty_table(format: Format) -> (Lake, Arc<Faulty>, Table) {
+    let (lake, store) = faulty_lake().await;
+    let catalog = Catalog::open(lake.clone()).await.unwrap();
+    let table = Table::create(&catalog, new_table("t", format, None), false);
+    (lake, store, table.await.unwrap())
+}
+
+/// A table as another process sees it.
+pub async fn reopened_table(lake: &Lake, table: &Table) -> Table {
+    let lake = reopened(lake).await;
+    let table = Table::open(&lake, table.name(), table.object());
+    table.await.unwrap()
+}
+
 /// The same lake as another process sees it.
 pub async fn reopened(lake: &Lake) -> Lake {
     Lake::open(lake.root().as_str(), lake.stores().clone())
@@ -183,21 +198,14 @@ async fn a_landed_put_with_a_lost_answer_is_one_commit() {
             Fault::CreateLandsThenExists,
             Fault::CreateFails,
         ] {
-            let (lake, store) = faulty_lake().await;
-            let catalog = Catalog::open(lake.clone()).await.unwrap();
-            let table = Table::create(&catalog, new_table("t", format, None), false)
-                .await
-                .unwrap();
+            let (lake, store, table) = faulty_table(format).await;
             let target = table.write_target("w").await.unwrap();
             let files = stage(&lake, &target, 0..5).await;
             store.plan(&[fault]);
             let committed = table.commit(offer(0, 5, files)).await.unwrap();
             assert!(store.all_fired(), "{fault:?} did not fire");
             assert_eq!((committed.version, committed.already), (1, false));
-            let other = reopened(&lake).await;
-            let other = Table::open(&other, table.name(), table.object())
-                .await
-                .unwrap();
+            let other = reopened_table(&lake, &table).await;
             let snapshot = other.snapshot().await.unwrap();
             assert_eq!((snapshot.version, snapshot.rows()), (1, 5), "{fault:?}");
         }
@@ -229,11 +237,7 @@ async fn a_catalog_change_with_a_lost_answer_is_made_once() {
 
 #[tokio::test]
 async fn an_outcome_that_stays_unknown_is_reported_and_safe_to_repeat() {
-    let (lake, store) = faulty_lake().await;
-    let catalog = Catalog::open(lake.clone()).await.unwrap();
-    let table = Table::create(&catalog, new_table("t", Format::Parquet, None), false)
-        .await
-        .unwrap();
+    let (lake, store, table) = faulty_table(Format::Parquet).await;
     let target = table.write_target("w").await.unwrap();
     let files = stage(&lake, &target, 0..5).await;
     store.plan(&[Fault::CreateFails; 6]);
@@ -245,11 +249,7 @@ async fn an_outcome_that_stays_unknown_is_reported_and_safe_to_repeat() {
 
 #[tokio::test]
 async fn a_crash_between_record_and_publish_is_completed_by_the_next_opener() {
-    let (lake, store) = faulty_lake().await;
-    let catalog = Catalog::open(lake.clone()).await.unwrap();
-    let table = Table::create(&catalog, new_table("t", Format::Parquet, None), false)
-        .await
-        .unwrap();
+    let (lake, store, table) = faulty_table(Format::Parquet).await;
     let target = table.write_target("w").await.unwrap();
     let files = stage(&lake, &target, 0..9).await;
     assert_eq!(files.len(), 3);
@@ -261,10 +261,7 @@ async fn a_crash_between_record_and_publish_is_completed_by_the_next_opener() {
     let listed = listed(&lake, "default/t").await;
     assert!(listed.is_empty(), "published all the same: {listed:?}");
 
-    let other = reopened(&lake).await;
-    let other = Table::open(&other, table.name(), table.object())
-        .await
-        .unwrap();
+    let other = reopened_table(&lake, &table).await;
     let snapshot = other.snapshot().await.unwrap();
     let published = self::listed(&lake, "default/t").await;
     assert_eq!(published.len(), 3);
@@ -276,11 +273,7 @@ async fn a_crash_between_record_and_publish_is_completed_by_the_next_opener() {
 
 #[tokio::test]
 async fn a_copy_with_a_lost_answer_leaves_each_file_once() {
-    let (lake, store) = faulty_lake().await;
-    let catalog = Catalog::open(lake.clone()).await.unwrap();
-    let table = Table::create(&catalog, new_table("t", Format::Parquet, None), false)
-        .await
-        .unwrap();
+    let (lake, store, table) = faulty_table(Format::Parquet).await;
     let target = table.write_target("w").await.unwrap();
     let files = stage(&lake, &target, 0..9).await;
     store.plan(&[Fault::CopyLandsThenFails]);
@@ -291,11 +284,7 @@ async fn a_copy_with_a_lost_answer_leaves_each_file_once() {
 
 #[tokio::test]
 async fn a_commit_to_a_known_table_is_one_put_and_one_copy_per_file() {
-    let (lake, store) = faulty_lake().await;
-    let catalog = Catalog::open(lake.clone()).await.unwrap();
-    let table = Table::create(&catalog, new_table("t", Format::Parquet, None), false)
-        .await
-        .unwrap();
+    let (lake, store, table) = faulty_table(Format::Parquet).await;
     let target = table.write_target("w").await.unwrap();
     let files = stage(&lake, &target, 0..9).await;
     store.calls();
@@ -307,11 +296,7 @@ async fn a_commit_to_a_known_table_is_one_put_and_one_copy_per_file() {
 
 #[tokio::test]
 async fn an_aborted_writer_leaves_nothing() {
-    let (lake, _) = faulty_lake().await;
-    let catalog = Catalog::open(lake.clone()).await.unwrap();
-    let table = Table::create(&catalog, new_table("t", Format::Parquet, None), false)
-        .await
-        .unwrap();
+    let (lake, _, table) = faulty_table(Format::Parquet).await;
     let mut target = table.write_target("w").await.unwrap();
     target.target_file_size = 1;
     let mut writer = Writer::new(lake.stores(), &target).unwrap();
