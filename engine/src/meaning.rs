@@ -3,7 +3,8 @@
 //! - [`SqlTypes`]: `TIMESTAMP` is in microseconds, as in tables, and so knows all years from 1 to 9999.
 //! - [`Literals`]: a text beside a timestamp is read as one of the timestamp's own kind; a decimal that is written out
 //!   beside a float, as a float.
-//! - [`Decimals`]: a number that is written beside a decimal is a decimal, so that sums and products are exact.
+//! - [`Decimals`]: a number that is written beside a decimal is a decimal, so that sums and products are exact; what
+//!   is divided, with such a number in it, is divided as floats are, so that a quotient keeps its digits.
 //! - [`Numbers`]: whole numbers that leave their type are an error; floats that are equal are in one window.
 //!
 //! The rules run on the master, on the logical plan. Their functions (`functions/`) are in every session.
@@ -46,6 +47,7 @@ impl ExprPlanner for Decimals {
             BinaryOperator::Plus => Operator::Plus,
             BinaryOperator::Minus => Operator::Minus,
             BinaryOperator::Multiply => Operator::Multiply,
+            BinaryOperator::Divide => return quotient(expr, schema),
             _ => return Ok(PlannerResult::Original(expr)),
         };
         let is_decimal = |value: &Expr| {
@@ -71,6 +73,45 @@ impl ExprPlanner for Decimals {
         let exact = Expr::BinaryExpr(BinaryExpr { left, op, right });
         Ok(PlannerResult::Planned(exact))
     }
+}
+
+/// A quotient of decimals has four digits more than the dividend, whatever its size. Where a number that was written
+/// out with a point made a decimal of what would be a float, the quotient is one.
+fn quotient(mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+    let (left, right) = (
+        would_be_float(&expr.left, schema)?,
+        would_be_float(&expr.right, schema)?,
+    );
+    if !left && !right {
+        return Ok(PlannerResult::Original(expr));
+    }
+    if left {
+        expr.left = cast(expr.left, DataType::Float64);
+    }
+    if right {
+        expr.right = cast(expr.right, DataType::Float64);
+    }
+    let (left, right) = (Box::new(expr.left), Box::new(expr.right));
+    Ok(PlannerResult::Planned(Expr::BinaryExpr(BinaryExpr {
+        left,
+        op: Operator::Divide,
+        right,
+    })))
+}
+
+/// Whether a decimal is a float once the numbers in it are what they were before [`decimal`].
+fn would_be_float(value: &Expr, schema: &DFSchema) -> Result<bool> {
+    let as_written = value.clone().transform_up(|part| {
+        Ok(match part {
+            Expr::Literal(ScalarValue::Decimal128(Some(_), ..), metadata) => {
+                Transformed::yes(Expr::Literal(ScalarValue::Float64(Some(1.0)), metadata))
+            }
+            other => Transformed::no(other),
+        })
+    })?;
+    // What has no type of its own is told of where it is planned.
+    let kind = as_written.data.get_type(schema);
+    Ok(as_written.transformed && matches!(kind, Ok(DataType::Float64)))
 }
 
 /// A double that was written with a point, as the decimal that was written.
