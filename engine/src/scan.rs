@@ -3,21 +3,26 @@
 //! The library asks for every node of a plan, takes the most that is desired in a stage, and the least that is
 //! bearable. A stage whose operators mean to see all rows in their one partition bears one task: several would each
 //! give an answer of their own. So what several tasks are to read is cut into several partitions first, before
-//! DataFusion plans anything above it: one large file, too.
+//! DataFusion plans anything above it: one large file, too. Each task then gets as many partitions as every other.
 
 use std::sync::Arc;
 
 use datafusion::catalog::memory::DataSourceExec;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::config::ConfigOptions;
-use datafusion::datasource::physical_plan::{FileScanConfig, ParquetSource};
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileGroupPartitioner, FileScanConfig, ParquetSource,
+};
 use datafusion::error::Result;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::joins::{
     CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode,
 };
 use datafusion::physical_plan::{Distribution, ExecutionPlan, ExecutionPlanProperties};
-use datafusion_distributed::{DesiredTaskCountEvent, DesiredTaskCountEventResponse};
+use datafusion_distributed::{
+    DesiredTaskCountEvent, DesiredTaskCountEventResponse, DistributedLeafExec,
+    ScaleUpLeafNodeEvent, ScaleUpLeafNodeEventResponse,
+};
 
 use crate::settings;
 
@@ -48,6 +53,45 @@ pub(crate) fn desired_tasks(
     }
     let tasks = tasks_for(bytes(scan), event.session_config.options());
     Some(Ok(DesiredTaskCountEventResponse::desired(tasks)))
+}
+
+/// Gives each task its own part of the files of a scan. Few bytes make fewer parts than are asked for, and ordered
+/// files may not be cut at all: what a task has less than others it gets as partitions without files. The library's
+/// own rule refuses such a plan.
+pub(crate) fn scale_up(
+    event: ScaleUpLeafNodeEvent<'_>,
+) -> Option<Result<ScaleUpLeafNodeEventResponse>> {
+    let source = event.plan.downcast_ref::<DataSourceExec>()?;
+    let scan = source.data_source().downcast_ref::<FileScanConfig>()?;
+    if event.task_count <= 1 || scan.output_partitioning.is_some() {
+        return None;
+    }
+    let parts = FileGroupPartitioner::new()
+        .with_target_partitions(scan.file_groups.len() * event.task_count)
+        .with_repartition_file_min_size(0)
+        .with_preserve_order_within_groups(!scan.output_ordering.is_empty())
+        .repartition_file_groups(&scan.file_groups)
+        .unwrap_or_else(|| scan.file_groups.clone());
+    let scans = share(parts, event.task_count).into_iter().map(|groups| {
+        let mut scan = scan.clone();
+        scan.file_groups = groups;
+        DataSourceExec::from_data_source(scan) as Arc<dyn ExecutionPlan>
+    });
+    let leaf = DistributedLeafExec::try_new(Arc::clone(event.plan), scans);
+    Some(leaf.map(|leaf| ScaleUpLeafNodeEventResponse::new(Arc::new(leaf))))
+}
+
+/// Parts dealt out to tasks, as many to each.
+fn share(parts: Vec<FileGroup>, tasks: usize) -> Vec<Vec<FileGroup>> {
+    let each = parts.len().div_ceil(tasks).max(1);
+    let mut shares = vec![Vec::with_capacity(each); tasks];
+    for (at, part) in parts.into_iter().enumerate() {
+        shares[at % tasks].push(part);
+    }
+    for share in &mut shares {
+        share.resize_with(each, FileGroup::default);
+    }
+    shares
 }
 
 fn bytes(scan: &FileScanConfig) -> u64 {
@@ -151,6 +195,22 @@ mod tests {
         assert!(sees_all_rows(&GlobalLimitExec::new(rows(1), 0, Some(1))));
         assert!(!sees_all_rows(&GlobalLimitExec::new(rows(2), 0, Some(1))));
         assert!(!sees_all_rows(&LocalLimitExec::new(rows(1), 1)));
+    }
+
+    #[test]
+    fn every_task_gets_as_many_partitions_and_each_file_is_with_one() {
+        use datafusion::datasource::listing::PartitionedFile;
+
+        for (files, tasks, each) in [(0, 3, 1), (2, 4, 1), (8, 4, 2), (50, 4, 13)] {
+            let file = |number: u64| FileGroup::new(vec![PartitionedFile::new("f", number)]);
+            let shares = share((0..files).map(file).collect(), tasks);
+            assert_eq!(shares.len(), tasks);
+            assert!(shares.iter().all(|share| share.len() == each), "{shares:?}");
+            let all = shares.iter().flatten().flat_map(|group| group.iter());
+            let mut sizes: Vec<u64> = all.map(|file| file.object_meta.size).collect();
+            sizes.sort_unstable();
+            assert_eq!(sizes, (0..files).collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -99,6 +99,7 @@ pub(crate) fn job_session(
         .with_distributed_channel_resolver(distribution.channels)
         .with_distributed_desired_task_count_handler(scan::desired_tasks)
         .with_distributed_scale_up_leaf_node_handler(topics::scale_up)
+        .with_distributed_scale_up_leaf_node_handler(scan::scale_up)
         .with_distributed_route_tasks_handler(distribution.routes)
         .with_distributed_passthrough_headers(settings::to_headers(settings)?)?
         .with_distributed_planner();

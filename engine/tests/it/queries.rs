@@ -72,6 +72,21 @@ async fn answers_are_equal_with_sixteen_partitions_and_no_broadcast() {
     equal("16", &partitioned).await;
 }
 
+// So few bytes cannot be cut into as many parts as there are partitions of all tasks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_files_are_read_once_with_any_number_of_partitions() {
+    let cluster = Cluster::start().await;
+    let sql = "select count(*), sum(user_id), count(distinct state) from users";
+    let expected = cluster.local_rows(sql).await;
+    for partitions in 2..96 {
+        let partitions = partitions.to_string();
+        let settings = forced(&[("datafusion.execution.target_partitions", &partitions)]);
+        let rows = cluster.rows(sql, settings).await;
+        let rows = rows.unwrap_or_else(|error| panic!("{partitions} partitions: {error}"));
+        assert_eq!(rows, expected, "{partitions} partitions");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_are_equal_when_hardly_anything_may_be_buffered() {
     equal(
