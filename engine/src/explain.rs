@@ -74,7 +74,11 @@ pub(crate) fn text(plan: &Arc<dyn ExecutionPlan>) -> String {
 }
 
 /// The rows of an `EXPLAIN`: the optimised logical plan, and the physical one; both for each step of several.
-pub(crate) async fn explain(state: &SessionState, explain: &Explain) -> Result<RecordBatch> {
+pub(crate) async fn explain(
+    state: &SessionState,
+    explain: &Explain,
+    has_workers: bool,
+) -> Result<RecordBatch> {
     let steps = match explain.plan.as_ref() {
         LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref::<Steps>(),
         _ => None,
@@ -87,8 +91,9 @@ pub(crate) async fn explain(state: &SessionState, explain: &Explain) -> Result<R
     };
     for (of, plan) in of.iter().zip(steps) {
         let optimised: LogicalPlan = state.optimize(plan)?;
+        let physical = physical_plan(state, plan, has_workers).await?;
         // Stages of ours get their numbers here.
-        let physical = identified(&physical_plan(state, plan).await?, Uuid::now_v7())?;
+        let physical = identified(&physical, Uuid::now_v7())?;
         let kind = if physical.is::<DistributedExec>() {
             "distributed_plan"
         } else {

@@ -23,6 +23,7 @@ use crate::explain;
 use crate::float_bounds::without_float_pruning;
 use crate::interrupt::{Interrupt, RaiseOnDrop, interruptible};
 use crate::job::{Head, JobWatch, StageInfo};
+use crate::one_task::large_on_a_worker;
 use crate::route::RouteFn;
 use crate::row_numbers::with_row_numbers;
 use crate::session::{Distribution, job_session};
@@ -63,7 +64,7 @@ pub(crate) async fn launch(
         && explained.explain_format == ExplainFormat::Indent
         && !explained.verbose
     {
-        let rows = explain::explain(&state, explained).await?;
+        let rows = explain::explain(&state, explained, !workers.is_empty()).await?;
         let stream = RecordBatchStreamAdapter::new(rows.schema(), stream::iter([Ok(rows)]));
         let job = Prepared {
             id: Uuid::now_v7(),
@@ -72,7 +73,7 @@ pub(crate) async fn launch(
         };
         return Ok(job.run(&state, board, Box::pin(stream), Head::default(), interrupt));
     }
-    let plan = physical_plan(&state, &query.plan).await?;
+    let plan = physical_plan(&state, &query.plan, !workers.is_empty()).await?;
     if workers.is_empty() && needs_workers(&plan) {
         return Err(Error::NoReader);
     }
@@ -102,17 +103,22 @@ pub(crate) async fn runs_in_place(inner: &Inner, query: &Query) -> Result<bool> 
     };
     let settings = with_partitions(&query.settings, &[]);
     let state = job_session(&inner.runtime, &settings, distribution)?;
-    let plan = physical_plan(&state, &query.plan).await?;
+    let plan = physical_plan(&state, &query.plan, true).await?;
     Ok(distributed_part(&plan).is_none())
 }
 
-/// The plan as it runs, its stages not numbered yet.
+/// The plan as it runs, where there are workers and where there are none; its stages are not numbered yet.
 pub(crate) async fn physical_plan(
     state: &SessionState,
     plan: &LogicalPlan,
+    has_workers: bool,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     if !is_recursive(plan)? {
-        return on_workers(state.create_physical_plan(plan).await?);
+        let plan = on_workers(state.create_physical_plan(plan).await?)?;
+        return match has_workers {
+            true => large_on_a_worker(plan, state.config_options()),
+            false => Ok(plan),
+        };
     }
     // Each round of a recursive query reads what the round before left in this process.
     let mut state = state.clone();

@@ -28,6 +28,7 @@ mod launch;
 mod logs;
 mod meaning;
 mod memory;
+mod one_task;
 mod options;
 mod planner;
 mod process;

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use datafusion::catalog::memory::DataSourceExec;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::physical_plan::{
     FileGroup, FileGroupPartitioner, FileScanConfig, ParquetSource,
@@ -97,6 +97,19 @@ fn share(parts: Vec<FileGroup>, tasks: usize) -> Vec<Vec<FileGroup>> {
 fn bytes(scan: &FileScanConfig) -> u64 {
     let files = scan.file_groups.iter().flat_map(|group| group.iter());
     files.map(|file| file.effective_size()).sum()
+}
+
+/// Whether a plan's files are more than one task is for, whatever they are.
+pub(crate) fn is_large(plan: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> bool {
+    let mut all = 0;
+    // The search does not fail.
+    let _ = plan.apply(|node| {
+        let source = node.downcast_ref::<DataSourceExec>();
+        let scan = source.and_then(|exec| exec.data_source().downcast_ref::<FileScanConfig>());
+        all += scan.map_or(0, bytes);
+        Ok(TreeNodeRecursion::Continue)
+    });
+    tasks_for(all, config) > 1
 }
 
 fn tasks_for(bytes: u64, config: &ConfigOptions) -> usize {

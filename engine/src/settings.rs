@@ -23,7 +23,7 @@ const HEADER_LIMIT: usize = 8 * 1024;
 extensions_options! {
     /// Settings of Drumline's own (`drumline.*`).
     pub struct DrumlineSettings {
-        /// Bytes of files for which a scan gets one more task: a scan of less runs in place.
+        /// Bytes of files for which a scan gets one more task: what reads less runs in place.
         pub bytes_per_task: usize, default = 32 * 1024 * 1024
         /// Cores that a job asks the master for; 0: an equal share, on every worker.
         pub cores: u32, default = 0

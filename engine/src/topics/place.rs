@@ -3,16 +3,14 @@
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::analyze::AnalyzeExec;
-use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
-use datafusion_distributed::{
-    DistributedExec, DistributedLeafExec, NetworkBoundaryExt, NetworkCoalesceExec,
-};
+use datafusion_distributed::{DistributedExec, DistributedLeafExec, NetworkBoundaryExt};
 
 use super::exec::TopicScanExec;
 use crate::Result;
+use crate::one_task::{in_one_task, remote};
 
 /// Whether the plan reads a topic, which no master can.
 pub(crate) fn needs_workers(plan: &Arc<dyn ExecutionPlan>) -> bool {
@@ -41,11 +39,7 @@ pub(crate) fn on_workers(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Executi
     } else if plan.is::<AnalyzeExec>() || has_exchange(&plan) {
         children.into_iter().map(on_workers).collect()
     } else {
-        // Who shows stages looks for exchanges below a plan's root.
-        let stage = Arc::new(CoalescePartitionsExec::new(remote(one_partition(plan))?));
-        return Ok(Arc::new(
-            DistributedExec::new(stage).with_metrics_collection(true),
-        ));
+        return in_one_task(plan);
     };
     Ok(replace_children_if_necessary(plan, children?)?)
 }
@@ -63,17 +57,6 @@ fn leaves_on_workers(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPl
         .map(|child| leaves_on_workers(Arc::clone(child)))
         .collect::<Result<_>>()?;
     Ok(replace_children_if_necessary(plan, children)?)
-}
-
-fn remote(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    Ok(Arc::new(NetworkCoalesceExec::try_new(plan, 1, 1)?))
-}
-
-fn one_partition(plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
-    match plan.output_partitioning().partition_count() {
-        1 => plan,
-        _ => Arc::new(CoalescePartitionsExec::new(plan)),
-    }
 }
 
 fn is_topic(plan: &Arc<dyn ExecutionPlan>) -> bool {

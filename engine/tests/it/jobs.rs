@@ -216,3 +216,47 @@ async fn explain_analyze_shows_what_the_tasks_counted() {
         assert!(text.contains(part), "no '{part}' in {text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_lone_worker_can_read_is_not_read_by_the_master() {
+    let cluster = Cluster::start().await;
+    let start = async |sql: &str, settings: Settings| {
+        let plan = cluster.local.state().create_logical_plan(sql).await;
+        let query = Query {
+            plan: plan.unwrap(),
+            settings,
+        };
+        let lone = vec![cluster.targets().remove(0)];
+        cluster.engine.start(&query, lone, route::spread(0)).await
+    };
+    for sql in [
+        "select count(*), max(id) from events where amount > 5",
+        "select kind, sum(amount) s from events group by kind order by s desc, kind",
+        "select u.state, count(*) c from events e join users u on e.user_id = u.user_id group by 1 order by 1",
+        "select id, value from events cross join generate_series(1, 3) where id < 20 order by id, value",
+    ] {
+        let mut job = start(sql, forced(&[])).await.unwrap();
+        let stages: Vec<_> = job.stages.iter().map(|stage| stage.tasks).collect();
+        assert_eq!(stages, [1], "{sql}: {}", job.watch.display());
+        assert_eq!(job.stages[0].workers, ["w1"]);
+        assert_eq!(
+            collect(&mut job).await.unwrap(),
+            cluster.local_rows(sql).await
+        );
+        // What is small is quicker in place.
+        let mut job = start(sql, Settings::new()).await.unwrap();
+        assert!(job.stages.is_empty(), "{sql}");
+        collect(&mut job).await.unwrap();
+    }
+    // Its rounds leave their rows in one process, which has to be the one that asks.
+    let sql = "with recursive n as (select min(id) a from events where amount >= 0 union all select a + 1 from n where a < 9) \
+         select count(*) from n";
+    let mut job = start(sql, forced(&[])).await.unwrap();
+    assert!(job.stages.is_empty());
+    assert_eq!(collect(&mut job).await.unwrap(), ["10"]);
+
+    let explain = "explain analyze select max(amount) from events where id > 1";
+    let mut job = start(explain, forced(&[])).await.unwrap();
+    let text = collect(&mut job).await.unwrap().join("\n");
+    assert!(text.contains("output_rows"), "{text}");
+}
