@@ -220,8 +220,9 @@ impl ExecutionPlan for LakeWriteExec {
     }
 }
 
+/// What rows take of a process: allocators add a quarter to what a thousand small files hold.
 fn in_memory(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
+    usize::try_from(bytes.saturating_add(bytes / 4)).unwrap_or(usize::MAX)
 }
 
 /// A writer that gives up its files when it is dropped before its end.

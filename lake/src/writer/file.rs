@@ -1,7 +1,7 @@
 //! One file being written: Parquet for tables, CSV and JSON too for copies.
 //!
-//! A Parquet encoder takes hundreds of kilobytes before its first row (tables of values by column), which is much
-//! where a thousand files are open: rows wait until there are enough of them for one.
+//! A Parquet encoder takes a megabyte or more before its first row (a table of values for each column), which is much
+//! where a thousand files are open: rows wait until they take as much themselves.
 
 use std::sync::Arc;
 
@@ -28,8 +28,11 @@ const ROW_GROUP_BYTES: usize = 64 * 1024 * 1024;
 
 const ROW_GROUP_ROWS: usize = 1024 * 1024;
 
-/// Bytes of rows that wait for an encoder.
+/// Bytes of rows that wait for an encoder, at least.
 const WAITING_BYTES: usize = 512 * 1024;
+
+/// What an encoder takes for each column before its first row: its hash table for 4096 values, and buffers.
+const ENCODER_BYTES: usize = 80 * 1024;
 
 /// So many batches that wait are put together: each has an overhead of its own.
 const WAITING_BATCHES: usize = 16;
@@ -114,6 +117,13 @@ fn compression(target: &WriteTarget) -> Result<Compression, ParquetError> {
     })
 }
 
+/// Bytes of rows at which an encoder takes no more memory than they do.
+fn most_waiting(schema: &SchemaRef, target_file_size: u64) -> usize {
+    let columns = schema.flattened_fields().len();
+    let most = WAITING_BYTES.max(columns * ENCODER_BYTES);
+    usize::try_from(target_file_size).map_or(most, |size| size.min(most))
+}
+
 impl OpenFile {
     pub(super) fn new(
         store: Arc<dyn ObjectStore>,
@@ -144,8 +154,7 @@ impl OpenFile {
                     properties,
                     rows: Vec::new(),
                     bytes: 0,
-                    most: usize::try_from(target.target_file_size)
-                        .map_or(WAITING_BYTES, |size| size.min(WAITING_BYTES)),
+                    most: most_waiting(&schema, target.target_file_size),
                     loose: 0,
                 }))
             }

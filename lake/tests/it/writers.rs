@@ -85,6 +85,35 @@ async fn buffered_bytes_grow_with_rows() {
     writer.abort().await;
 }
 
+// An encoder for each of them would take several times what the rows do.
+#[tokio::test]
+async fn many_open_files_take_hardly_more_memory_than_their_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let (files, columns, rows) = (20, 24, 4000_i64);
+    let part = Field::new("part", DataType::Int64, true);
+    let names = (0..columns).map(|n| Field::new(format!("c{n}"), DataType::Int64, true));
+    let schema = Arc::new(Schema::new(names.chain([part]).collect::<Vec<_>>()));
+    let partitions = vec!["part".to_owned()];
+    let mut target = WriteTarget::unwritten("w", Format::Delta, &schema, partitions).unwrap();
+    target.folder = url::Url::from_directory_path(folder.path()).unwrap();
+    let mut writer = Writer::new(&Stores::from_env(), &target).unwrap();
+    let mut given = 0;
+    for part in 0..files {
+        let values = Arc::new(Int64Array::from_iter_values(0..rows));
+        let mut arrays: Vec<Arc<dyn Array>> = vec![values; columns];
+        arrays.push(Arc::new(Int64Array::from_iter_values(
+            (0..rows).map(|_| part),
+        )));
+        let batch = RecordBatch::try_new(schema.clone(), arrays).unwrap();
+        given += columns * rows as usize * 8;
+        writer.write(&batch).await.unwrap();
+    }
+    assert_eq!(writer.open_files(), files as usize);
+    let held = writer.buffered_bytes() as usize;
+    assert!(held < given * 3 / 2, "{held} bytes for {given} of rows");
+    assert_eq!(writer.finish().await.unwrap().len(), files as usize);
+}
+
 #[tokio::test]
 async fn rows_are_matched_by_name_and_cast() {
     let (_folder, lake, _, target) = local(Format::Delta).await;
