@@ -130,7 +130,7 @@ async fn run(
                 "CREATE TABLE written TBLPROPERTIES ('compression' = 'uncompressed') AS \
                  SELECT lineitem.*, copies.value AS copy, \
                  sha256(concat(l_orderkey, ' ', l_linenumber, ' ', copies.value)) AS mark \
-                 FROM lineitem CROSS JOIN generate_series(1, {copies}) AS copies"
+                 FROM generate_series(1, {copies}) AS copies CROSS JOIN lineitem"
             );
             (sql, rows * copies)
         }
