@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use drumline_client::Client;
-use drumline_testkit::Process;
 
 /// Waits until the tables of a stream, dead letters aside, hold so many rows; how many they hold then.
 ///
@@ -39,8 +38,8 @@ pub async fn wait_for_rows(
 ///
 /// # Errors
 /// When the process is gone.
-pub fn processor_time(process: &Process) -> Result<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid()))?;
+pub fn processor_time(process: u32) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     let (_, fields) = stat
         .rsplit_once(") ")
         .context("unknown layout of /proc/PID/stat")?;

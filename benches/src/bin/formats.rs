@@ -172,12 +172,12 @@ async fn measured(
     );
     let definition = stream_file::parse(&text, Path::new("formats.toml"))?;
     let client = connect(&cluster).await?;
-    let before = processor_time(cluster.worker(0)?)?;
+    let before = processor_time(cluster.worker(0)?.pid())?;
     client.streams().apply(definition).await?;
     let until = Instant::now() + Duration::from_secs(600);
     let rows = wait_for_rows(&client, "formats", events, until).await?;
     ensure!(rows == events, "{rows} rows of {events} events");
-    let busy = processor_time(cluster.worker(0)?)? - before;
+    let busy = processor_time(cluster.worker(0)?.pid())? - before;
     let files = cluster.number(&format!(
         "SELECT CAST(sum(files) AS BIGINT) FROM system.commits WHERE \"table\" = '{topic}'"
     ))?;
