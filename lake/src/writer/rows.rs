@@ -1,19 +1,22 @@
 //! Rows before they are written: cast to the table's columns, split by partition values.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use datafusion::arrow::array::{
     Array, ArrayRef, RecordBatch, StringArray, UInt32Array, new_null_array,
 };
 use datafusion::arrow::compute::kernels::cmp::eq;
-use datafusion::arrow::compute::{CastOptions, cast_with_options, nullif, take_record_batch};
+use datafusion::arrow::compute::{
+    CastOptions, cast_with_options, nullif, partition, take, take_record_batch,
+};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::error::ArrowError;
-use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
 
 use super::WriteTarget;
 use crate::{Error, Result};
+
+/// Partition values of a row, as text.
+type Key = Vec<Option<String>>;
 
 /// Brings rows into the shape of a table's files.
 #[derive(Debug)]
@@ -44,33 +47,23 @@ impl Splitter {
     }
 
     /// Partition values, and the rows (without partition columns) that have them.
-    pub(super) fn split(
-        &self,
-        batch: &RecordBatch,
-    ) -> Result<Vec<(Vec<Option<String>>, RecordBatch)>> {
+    pub(super) fn split(&self, batch: &RecordBatch) -> Result<Vec<(Key, RecordBatch)>> {
         let batch = self.cast(batch)?;
         let rows = batch
             .project(&self.file_columns)
             .map_err(|error| self.misfit(&error))?;
         if self.partition_columns.is_empty() {
-            return Ok(vec![(Vec::new(), rows)]);
+            return Ok(vec![(Key::new(), rows)]);
         }
-        let values = self
-            .partition_columns
-            .iter()
-            .map(|&index| text(batch.column(index)))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| self.misfit(&error))?;
-        let groups = group(&values).map_err(|error| self.misfit(&error))?;
-        let single = groups.len() == 1;
+        let columns = self.partition_columns.iter();
+        let columns: Vec<ArrayRef> = columns.map(|&at| batch.column(at).clone()).collect();
+        let groups = group(&columns).map_err(|error| self.misfit(&error))?;
+        if let [(key, _)] = groups.as_slice() {
+            return Ok(vec![(key.clone(), rows)]);
+        }
         groups
             .into_iter()
-            .map(|indices| {
-                let first = indices.first().copied().unwrap_or_default() as usize;
-                let key = values.iter().map(|column| value(column, first)).collect();
-                if single {
-                    return Ok((key, rows.clone()));
-                }
+            .map(|(key, indices)| {
                 let part = take_record_batch(&rows, &UInt32Array::from(indices))
                     .map_err(|error| self.misfit(&error))?;
                 Ok((key, part))
@@ -160,34 +153,89 @@ fn value(column: &StringArray, row: usize) -> Option<String> {
     (column.is_valid(row) && !column.value(row).is_empty()).then(|| column.value(row).to_owned())
 }
 
-/// Row numbers of each distinct combination, in the order of first appearance.
-fn group(values: &[StringArray]) -> Result<Vec<Vec<u32>>, ArrowError> {
-    let nulled: Vec<ArrayRef> = values
+/// Row numbers of each distinct combination of values, in the order of first appearance. Events come mostly in runs
+/// of one hour: values are made text once for each run.
+fn group(columns: &[ArrayRef]) -> Result<Vec<(Key, Vec<u32>)>, ArrowError> {
+    let runs = partition(columns)?.ranges();
+    let number = |row: usize| {
+        u32::try_from(row)
+            .map_err(|_| ArrowError::InvalidArgumentError("a batch of too many rows".to_owned()))
+    };
+    let firsts = runs.iter().map(|run| number(run.start));
+    let firsts = UInt32Array::from(firsts.collect::<Result<Vec<_>, _>>()?);
+    let values = columns
         .iter()
-        .map(|column| {
-            let values = column.iter().map(|v| v.filter(|v| !v.is_empty()));
-            Arc::new(values.collect::<StringArray>()) as ArrayRef
-        })
-        .collect();
-    let fields = values.iter().map(|_| SortField::new(DataType::Utf8));
-    let converter = RowConverter::new(fields.collect())?;
-    let rows = converter.convert_columns(&nulled)?;
-    let mut known: HashMap<OwnedRow, usize> = HashMap::new();
-    let mut groups: Vec<Vec<u32>> = Vec::new();
-    let mut last: Option<(usize, usize)> = None;
-    for (number, row) in rows.iter().enumerate() {
-        // Events come mostly in runs of one hour: compare before hashing.
-        let index = match last {
-            Some((previous, index)) if rows.row(previous) == row => index,
-            _ => *known.entry(row.owned()).or_insert_with(|| {
-                groups.push(Vec::new());
-                groups.len() - 1
-            }),
-        };
-        last = Some((number, index));
-        if let (Some(group), Ok(number)) = (groups.get_mut(index), u32::try_from(number)) {
-            group.push(number);
+        .map(|column| text(&take(column, &firsts, None)?))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut known: HashMap<Key, usize> = HashMap::new();
+    let mut groups: Vec<(Key, Vec<u32>)> = Vec::new();
+    for (at, run) in runs.into_iter().enumerate() {
+        let key: Key = values.iter().map(|column| value(column, at)).collect();
+        let index = *known.entry(key).or_insert_with_key(|key| {
+            groups.push((key.clone(), Vec::new()));
+            groups.len() - 1
+        });
+        if let Some((_, rows)) = groups.get_mut(index) {
+            rows.extend(number(run.start)?..number(run.end)?);
         }
     }
     Ok(groups)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::{Float64Array, Int32Array};
+
+    use super::*;
+
+    fn groups(columns: &[ArrayRef]) -> Vec<(String, Vec<u32>)> {
+        let groups = group(columns).unwrap().into_iter();
+        let name = |key: Key| {
+            let values = key.into_iter().map(|value| value.unwrap_or("-".to_owned()));
+            values.collect::<Vec<_>>().join("/")
+        };
+        groups.map(|(key, rows)| (name(key), rows)).collect()
+    }
+
+    #[test]
+    fn runs_of_the_same_values_are_one_group() {
+        let hour: ArrayRef = Arc::new(Int32Array::from(vec![
+            Some(7),
+            Some(7),
+            None,
+            Some(7),
+            Some(8),
+            None,
+        ]));
+        let zone: ArrayRef = Arc::new(StringArray::from(vec![
+            Some("a"),
+            Some("a"),
+            Some(""),
+            Some("a"),
+            Some("a"),
+            None,
+        ]));
+        let expected = [
+            ("7/a".to_owned(), vec![0, 1, 3]),
+            // An empty text is null.
+            ("-/-".to_owned(), vec![2, 5]),
+            ("8/a".to_owned(), vec![4]),
+        ];
+        assert_eq!(groups(&[hour, zone]), expected);
+    }
+
+    #[test]
+    fn what_reads_alike_is_one_group() {
+        let values = vec![0.5, f64::NAN, -0.0, f64::NAN, 0.0];
+        let column: ArrayRef = Arc::new(Float64Array::from(values));
+        let expected = [
+            ("0.5".to_owned(), vec![0]),
+            ("NaN".to_owned(), vec![1, 3]),
+            ("-0.0".to_owned(), vec![2]),
+            ("0.0".to_owned(), vec![4]),
+        ];
+        assert_eq!(groups(&[column]), expected);
+    }
 }
