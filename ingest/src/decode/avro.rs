@@ -1,7 +1,7 @@
 //! Avro records with the id of the schema they were written in.
 //!
 //! Every record is resolved from its writer's schema to one reader's schema, so any number of versions
-//! in one topic makes one batch and the same files. The rows of a batch are decoded version by version, and those of
+//! in one topic makes one batch and the same files. Each version has columns of its own until the batch ends, so those of
 //! one version stand together in it: to put them back among the others would cost more than to copy whole columns.
 
 mod references;
@@ -113,65 +113,80 @@ fn words(error: &ArrowError) -> String {
 struct Writer {
     id: i32,
     text: String,
-    // None after a record left half a row in it.
-    decoder: Option<Decoder>,
+    decoder: Decoder,
+    /// Rows of the batch so far.
+    rows: usize,
+    /// So many of them, the first, are not in the decoder: they were in one with a record that left half a row.
+    again: usize,
+}
+
+/// Takes one record as a row.
+fn take(decoder: &mut Decoder, value: &[u8]) -> std::result::Result<(), String> {
+    let room = decoder.capacity();
+    let decoded = decoder.decode(value);
+    // A second record in one value would be a row that no offset stands for.
+    match (room - decoder.capacity(), decoded) {
+        (1, Ok(taken)) if taken == value.len() => Ok(()),
+        (0, Ok(_)) => Err("malformed avro: the record ends too early".to_owned()),
+        (0, Err(error)) => Err(format!("malformed avro: {error}")),
+        _ => Err("malformed avro: more follows after the record".to_owned()),
+    }
 }
 
 impl Writer {
-    fn feed(
-        decoder: &mut Decoder,
-        rows: &[usize],
-        origins: &Origins,
-    ) -> std::result::Result<(), (usize, String)> {
-        for (at, row) in rows.iter().enumerate() {
-            let value = origins.record(*row).and_then(|record| record.value);
-            let value = value.unwrap_or_default();
-            let room = decoder.capacity();
-            let decoded = decoder.decode(value);
-            // A second record in one value would be a row that no offset stands for.
-            match (room - decoder.capacity(), decoded) {
-                (1, Ok(taken)) if taken == value.len() => {}
-                (0, Ok(_)) => {
-                    return Err((at, "malformed avro: the record ends too early".to_owned()));
-                }
-                (0, Err(error)) => return Err((at, format!("malformed avro: {error}"))),
-                _ => {
-                    return Err((
-                        at,
-                        "malformed avro: more follows after the record".to_owned(),
-                    ));
-                }
-            }
-        }
-        Ok(())
+    fn new(id: i32, text: String, reader: &str) -> std::result::Result<Self, String> {
+        Ok(Self {
+            decoder: decoder(id, &text, reader)?,
+            id,
+            text,
+            rows: 0,
+            again: 0,
+        })
     }
 
-    /// Decodes rows up to the first that is none: says how many, and why the next one is none.
-    fn decode(
+    /// Takes a record as the next row, while its bytes are at hand. Of one that is none nothing stays.
+    fn take(&mut self, value: &[u8], reader: &str) -> std::result::Result<(), String> {
+        let taken = take(&mut self.decoder, value);
+        match taken {
+            Ok(()) => self.rows += 1,
+            Err(_) => {
+                self.decoder = decoder(self.id, &self.text, reader)?;
+                self.again = self.rows;
+            }
+        }
+        taken
+    }
+
+    /// The columns of the batch's rows of this version, which these are.
+    fn finish<'a>(
         &mut self,
-        rows: &[usize],
+        rows: &'a [usize],
         origins: &Origins,
         reader: &str,
-    ) -> Result<(Option<RecordBatch>, usize, Option<String>)> {
+    ) -> Result<Vec<(RecordBatch, &'a [usize])>> {
         let bug = |reason: String| Error::Bug {
             context: format!("avro decoder of schema {}: {reason}", self.id),
         };
-        let mut own = match self.decoder.take() {
-            Some(decoder) => decoder,
-            None => decoder(self.id, &self.text, reader).map_err(bug)?,
-        };
-        let (count, failure) = match Self::feed(&mut own, rows, origins) {
-            Ok(()) => (rows.len(), None),
-            Err((at, reason)) => {
-                // Half a row may be in its columns: those before it again, in a new one.
-                own = decoder(self.id, &self.text, reader).map_err(bug)?;
-                Self::feed(&mut own, &rows[..at], origins).map_err(|(_, reason)| bug(reason))?;
-                (at, Some(reason))
+        let (again, rest) = rows.split_at_checked(self.again).unwrap_or((rows, &[]));
+        let mut batches = Vec::new();
+        if !again.is_empty() {
+            let mut own = decoder(self.id, &self.text, reader).map_err(bug)?;
+            for row in again {
+                let value = origins.record(*row).and_then(|record| record.value);
+                take(&mut own, value.unwrap_or_default()).map_err(bug)?;
             }
-        };
-        let batch = own.flush().map_err(|error| bug(error.to_string()))?;
-        self.decoder = Some(own);
-        Ok((batch, count, failure))
+            batches.push((own.flush(), again));
+        }
+        if !rest.is_empty() {
+            batches.push((self.decoder.flush(), rest));
+        }
+        (self.rows, self.again) = (0, 0);
+        let batches = batches.into_iter().map(|(batch, rows)| match batch {
+            Ok(Some(batch)) => Ok((batch, rows)),
+            Ok(None) => Err(bug("rows were taken, and there are none".to_owned())),
+            Err(error) => Err(bug(error.to_string())),
+        });
+        batches.collect()
     }
 }
 
@@ -319,18 +334,16 @@ impl Format for Avro {
             let id = registered.id;
             let unusable = |reason| format!("schema {id} does not become the table's: {reason}");
             let text = references::inlined(registered).map_err(unusable)?;
-            let decoder = decoder(id, &text, reader).map_err(unusable)?;
-            Ok(Writer {
-                id,
-                text,
-                decoder: Some(decoder),
-            })
+            Writer::new(id, text, reader).map_err(unusable)
         });
         match writer {
-            Ok(writer) => self.versions.push(Some(writer.id)),
-            Err(reason) => return Err(reason.clone()),
+            Ok(writer) => {
+                writer.take(value, reader)?;
+                self.versions.push(Some(writer.id));
+                Ok(())
+            }
+            Err(reason) => Err(reason.clone()),
         }
-        Ok(())
     }
 
     fn take_null(&mut self) {
@@ -358,17 +371,8 @@ impl Format for Avro {
                     context: format!("rows of schema {id} without its decoder"),
                 });
             };
-            let mut left = rows.as_slice();
-            while !left.is_empty() {
-                let (batch, count, failure) = writer.decode(left, origins, &self.plan.reader)?;
-                if let Some(batch) = batch {
-                    self.fit(&batch, &left[..count], &mut parts, &mut refused);
-                }
-                left = &left[count..];
-                if let (Some(reason), Some((row, rest))) = (failure, left.split_first()) {
-                    refused.push((*row, reason));
-                    left = rest;
-                }
+            for (batch, rows) in writer.finish(&rows, origins, &self.plan.reader)? {
+                self.fit(&batch, rows, &mut parts, &mut refused);
             }
             self.writers.insert(id, Ok(writer));
         }
