@@ -42,6 +42,23 @@ pub(crate) struct Rolled {
     pub reasons: BTreeMap<String, u64>,
 }
 
+/// Tells of a position whether a table that goes on from these holds it already. Positions come in runs of one
+/// partition: it is looked up once for each run.
+fn held(start: &Positions) -> impl FnMut((i32, i64)) -> bool {
+    let mut last: Option<(i32, Option<i64>)> = None;
+    move |(partition, offset)| {
+        let start = match last {
+            Some((same, start)) if same == partition => start,
+            _ => {
+                let found = start.get(&partition).copied();
+                last = Some((partition, found));
+                found
+            }
+        };
+        start.is_some_and(|start| offset < start)
+    }
+}
+
 impl Roll {
     pub(crate) fn new(target: Target) -> Self {
         Self {
@@ -63,11 +80,8 @@ impl Roll {
 
     /// Counts those records that the table has not met yet.
     pub(crate) fn tally(&mut self, fate: Fate, positions: impl IntoIterator<Item = (i32, i64)>) {
-        let start = &self.target.start;
-        let is_new = |(partition, offset): &(i32, i64)| {
-            start.get(partition).is_none_or(|start| offset >= start)
-        };
-        let new = positions.into_iter().filter(is_new);
+        let mut is_held = held(&self.target.start);
+        let new = positions.into_iter().filter(|position| !is_held(*position));
         self.counts
             .add_all(fate, new.map(|(partition, _)| partition));
     }
@@ -79,23 +93,7 @@ impl Roll {
         rows: RecordBatch,
         positions: &[(i32, i64)],
     ) -> Result<()> {
-        let below = |(partition, offset): &(i32, i64)| {
-            self.target
-                .start
-                .get(partition)
-                .is_some_and(|start| offset < start)
-        };
-        let rows = if positions.iter().any(below) {
-            let keep: BooleanArray = positions
-                .iter()
-                .map(|position| Some(!below(position)))
-                .collect();
-            filter_record_batch(&rows, &keep).map_err(|error| Error::Bug {
-                context: format!("dropping written rows: {error}"),
-            })?
-        } else {
-            rows
-        };
+        let rows = self.without_held(rows, positions)?;
         self.tally(Fate::Row, positions.iter().copied());
         if rows.num_rows() == 0 {
             return Ok(());
@@ -110,6 +108,19 @@ impl Roll {
         self.writer = Some(writer);
         self.rows += rows.num_rows() as u64;
         written.map_err(|source| self.failed(source))
+    }
+
+    /// Those rows that the table does not hold yet.
+    fn without_held(&self, rows: RecordBatch, positions: &[(i32, i64)]) -> Result<RecordBatch> {
+        let mut is_held = held(&self.target.start);
+        if !positions.iter().any(|position| is_held(*position)) {
+            return Ok(rows);
+        }
+        let keep = positions.iter().map(|position| Some(!is_held(*position)));
+        let keep: BooleanArray = keep.collect();
+        filter_record_batch(&rows, &keep).map_err(|error| Error::Bug {
+            context: format!("dropping written rows: {error}"),
+        })
     }
 
     /// Has what is written from here on be of these versions of other tables.

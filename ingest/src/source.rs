@@ -35,6 +35,8 @@ use watch::{Absence, Watch};
 /// A batch is handed on when it has this many records, as many bytes as it may, or is this old.
 const BATCH_RECORDS: usize = 8192;
 const BATCH_AGE: Duration = Duration::from_millis(200);
+/// After so many records in a row the clock is looked at: for each it would cost as much as taking it.
+const CLOCK_EVERY: usize = 32;
 /// How long a quiet poll may take: what a stop waits for.
 const POLL: Duration = Duration::from_millis(50);
 /// Events that are taken at once.
@@ -159,7 +161,9 @@ fn read(
     let mut since = Instant::now();
     let mut seen = Seen::default();
     while !stop.is_cancelled() {
-        match consumer.poll(POLL) {
+        let polled = consumer.poll(POLL);
+        let quiet = !matches!(polled, Some(Ok(_)));
+        match polled {
             Some(Ok(message)) => {
                 let Some(place) = places.place(message.topic(), message.partition()) else {
                     continue;
@@ -261,7 +265,8 @@ fn read(
             commit_for_lag_tools(&consumer, &places, &next);
         }
         let full = decoder.records() >= BATCH_RECORDS || decoder.bytes() >= batch_bytes;
-        if full || (!decoder.is_empty() && since.elapsed() >= BATCH_AGE) {
+        let is_time = quiet || decoder.records().is_multiple_of(CLOCK_EVERY);
+        if full || (!decoder.is_empty() && is_time && since.elapsed() >= BATCH_AGE) {
             figures.cut();
             let batch = Box::new(decoder.finish()?);
             if reads.blocking_send(Read::Batch(batch)).is_err() {

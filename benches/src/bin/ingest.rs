@@ -90,7 +90,10 @@ async fn committed(arguments: &Arguments, definition: &StreamDefinition) -> Resu
     let wall = started.elapsed();
     let busy = processor_time(cluster.worker(0)?.pid())? - before;
     let files = cluster.number("SELECT CAST(sum(files) AS BIGINT) FROM system.commits")?;
-    println!("  committed  {}, {files} files", rate(arguments.events, busy));
+    println!(
+        "  committed  {}, {files} files",
+        rate(arguments.events, busy)
+    );
     println!("  wall time  {}", rate(arguments.events, wall));
     Ok(busy)
 }
@@ -98,7 +101,9 @@ async fn committed(arguments: &Arguments, definition: &StreamDefinition) -> Resu
 fn generate(arguments: &Arguments, sink: &[&str]) -> Result<()> {
     let (events, users) = (arguments.events.to_string(), arguments.users.to_string());
     let output = Command::new(cluster::drumline())
-        .args(["generate", "--quiet", "--events", &events, "--users", &users])
+        .args([
+            "generate", "--quiet", "--events", &events, "--users", &users,
+        ])
         .args(sink)
         .output()?;
     ensure!(

@@ -172,6 +172,17 @@ fn not_an_object(found: Slot) -> &'static str {
     }
 }
 
+/// Marks the bytes of a word that end a run, in their highest bits: quotes, backslashes and control characters. Only
+/// the lowest mark counts: subtracting borrows from the bytes above one that ends a run.
+fn ends_of_run(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = ONES * 0x80;
+    let below = |bytes: u64, limit: u64| bytes.wrapping_sub(ONES * limit) & !bytes & HIGH;
+    let quote = below(word ^ (ONES * 0x22), 1);
+    let backslash = below(word ^ (ONES * 0x5c), 1);
+    quote | backslash | below(word, 0x20)
+}
+
 struct Scanner<'a> {
     text: &'a str,
     bytes: &'a [u8],
@@ -349,11 +360,20 @@ impl Scanner<'_> {
 
     /// Moves to the next quote, backslash or control character of a string.
     fn run(&mut self) {
-        let rest = &self.bytes[self.at..];
-        self.at += rest
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let (words, tail) = rest.as_chunks::<8>();
+        for word in words {
+            let ends = ends_of_run(u64::from_le_bytes(*word));
+            if ends != 0 {
+                self.at += (ends.trailing_zeros() / 8) as usize;
+                return;
+            }
+            self.at += 8;
+        }
+        self.at += tail
             .iter()
             .position(|byte| *byte == b'"' || *byte == b'\\' || *byte < 0x20)
-            .unwrap_or(rest.len());
+            .unwrap_or(tail.len());
     }
 
     fn string(&mut self, scratch: &mut String) -> Result<Slot, Malformed> {

@@ -83,6 +83,8 @@ pub(crate) struct Batch {
 pub(crate) struct Origins {
     rows: Vec<Origin>,
     bytes: Vec<u8>,
+    /// How many rows and bytes to make room for when the first row comes.
+    room: (usize, usize),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +98,10 @@ struct Origin {
 
 impl Origins {
     fn push(&mut self, record: Record<'_>) {
+        if self.rows.is_empty() {
+            self.rows.reserve_exact(self.room.0);
+            self.bytes.reserve_exact(self.room.1);
+        }
         let mut keep = |bytes: &[u8]| {
             let start = self.bytes.len();
             self.bytes.extend_from_slice(bytes);
@@ -115,6 +121,17 @@ impl Origins {
             key,
             value,
         });
+    }
+
+    /// Everything so far. What comes next is likely to be as much, so that there will be room for it at once; only
+    /// when it comes: an idle topic holds nothing.
+    fn take(&mut self) -> Self {
+        let room = (self.rows.len(), self.bytes.len());
+        let next = Self {
+            room,
+            ..Self::default()
+        };
+        std::mem::replace(self, next)
     }
 
     /// The record behind a row.
@@ -357,7 +374,7 @@ impl Decoder {
         self.bytes = 0;
         Ok(Batch {
             rows,
-            origins: std::mem::take(&mut self.origins),
+            origins: self.origins.take(),
             dead: std::mem::replace(&mut self.dead, Letters::new(self.places.clone())),
             skipped: std::mem::take(&mut self.skipped),
             next: std::mem::take(&mut self.next),

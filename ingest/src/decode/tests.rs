@@ -515,4 +515,24 @@ proptest! {
         let parsed = serde_json::from_str::<serde_json::Value>(&text);
         prop_assert_eq!(scanned.is_ok(), parsed.is_ok(), "{} {:?} {:?}", text, scanned, parsed);
     }
+    #[test]
+    fn strings_end_where_they_end(text in r#"[a-zA-Z0-9 éß€\u{1d11e}\\\u{1f}\u{80}\u{7f}]{0,40}"#, behind in "[\"x]{0,12}") {
+        let mut scratch = String::new();
+        let quoted = serde_json::to_string(&text).unwrap();
+        let record = format!("{{\"a\":{quoted},\"b\":{}}}", serde_json::to_string(&behind).unwrap());
+        let mut slots = [Slot::Missing; 2];
+        let mut names = Names::new(["a".to_owned(), "b".to_owned()].into_iter());
+        scan(&record, &mut names, &mut slots, &mut scratch).unwrap();
+        for (slot, expected) in slots.iter().zip([&text, &behind]) {
+            let found = match slot {
+                Slot::Plain(range) => range.of(&record),
+                Slot::Unescaped(range) => range.of(&scratch),
+                other => panic!("{other:?}"),
+            };
+            prop_assert_eq!(found, expected.as_str());
+        }
+        // A raw control character is no string, wherever it stands.
+        let raw = format!("{{\"a\":\"{}\u{1}{}\"}}", text.replace(['\\', '\u{1f}'], ""), behind.replace('"', ""));
+        prop_assert!(scan(&raw, &mut names, &mut slots, &mut scratch).is_err(), "{}", raw);
+    }
 }
