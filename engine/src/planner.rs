@@ -5,15 +5,16 @@
 //! is a query, a query under a `LakeWrite` node, or a definition that the
 //! host carries out.
 //!
-//! Read next: [`Planned`], `planner/names.rs` (names to providers and views), `planner/write.rs`,
-//! `planner/changes.rs` (`DELETE`, `UPDATE`), `planner/merge.rs`, `planner/definition.rs` (what changes the
-//! catalog), `planner/show.rs`, `planner/information.rs`.
+//! Read next: [`Planned`], `planner/names.rs` (names to providers and views), `planner/write.rs` (`INSERT`),
+//! `planner/create_table.rs`, `planner/changes.rs` (`DELETE`, `UPDATE`), `planner/merge.rs`, `planner/definition.rs`
+//! (what changes the catalog), `planner/show.rs`, `planner/information.rs`.
 
 mod bags;
 mod changes;
 mod constraints;
 mod copy;
 mod create;
+mod create_table;
 mod ddl_text;
 mod definition;
 mod draft;

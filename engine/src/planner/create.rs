@@ -1,6 +1,6 @@
 //! `CREATE VIEW` and `CREATE EXTERNAL TABLE`.
 
-use super::write::column_comments;
+use super::create_table::column_comments;
 use super::{Definition, Planned, Planner, TableRef, external, names, query_statement};
 use crate::Result;
 use crate::sql::{self, CreateExternal, CreateTable, CreateView, Position};

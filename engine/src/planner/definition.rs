@@ -327,7 +327,7 @@ impl Planner<'_> {
                 if_exists,
                 if_not_exists,
             } => {
-                let column_comments = super::write::column_comments(columns);
+                let column_comments = super::create_table::column_comments(columns);
                 let demands = Demands::of(columns, &[])?;
                 if demands.properties().next().is_some() {
                     return Err(self.invalid("a new column takes no CHECK", None));
