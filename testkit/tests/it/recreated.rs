@@ -197,6 +197,7 @@ fn gaps_that_compaction_leaves_do_not_hold_a_stream_up() {
             &kafka,
             (0..500).map(|n| ((n % 2).to_string(), round * 500 + n)),
         );
+        // Longer than a segment's time: the next record begins a new one.
         std::thread::sleep(Duration::from_millis(400));
     }
     send(&kafka, numbers(5000..5010));
