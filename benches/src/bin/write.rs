@@ -123,8 +123,8 @@ async fn run(
     let rows = number(&client, "SELECT count(*) FROM lineitem").await?;
     let (sql, expected) = match write {
         Write::Large => {
-            // A row is about 150 bytes with a text that does not compress.
-            let copies = (arguments.gigabytes * 1e9 / (150.0 * rows as f64)).ceil() as i64;
+            // A row is about 73 bytes with a text that does not compress.
+            let copies = (arguments.gigabytes * 1e9 / (73.0 * rows as f64)).ceil() as i64;
             let copies = copies.max(1);
             let sql = format!(
                 "CREATE TABLE written TBLPROPERTIES ('compression' = 'uncompressed') AS \
