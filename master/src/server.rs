@@ -17,7 +17,7 @@ use drumline_proto::v1::cluster_server::ClusterServer;
 use drumline_proto::v1::streams_server::StreamsServer;
 use drumline_security::local::Announcement;
 use drumline_security::{Access, ClientCertificates, Door, Doors, Gate, Incoming, Role, incoming};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -52,6 +52,9 @@ const WRITE_LAST_USED: Duration = Duration::from_secs(60);
 /// The largest message of a request: a client's plan, or a worker's offer with many files.
 const MAX_MESSAGE: usize = 64 << 20;
 
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
 /// A service with our limits on message sizes: each has a type of its own.
 macro_rules! limited {
     ($server:ident, $service:expr) => {
@@ -78,6 +81,18 @@ pub struct Handle {
     _lock: StateLock,
 }
 
+/// A socket that has its port and does not listen yet.
+fn socket(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A master that begins anew does not wait for the connections of the one before to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
 /// Starts a master: answers when it listens and its lake can be used.
 pub async fn start(options: Options) -> Result<Handle> {
     let mut lock = StateLock::acquire(&options.state_dir)?;
@@ -88,15 +103,16 @@ pub async fn start(options: Options) -> Result<Handle> {
         address: options.listen,
         source,
     };
-    let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
-    let address = listener.local_addr().map_err(listen)?;
+    let socket = socket(options.listen).map_err(listen)?;
+    let address = socket.local_addr().map_err(listen)?;
     lock.tell_port(address.port())
         .map_err(|source| Error::StateDir {
             path: options.state_dir.clone(),
             source,
         })?;
-    // Before anybody who saw the port open can ask for it.
+    // Before the port is open: who sees it open finds the token.
     let announcement = keeper.announce(&options, address);
+    let listener = socket.listen(BACKLOG).map_err(listen)?;
     let limits = journal::Limits {
         age: options.history_age,
         bytes: options.history_size,
