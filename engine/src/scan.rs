@@ -81,17 +81,17 @@ pub(crate) fn scale_up(
     Some(leaf.map(|leaf| ScaleUpLeafNodeEventResponse::new(Arc::new(leaf))))
 }
 
-/// Parts dealt out to tasks, as many to each.
+/// Parts for each task, as many for each, those of one file together: of a file that is cut, often one part alone
+/// holds its rows, and dealt out by turns one task could get all of those.
 fn share(parts: Vec<FileGroup>, tasks: usize) -> Vec<Vec<FileGroup>> {
     let each = parts.len().div_ceil(tasks).max(1);
-    let mut shares = vec![Vec::with_capacity(each); tasks];
-    for (at, part) in parts.into_iter().enumerate() {
-        shares[at % tasks].push(part);
-    }
-    for share in &mut shares {
+    let mut parts = parts.into_iter();
+    let share = |_| {
+        let mut share: Vec<FileGroup> = parts.by_ref().take(each).collect();
         share.resize_with(each, FileGroup::default);
-    }
-    shares
+        share
+    };
+    (0..tasks).map(share).collect()
 }
 
 fn bytes(scan: &FileScanConfig) -> u64 {
@@ -220,8 +220,8 @@ mod tests {
             assert_eq!(shares.len(), tasks);
             assert!(shares.iter().all(|share| share.len() == each), "{shares:?}");
             let all = shares.iter().flatten().flat_map(|group| group.iter());
-            let mut sizes: Vec<u64> = all.map(|file| file.object_meta.size).collect();
-            sizes.sort_unstable();
+            // Neighbours stay together.
+            let sizes: Vec<u64> = all.map(|file| file.object_meta.size).collect();
             assert_eq!(sizes, (0..files).collect::<Vec<_>>());
         }
     }
