@@ -85,9 +85,10 @@ pub(crate) fn scale_up(
 /// holds its rows, and dealt out by turns one task could get all of those.
 fn share(parts: Vec<FileGroup>, tasks: usize) -> Vec<Vec<FileGroup>> {
     let each = parts.len().div_ceil(tasks).max(1);
-    let mut parts = parts.into_iter();
-    let share = |_| {
-        let mut share: Vec<FileGroup> = parts.by_ref().take(each).collect();
+    let (all, mut parts) = (parts.len(), parts.into_iter());
+    let share = |task: usize| {
+        let own = all / tasks + usize::from(task < all % tasks);
+        let mut share: Vec<FileGroup> = parts.by_ref().take(own).collect();
         share.resize_with(each, FileGroup::default);
         share
     };
@@ -214,11 +215,14 @@ mod tests {
     fn every_task_gets_as_many_partitions_and_each_file_is_with_one() {
         use datafusion::datasource::listing::PartitionedFile;
 
-        for (files, tasks, each) in [(0, 3, 1), (2, 4, 1), (8, 4, 2), (50, 4, 13)] {
+        for (files, tasks, each) in [(0, 3, 1), (2, 4, 1), (5, 4, 2), (8, 4, 2), (50, 4, 13)] {
             let file = |number: u64| FileGroup::new(vec![PartitionedFile::new("f", number)]);
             let shares = share((0..files).map(file).collect(), tasks);
             assert_eq!(shares.len(), tasks);
             assert!(shares.iter().all(|share| share.len() == each), "{shares:?}");
+            let idle = |share: &&Vec<FileGroup>| share.iter().all(|group| group.is_empty());
+            let idle = shares.iter().filter(idle).count();
+            assert_eq!(idle, tasks.saturating_sub(files as usize), "{shares:?}");
             let all = shares.iter().flatten().flat_map(|group| group.iter());
             // Neighbours stay together.
             let sizes: Vec<u64> = all.map(|file| file.object_meta.size).collect();

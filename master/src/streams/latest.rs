@@ -398,6 +398,15 @@ mod tests {
         )
     }
 
+    fn unmerged(now: Instant) -> Progress {
+        let latest = Latest {
+            changes: "c".to_owned(),
+            table: "t".to_owned(),
+            keys: Vec::new(),
+        };
+        Progress::new(latest, now)
+    }
+
     #[test]
     fn the_table_has_what_says_something_of_the_row() {
         let state = schema(&changes());
@@ -408,12 +417,7 @@ mod tests {
     #[test]
     fn changes_below_what_is_merged_are_looked_for_when_there_may_be_some() {
         let now = Instant::now();
-        let latest = Latest {
-            changes: "c".to_owned(),
-            table: "t".to_owned(),
-            keys: Vec::new(),
-        };
-        let mut progress = Progress::new(latest, now);
+        let mut progress = unmerged(now);
         progress.begin();
         progress.end(now, Some(BTreeMap::new()));
         assert!(!progress.is_behind && progress.merged.is_some());
@@ -485,12 +489,7 @@ mod tests {
     #[test]
     fn a_failed_merge_is_tried_again_later_and_later() {
         let now = Instant::now();
-        let latest = Latest {
-            changes: "c".to_owned(),
-            table: "t".to_owned(),
-            keys: Vec::new(),
-        };
-        let mut progress = Progress::new(latest, now);
+        let mut progress = unmerged(now);
         assert!(progress.is_due(now));
         progress.begin();
         assert!(!progress.is_due(now));
