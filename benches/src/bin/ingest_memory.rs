@@ -24,12 +24,12 @@ struct Arguments {
     /// Events of about 485 bytes
     #[arg(long, default_value_t = 2_000_000)]
     events: u64,
-    /// What the worker may hold for streams
-    #[arg(long, default_value = "320MiB")]
-    ingest_memory: String,
-    /// Resident memory that it has to stay inside, in MiB
+    /// Memory of the worker, in MiB: what it is started with, and what it has to stay inside
     #[arg(long, default_value_t = 512)]
-    limit: u64,
+    memory: u64,
+    /// What of it streams may hold [default: a third]
+    #[arg(long)]
+    ingest_memory: Option<String>,
     /// Seconds between commits
     #[arg(long, default_value_t = 30)]
     flush_interval: u64,
@@ -44,13 +44,13 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let kafka = Kafka::start()?;
     kafka.create_topics(&[(TOPIC, arguments.partitions)])?;
-    let memory = ("DRUMLINE_WORKER__INGEST_MEMORY", &arguments.ingest_memory);
+    let set = |key: &str, value: String| (format!("DRUMLINE_WORKER__{key}"), value);
+    let mut environment = vec![set("MEMORY", format!("{}MiB", arguments.memory))];
+    let ingest_memory = arguments.ingest_memory.clone();
+    environment.extend(ingest_memory.map(|memory| set("INGEST_MEMORY", memory)));
     let mut cluster = Cluster::start(cluster::Options {
         workers: 1,
-        environment: vec![
-            (memory.0.to_owned(), memory.1.clone()),
-            ("DRUMLINE_WORKER__MEMORY".to_owned(), "1GiB".to_owned()),
-        ],
+        environment,
         ..Default::default()
     })?;
     produce(&kafka, &arguments)?;
@@ -86,9 +86,9 @@ fn main() -> Result<()> {
     println!("folders     {folders}, partitions {}", arguments.partitions);
     println!(
         "at most     {most} MiB resident, of {} MiB",
-        arguments.limit
+        arguments.memory
     );
-    ensure!(most <= arguments.limit, "that is too much");
+    ensure!(most <= arguments.memory, "that is too much");
     Ok(())
 }
 
