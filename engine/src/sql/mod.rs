@@ -17,6 +17,7 @@
 mod alter;
 mod clauses;
 mod ddl;
+mod distinct;
 mod dml;
 mod error;
 mod exact;

@@ -12,8 +12,10 @@
 //! | `a LIKE '10!%' ESCAPE '!'` | `a LIKE '10\%'` |
 //! | `FETCH FIRST 5 ROWS ONLY` | `LIMIT 5` |
 //! | `12345678901234567.89`: more digits than a double holds | `CAST('12345678901234567.89' AS DECIMAL(19, 2))` |
+//! | `a IS DISTINCT FROM b AND c` | `(a IS DISTINCT FROM b) AND c`: see `distinct.rs` |
 //! | `a INTERSECT ALL b`, `a EXCEPT ALL b` | see `planner/bags.rs` |
 
+use super::distinct::regroup;
 use super::statement::{Body, MergeAction};
 use super::tokens::tokenize;
 use super::{Error, parse};
@@ -124,6 +126,7 @@ impl VisitorMut for Words {
     }
 
     fn post_visit_expr(&mut self, expression: &mut Expr) -> ControlFlow<Error> {
+        regroup(expression);
         let number = match self.decimals {
             true => decimal(expression, DOUBLE_DIGITS + 1),
             false => None,
