@@ -162,6 +162,20 @@ fn merge(
         each(&columns, &|column| format!("{column} = s.{column}")),
         ", ",
     );
+    // A position can be read again, after a reset, with another transform: what it became is looked at too. Nested values
+    // have no comparison.
+    let compared = state
+        .fields()
+        .iter()
+        .filter(|it| !it.data_type().is_nested());
+    let compared: Vec<String> = compared
+        .map(|it| quoted(it.name()))
+        .filter(|it| !keys.contains(it))
+        .collect();
+    let differs = each(&compared, &|column| {
+        format!("(t.{column} IS DISTINCT FROM s.{column})")
+    });
+    let differs = join(differs, " OR ");
     let values = join(each(&columns, &|column| format!("s.{column}")), ", ");
     let names = columns.join(", ");
     Ok(format!(
@@ -169,7 +183,7 @@ fn merge(
          row_number() OVER (PARTITION BY {partition_by} ORDER BY {order}) AS _newest \
          FROM {source} AS c WHERE {known}{touched}) AS ranked WHERE _newest = 1) AS s ON {on} \
          WHEN MATCHED AND s._gone THEN DELETE \
-         WHEN MATCHED AND (t._offset <> s._offset OR t._partition <> s._partition) THEN UPDATE SET {set} \
+         WHEN MATCHED AND ({differs}) THEN UPDATE SET {set} \
          WHEN NOT MATCHED AND NOT s._gone THEN INSERT ({names}) VALUES ({values})"
     ))
 }

@@ -394,6 +394,22 @@ fn the_newest_rows_take_over_what_comes_below_the_changes_that_they_hold() {
             .sql(&format!("SELECT id, n FROM {way} ORDER BY id"));
         let expected = [(1, 1), (2, 2)].map(|(id, n)| serde_json::json!({ "id": id, "n": n }));
         assert_eq!(rows.unwrap(), expected);
+        if way == "reset" {
+            read_again_otherwise(&bed, &path, way);
+        }
         bed.done(&["stream", "delete", way]);
     }
+}
+
+/// The same positions, and another transform: the newest rows are what it makes of them.
+fn read_again_otherwise(bed: &Bed, path: &str, name: &str) {
+    bed.edit(path, "CAST(n AS BIGINT)", "10 * CAST(n AS BIGINT)");
+    bed.apply(path);
+    bed.done(&["stream", "pause", name]);
+    let sql = format!("DELETE FROM {name}_changes");
+    bed.cluster.sql(&sql).unwrap();
+    bed.reset(name, "0");
+    bed.done(&["stream", "resume", name]);
+    let sum = format!("SELECT sum(n) FROM {name}");
+    bed.cluster.wait_for_number(&sum, 30, PATIENCE).unwrap();
 }
