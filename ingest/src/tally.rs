@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use drumline_proto::v1;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
 
+use crate::kafka::context::{Observer, asker};
 use crate::kafka::ids::topic_ids;
 use crate::kafka::{Secrets, settings};
 use crate::{Error, Result};
@@ -72,8 +72,7 @@ fn count(
     let (Some(first), Some(last)) = (cuts.first().copied(), cuts.last().copied()) else {
         return Ok(v1::CountedRecords::default());
     };
-    let consumer: BaseConsumer<DefaultConsumerContext> =
-        settings::create(config, DefaultConsumerContext)?;
+    let consumer = asker(config)?;
     let (low, high) = consumer
         .fetch_watermarks(topic, *partition, ASKED_WITHIN)
         .map_err(|error| failed(&error))?;
@@ -145,9 +144,8 @@ fn count(
 
 /// Whether Kafka may drop records for newer ones of their key. A broker that does not tell has none such.
 async fn is_compacted(config: &ClientConfig, topic: &str) -> bool {
-    let Ok(admin) =
-        settings::create::<_, AdminClient<DefaultClientContext>>(config, DefaultClientContext)
-    else {
+    let admin = Observer::of(config).and_then(|observer| settings::create(config, observer));
+    let Ok(admin): Result<AdminClient<Observer>> = admin else {
         return false;
     };
     let options = AdminOptions::new().request_timeout(Some(ASKED_WITHIN));

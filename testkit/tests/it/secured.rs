@@ -38,13 +38,17 @@ fn with(mut settings: Vec<(String, String)>, key: &str, value: &str) -> Vec<(Str
 }
 
 fn stream(port: u16, settings: &[(String, String)]) -> String {
+    named("secured", TOPIC, port, settings)
+}
+
+fn named(name: &str, table: &str, port: u16, settings: &[(String, String)]) -> String {
     let settings: Vec<String> = settings
         .iter()
         .map(|(key, value)| format!("\"{key}\" = \"{value}\""))
         .collect();
     format!(
-        "name = \"secured\"\nbrokers = \"127.0.0.1:{port}\"\nflush_interval = \"300ms\"\n[kafka]\n{}\n\
-         [[topic]]\ntopic = \"{TOPIC}\"\nschema = {{ n = \"bigint\" }}\n",
+        "name = \"{name}\"\nbrokers = \"127.0.0.1:{port}\"\nflush_interval = \"300ms\"\n[kafka]\n{}\n\
+         [[topic]]\ntopic = \"{TOPIC}\"\ntable = \"{table}\"\nschema = {{ n = \"bigint\" }}\n",
         settings.join("\n")
     )
 }
@@ -169,6 +173,18 @@ fn a_stream_logs_in_with_a_secret_that_nobody_ever_sees() {
             .unwrap(),
         100
     );
+    // Tokens do for all of it too: to read, to look at the topic, to count it again.
+    let tokens = secured.with_token();
+    cluster
+        .apply_stream(&named("tokens", "other", secured.sasl, &tokens))
+        .unwrap();
+    let sql = "SELECT count(*) FROM other";
+    cluster.wait_for_number(sql, 100, PATIENCE).unwrap();
+    for name in ["secured", "tokens"] {
+        let verified = cluster.run(&["stream", "verify", name]).unwrap();
+        let said = String::from_utf8_lossy(&verified.stdout);
+        assert!(verified.status.success(), "{name}: {said}");
+    }
 
     let status = cluster
         .run(&["stream", "status", "secured", "-o", "json"])
