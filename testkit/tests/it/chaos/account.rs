@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use drumline_testkit::engines;
+use drumline_testkit::{engines, poll};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
@@ -56,8 +56,12 @@ pub(crate) fn ends(brokers: &str, topic: &str, partitions: u32) -> Result<BTreeM
     let consumer = consumer(brokers)?;
     let mut ends = BTreeMap::new();
     for partition in 0..i32::try_from(partitions)? {
-        let (_, high) = consumer.fetch_watermarks(topic, partition, LIMIT)?;
-        ends.insert(partition, high);
+        // A broker that has just come back does not know yet that it leads.
+        let end = poll("the partition's end", LIMIT, || {
+            let found = consumer.fetch_watermarks(topic, partition, LIMIT);
+            Ok(found.ok().map(|(_, end)| end))
+        });
+        ends.insert(partition, end?);
     }
     Ok(ends)
 }
