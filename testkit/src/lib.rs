@@ -3,7 +3,7 @@
 //! [`cluster`] starts real `drumline` processes and can kill or freeze each of them, [`kafka`] a real
 //! broker; [`gcs`] stands in for Google Cloud Storage and can be made to fail, [`Registry`] for a schema registry, [`s3`] is
 //! an S3 server of another make. [`outside`] and
-//! [`engines`] read what was written with other engines, [`answers`] compares two results, [`conformance`] is what every
+//! [`engines`] read what was written with other engines, [`plain_consumer`] reads Kafka beside us, [`answers`] compares two results, [`conformance`] is what every
 //! object store of ours must do, [`lakes`] what is left of a lake when its writers die. For tests only: nothing that ships depends on this crate.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -16,6 +16,7 @@ pub mod gcs;
 pub mod kafka;
 pub mod lakes;
 pub mod outside;
+pub mod plain_consumer;
 mod process;
 mod registry;
 pub mod s3;

@@ -70,6 +70,8 @@ enum Bench {
     IngestMemory,
     /// Ten schema versions mixed in one topic, beside one: processor time and files
     Formats,
+    /// Ten million generated events in the lake, beside what a plain Python consumer reads: every field compared
+    Rows,
 }
 
 fn main() -> ExitCode {
@@ -105,6 +107,7 @@ fn dispatch(command: Command) -> Result<()> {
                 Bench::Restart => "restart",
                 Bench::IngestMemory => "ingest_memory",
                 Bench::Formats => "formats",
+                Bench::Rows => "rows",
             };
             cargo(&["build", "--release", "--package", "drumline-cli"])?;
             let mut command = vec![

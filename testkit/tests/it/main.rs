@@ -24,6 +24,7 @@ mod lookups;
 mod memory;
 mod metrics;
 mod payloads;
+mod plain_consumer;
 mod positions;
 mod queries;
 mod readme;
