@@ -15,12 +15,13 @@ use datafusion::datasource::physical_plan::{
 };
 use datafusion::error::Result;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::joins::{
     CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode,
 };
 use datafusion::physical_plan::{Distribution, ExecutionPlan, ExecutionPlanProperties};
 use datafusion_distributed::{
-    DesiredTaskCountEvent, DesiredTaskCountEventResponse, DistributedLeafExec,
+    DesiredTaskCountEvent, DesiredTaskCountEventResponse, DistributedLeafExec, NetworkBoundaryExt,
     ScaleUpLeafNodeEvent, ScaleUpLeafNodeEventResponse,
 };
 
@@ -93,6 +94,21 @@ fn share(parts: Vec<FileGroup>, tasks: usize) -> Vec<Vec<FileGroup>> {
         share
     };
     (0..tasks).map(share).collect()
+}
+
+/// The plan with the scans above its exchanges as they are: this process runs them itself. Wrapped for tasks they are
+/// out of sight of whatever prepares a plan to run, and would be read without row numbers.
+pub(crate) fn unwrapped(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    if let Some(leaf) = plan.downcast_ref::<DistributedLeafExec>() {
+        return Ok(Arc::clone(leaf.original()));
+    }
+    if plan.is_network_boundary() || plan.children().is_empty() {
+        return Ok(plan);
+    }
+    let children = plan.children().into_iter();
+    let children = children.map(|child| unwrapped(Arc::clone(child)));
+    let children = children.collect::<Result<_>>()?;
+    replace_children_if_necessary(plan, children)
 }
 
 fn bytes(scan: &FileScanConfig) -> u64 {

@@ -20,7 +20,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use drumline_engine::{Planned, Result};
 
-use crate::cluster::{Cluster, forced};
+use crate::cluster::{Cluster, Settings, forced};
 use crate::lake::{Done, Home};
 
 /// What a record expects.
@@ -194,16 +194,26 @@ async fn answers_are_those_of_duckdb_and_postgresql_in_one_process() {
     conforms(Home::new).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn answers_are_those_of_duckdb_and_postgresql_on_two_workers() {
+async fn conforms_on_two_workers(settings: Settings) {
     let cluster = Cluster::start().await;
     conforms(async || {
         let mut home = Home::new().await;
         home.workers = cluster.targets();
-        home.settings = forced(&[]);
+        home.settings = settings.clone();
         home
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_those_of_duckdb_and_postgresql_on_two_workers() {
+    conforms_on_two_workers(forced(&[])).await;
+}
+
+/// Scans too small for a worker are read where the answer is put together, beside what workers compute.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_those_of_duckdb_and_postgresql_beside_two_workers() {
+    conforms_on_two_workers(Settings::new()).await;
 }
 
 #[test]
