@@ -26,7 +26,7 @@ use crate::job::{Head, JobWatch, StageInfo};
 use crate::one_task::large_on_a_worker;
 use crate::route::RouteFn;
 use crate::row_numbers::with_row_numbers;
-use crate::scan::unwrapped;
+use crate::scan::read_here;
 use crate::session::{Distribution, job_session};
 use crate::settings::{self, Settings};
 use crate::stages::{Routes, Stages, distributed_part, identified};
@@ -80,7 +80,9 @@ pub(crate) async fn launch(
     }
     let plan = identified(&plan, Uuid::now_v7())?;
     let prepared = prepare(&plan, workers, route, &routes)?;
-    let plan = without_float_pruning(with_row_numbers(unwrapped(plan)?)?, &runtime)?;
+    let plan = read_here(plan, &|scan| {
+        without_float_pruning(with_row_numbers(scan)?, &runtime)
+    })?;
     let plan = interruptible(&plan, interrupt)?;
     let head = Head(Some(Arc::clone(&plan)));
     let stream = apart(execute_stream(plan, state.task_ctx())?, interrupt.clone());

@@ -96,17 +96,24 @@ fn share(parts: Vec<FileGroup>, tasks: usize) -> Vec<Vec<FileGroup>> {
     (0..tasks).map(share).collect()
 }
 
-/// The plan with the scans above its exchanges as they are: this process runs them itself. Wrapped for tasks they are
-/// out of sight of whatever prepares a plan to run, and would be read without row numbers.
-pub(crate) fn unwrapped(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    if let Some(leaf) = plan.downcast_ref::<DistributedLeafExec>() {
-        return Ok(Arc::clone(leaf.original()));
-    }
-    if plan.is_network_boundary() || plan.children().is_empty() {
+/// The plan with the scans above its exchanges as `prepare` makes them: those this process reads itself. Below, plans
+/// travel as they were planned, and whoever runs them prepares them. A scan beside an exchange is wrapped for tasks, of
+/// which this process is the only one.
+pub(crate) fn read_here(
+    plan: Arc<dyn ExecutionPlan>,
+    prepare: &impl Fn(Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    if plan.is_network_boundary() {
         return Ok(plan);
     }
+    if let Some(leaf) = plan.downcast_ref::<DistributedLeafExec>() {
+        return prepare(Arc::clone(leaf.original()));
+    }
+    if plan.children().is_empty() {
+        return prepare(plan);
+    }
     let children = plan.children().into_iter();
-    let children = children.map(|child| unwrapped(Arc::clone(child)));
+    let children = children.map(|child| read_here(Arc::clone(child), prepare));
     let children = children.collect::<Result<_>>()?;
     replace_children_if_necessary(plan, children)
 }

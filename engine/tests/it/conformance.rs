@@ -216,6 +216,12 @@ async fn answers_are_those_of_duckdb_and_postgresql_beside_two_workers() {
     conforms_on_two_workers(Settings::new()).await;
 }
 
+/// Plans that exchange nothing run on a worker where their scans together are large; the rest is as it comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_those_of_duckdb_and_postgresql_on_one_of_two_workers() {
+    conforms_on_two_workers(forced(&[("drumline.bytes_per_task", "1500")])).await;
+}
+
 #[test]
 fn records_are_read_as_they_are_written() {
     let read = records(
