@@ -18,6 +18,7 @@ mod engine;
 mod error;
 mod explain;
 pub mod fault;
+mod fences;
 mod float_bounds;
 pub mod functions;
 mod interrupt;

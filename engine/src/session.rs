@@ -20,6 +20,7 @@ use url::Url;
 use crate::float_bounds::without_float_pruning;
 use crate::functions;
 use crate::interrupt::{Interrupt, interruptible};
+use crate::fences::fenced;
 use crate::joins::PlainKeys;
 use crate::lake_write::{LakePlanner, LakeWriteCodec};
 use crate::meaning::{self, Decimals, SqlTypes};
@@ -61,6 +62,7 @@ pub fn local_session(runtime: &Arc<RuntimeEnv>, settings: &Settings) -> Result<S
     let builder = with_meaning(SessionStateBuilder::new(), &config)
         .with_default_features()
         .with_config(config)
+        .with_physical_optimizer_rules(fenced(PhysicalOptimizer::default().rules))
         .with_runtime_env(Arc::clone(runtime));
     let state = with_functions(builder).build();
     Ok(SessionContext::new_with_state(state))
@@ -83,7 +85,7 @@ pub(crate) fn job_session(
     let mut config = settings::set_defaults(SessionConfig::new())
         .with_distributed_option_extension(DistributedConfig::default());
     settings::apply(&mut config, settings)?;
-    let mut optimizers = PhysicalOptimizer::default().rules;
+    let mut optimizers = fenced(PhysicalOptimizer::default().rules);
     optimizers.insert(0, Arc::new(CutScans));
     optimizers.insert(0, Arc::new(PlainKeys));
     optimizers.push(Arc::new(SortedWindows));

@@ -203,6 +203,9 @@ impl SnapshotProvider {
 
     /// Files that can hold an answer.
     fn prune(&self, state: &dyn Session, filters: &[Expr]) -> PlanResult<Vec<Arc<DataFile>>> {
+        if filters.iter().any(is_never) {
+            return Ok(Vec::new());
+        }
         let (on_partitions, others): (Vec<Expr>, Vec<Expr>) = filters
             .iter()
             .cloned()
@@ -497,6 +500,13 @@ impl SnapshotProvider {
         }
         Ok(summary)
     }
+}
+
+/// Whether no row passes. A filter on partitions that is false or null whatever they are, such as `k NOT IN (1, NULL)`
+/// in part, is simplified to this once nothing but the scan has it.
+pub fn is_never(filter: &Expr) -> bool {
+    use ScalarValue::{Boolean, Null};
+    matches!(filter, Expr::Literal(Boolean(Some(false) | None) | Null, _))
 }
 
 /// Bounds of files for pruning: a bound that is not exact still bounds.

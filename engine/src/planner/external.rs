@@ -6,7 +6,7 @@ use crate::{Error, Result};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DataFusionError, Result as PlanResult};
+use datafusion::common::{DataFusionError, Result as PlanResult, project_schema};
 use datafusion::datasource::file_format::csv::CsvFormatFactory;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::file_format::json::JsonFormatFactory;
@@ -19,8 +19,9 @@ use datafusion::logical_expr::{
     DdlStatement, Expr, LogicalPlan, TableProviderFilterPushDown, TableType,
 };
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::prelude::SessionContext;
-use drumline_lake::{External, FileFormat, Object, TableName};
+use drumline_lake::{External, FileFormat, Object, TableName, is_never};
 use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -246,6 +247,10 @@ impl TableProvider for Listed {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        if filters.iter().any(is_never) {
+            let schema = project_schema(&self.schema(), projection)?;
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
         let scan = self.0.scan(state, projection, filters, limit).await?;
         without_float_statistics(scan)
     }
