@@ -17,10 +17,10 @@ use drumline_lake::Stores;
 use http::HeaderMap;
 use url::Url;
 
+use crate::fences::fenced;
 use crate::float_bounds::without_float_pruning;
 use crate::functions;
 use crate::interrupt::{Interrupt, interruptible};
-use crate::fences::fenced;
 use crate::joins::PlainKeys;
 use crate::lake_write::{LakePlanner, LakeWriteCodec};
 use crate::meaning::{self, Decimals, SqlTypes};

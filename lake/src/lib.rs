@@ -44,7 +44,6 @@ pub use error::{Error, ErrorKind, Result};
 pub use locations::Locations;
 pub use name::{DEFAULT_SCHEMA, TableName};
 pub use probe::{Finding, Health, probe};
-pub use provider::is_never;
 pub use read::FileRows;
 pub use requests::Requests;
 pub use root::Lake;

@@ -504,7 +504,7 @@ impl SnapshotProvider {
 
 /// Whether no row passes. A filter on partitions that is false or null whatever they are, such as `k NOT IN (1, NULL)`
 /// in part, is simplified to this once nothing but the scan has it.
-pub fn is_never(filter: &Expr) -> bool {
+fn is_never(filter: &Expr) -> bool {
     use ScalarValue::{Boolean, Null};
     matches!(filter, Expr::Literal(Boolean(Some(false) | None) | Null, _))
 }

@@ -6,7 +6,7 @@ use crate::{Error, Result};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DataFusionError, Result as PlanResult, project_schema};
+use datafusion::common::{DataFusionError, Result as PlanResult};
 use datafusion::datasource::file_format::csv::CsvFormatFactory;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::file_format::json::JsonFormatFactory;
@@ -19,9 +19,8 @@ use datafusion::logical_expr::{
     DdlStatement, Expr, LogicalPlan, TableProviderFilterPushDown, TableType,
 };
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::prelude::SessionContext;
-use drumline_lake::{External, FileFormat, Object, TableName, is_never};
+use drumline_lake::{External, FileFormat, Object, TableName};
 use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -219,7 +218,7 @@ pub(super) async fn provider(
     Ok(Arc::new(Listed(ListingTable::try_new(config)?)))
 }
 
-/// Files whose bounds of floats nobody believes.
+/// Listed files whose bounds of floats nobody believes, and whose partitions are asked whether a filter is true.
 #[derive(Debug)]
 struct Listed(ListingTable);
 
@@ -247,11 +246,16 @@ impl TableProvider for Listed {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> PlanResult<Arc<dyn ExecutionPlan>> {
-        if filters.iter().any(is_never) {
-            let schema = project_schema(&self.schema(), projection)?;
-            return Ok(Arc::new(EmptyExec::new(schema)));
+        // Of the values of partitions DataFusion takes one for passed that the filter knows nothing of, as
+        // `k NOT IN (1, NULL)` does.
+        let mut all = filters.to_vec();
+        for filter in filters {
+            let by_partition = self.0.supports_filters_pushdown(&[filter])?;
+            if by_partition == [TableProviderFilterPushDown::Exact] {
+                all.push(filter.clone().is_true());
+            }
         }
-        let scan = self.0.scan(state, projection, filters, limit).await?;
+        let scan = self.0.scan(state, projection, &all, limit).await?;
         without_float_statistics(scan)
     }
 }
