@@ -1,6 +1,7 @@
 //! Other engines' view of Delta tables: deltalake, Polars and DuckDB, at pinned versions.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -50,9 +51,24 @@ pub fn conform(folder: &Path) -> Result<()> {
     }
     ensure!(!files.is_empty(), "{} is empty", folder.display());
     files.sort();
+    let arguments = std::iter::once(PathBuf::from("check")).chain(files);
+    run_script(CONFORM, arguments).map(drop)
+}
+
+fn call(what: &str, table: Option<&Path>) -> Result<Vec<u8>> {
+    let table = table.map(Path::as_os_str);
+    run_script(SCRIPT, std::iter::once(OsStr::new(what)).chain(table))
+        .with_context(|| format!("other engines cannot {what}"))
+}
+
+/// What a Python script that has the engines prints; its error is what it says of itself.
+pub fn run_script(
+    script: &str,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> Result<Vec<u8>> {
     let output = Command::new(python()?)
-        .args(["-I", "-c", CONFORM, "check"])
-        .args(files)
+        .args(["-I", "-c", script])
+        .args(arguments)
         .output()
         .context("cannot run python")?;
     ensure!(
@@ -60,25 +76,11 @@ pub fn conform(folder: &Path) -> Result<()> {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    Ok(())
-}
-
-fn call(what: &str, table: Option<&Path>) -> Result<Vec<u8>> {
-    let output = Command::new(python()?)
-        .args(["-I", "-c", SCRIPT, what])
-        .args(table)
-        .output()
-        .context("cannot run python")?;
-    ensure!(
-        output.status.success(),
-        "other engines cannot {what}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
     Ok(output.stdout)
 }
 
 /// The interpreter that has them.
-pub fn python() -> Result<PathBuf> {
+fn python() -> Result<PathBuf> {
     let folder = cache_folder()?.join("engines");
     let there = std::fs::read_to_string(folder.join("ready")).unwrap_or_default();
     ensure!(

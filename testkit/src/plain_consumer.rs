@@ -1,14 +1,14 @@
 //! The plain Python consumer that Drumline replaces: what it reads of Beat~lytica's topics is what the lake is to hold.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::cluster::{Cluster, Options};
-use crate::engines::python;
+use crate::engines::run_script;
 use crate::kafka::Kafka;
 use crate::process::poll;
 use crate::streams::{EXAMPLE_TOPICS, example_stream};
@@ -86,16 +86,8 @@ pub fn end_to_end(events: u64, flush_interval: Duration) -> Result<Compared> {
 /// Compares every record of some topics with its row in the bare folder of the same name, field by field. Answers with
 /// how many each topic has; an error shows the first difference.
 pub fn compare(brokers: &str, lake: &Path, topics: &[&str]) -> Result<BTreeMap<String, u64>> {
-    let output = Command::new(python()?)
-        .args(["-I", "-c", SCRIPT, brokers])
-        .arg(lake)
-        .args(topics)
-        .output()
-        .context("cannot run python")?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(serde_json::from_slice(&output.stdout)?)
+    let arguments = [OsStr::new(brokers), lake.as_os_str()];
+    let topics = topics.iter().map(OsStr::new);
+    let records = run_script(SCRIPT, arguments.into_iter().chain(topics))?;
+    Ok(serde_json::from_slice(&records)?)
 }

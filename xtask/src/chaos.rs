@@ -9,7 +9,7 @@ use crate::run::{cargo, run_with};
 pub(crate) struct Arguments {
     /// What to break
     victim: Victim,
-    /// How many times (20; lake: 200)
+    /// How many times (20; lake and statements: 200)
     #[arg(long, visible_alias = "times")]
     seeds: Option<u64>,
     /// The first seed: a failing one is printed
@@ -41,6 +41,8 @@ enum Victim {
     Links,
     /// The lake's writers and its store: killed, answered wrongly or never, while a statement commits
     Lake,
+    /// Nothing: random statements, whose answers are compared with DuckDB's
+    Statements,
     /// Nothing: writers, merges, OPTIMIZE, VACUUM and readers of one table at once, for some seconds
     Writers,
 }
@@ -52,7 +54,7 @@ const FROM_SEED: &str = "DRUMLINE_FROM_SEED";
 pub(crate) fn chaos(arguments: &Arguments) -> Result<()> {
     let victim = arguments.victim;
     let seeds = arguments.seeds.unwrap_or(match victim {
-        Victim::Lake => 200,
+        Victim::Lake | Victim::Statements => 200,
         _ => 20,
     });
     let [seeds, from, seconds] =
@@ -63,6 +65,7 @@ pub(crate) fn chaos(arguments: &Arguments) -> Result<()> {
         Victim::Workers => faults("workers"),
         Victim::Links => faults("links"),
         Victim::Lake => program("lakes", &["lake", "--seeds", seeds, "--from", from]),
+        Victim::Statements => program("statements", &["--seeds", seeds, "--from", from]),
         Victim::Writers => program("lakes", &["writers", "--seconds", seconds]),
         Victim::Master => program("chaos", &[seeds, from]),
         Victim::Stream => cluster_tests("chaos::", &[], &[(SEEDS, seeds), (FROM_SEED, from)]),

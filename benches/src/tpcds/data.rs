@@ -54,15 +54,6 @@ pub fn generate(scale: f64, folder: &Path) -> Result<()> {
 
 /// What the script prints.
 pub(super) fn call(arguments: &[&str]) -> Result<Vec<u8>> {
-    let output = Command::new(engines::python()?)
-        .args(["-I", "-c", SCRIPT])
-        .args(arguments)
-        .output()
-        .context("cannot run python")?;
-    ensure!(
-        output.status.success(),
-        "duckdb cannot make {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(output.stdout)
+    engines::run_script(SCRIPT, arguments)
+        .with_context(|| format!("duckdb cannot make {arguments:?}"))
 }

@@ -36,6 +36,7 @@ mod routes;
 mod s3;
 mod secured;
 mod several_brokers;
+mod statements;
 mod stores;
 mod terminal;
 mod topics;
