@@ -2,11 +2,13 @@
 //!
 //! Every record is resolved from its writer's schema to one reader's schema, so any number of versions
 //! in one topic makes one batch and the same files. Each version has columns of its own until the batch ends, so those of
-//! one version stand together in it: to put them back among the others would cost more than to copy whole columns.
+//! one version stand together in it: to put them back among the others would cost more than to copy whole columns. Where
+//! versions alternate, values wait until there are some of each: a decoder that takes a few in a row finds itself in the
+//! processor's cache, and its branches foreseen.
 
 mod references;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
@@ -25,6 +27,9 @@ use crate::{Error, Result};
 
 /// More rows than a batch ever has: a decoder that is full would not take the next one.
 const ROWS: usize = 1 << 20;
+
+/// How many bytes of values wait for others of their version.
+const WINDOW: usize = 128 << 10;
 
 /// The schema that every record is read in, and what of it is wanted.
 #[derive(Debug)]
@@ -113,11 +118,16 @@ fn words(error: &ArrowError) -> String {
 struct Writer {
     id: i32,
     text: String,
-    decoder: Decoder,
+    /// None behind a record that left half a row in it.
+    decoder: Option<Decoder>,
     /// Rows of the batch so far.
-    rows: usize,
+    rows: Vec<usize>,
     /// So many of them, the first, are not in the decoder: they were in one with a record that left half a row.
     again: usize,
+    /// Values that wait, one behind the other.
+    waiting: Vec<u8>,
+    /// Row and end of each.
+    ends: Vec<(usize, usize)>,
 }
 
 /// Takes one record as a row.
@@ -136,51 +146,80 @@ fn take(decoder: &mut Decoder, value: &[u8]) -> std::result::Result<(), String> 
 impl Writer {
     fn new(id: i32, text: String, reader: &str) -> std::result::Result<Self, String> {
         Ok(Self {
-            decoder: decoder(id, &text, reader)?,
+            decoder: Some(decoder(id, &text, reader)?),
             id,
             text,
-            rows: 0,
+            rows: Vec::new(),
             again: 0,
+            waiting: Vec::new(),
+            ends: Vec::new(),
         })
     }
 
-    /// Takes a record as the next row, while its bytes are at hand. Of one that is none nothing stays.
-    fn take(&mut self, value: &[u8], reader: &str) -> std::result::Result<(), String> {
-        let taken = take(&mut self.decoder, value);
+    /// Takes a record as a row. Of one that is none nothing stays.
+    fn take(&mut self, row: usize, value: &[u8], reader: &str) -> std::result::Result<(), String> {
+        let decoder = match &mut self.decoder {
+            Some(decoder) => decoder,
+            none => none.insert(decoder(self.id, &self.text, reader)?),
+        };
+        let taken = take(decoder, value);
         match taken {
-            Ok(()) => self.rows += 1,
+            Ok(()) => self.rows.push(row),
             Err(_) => {
-                self.decoder = decoder(self.id, &self.text, reader)?;
-                self.again = self.rows;
+                self.decoder = None;
+                self.again = self.rows.len();
             }
         }
         taken
     }
 
-    /// The columns of the batch's rows of this version, which these are.
-    fn finish<'a>(
+    /// Keeps a record for [`Self::catch_up`].
+    fn wait(&mut self, row: usize, value: &[u8]) {
+        self.waiting.extend_from_slice(value);
+        self.ends.push((row, self.waiting.len()));
+    }
+
+    /// Takes what waits; adds what is no row to those refused.
+    fn catch_up(&mut self, reader: &str, refused: &mut Vec<(usize, String)>) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let mut ends = std::mem::take(&mut self.ends);
+        let mut start = 0;
+        for (row, end) in ends.drain(..) {
+            let value = waiting.get(start..end).unwrap_or_default();
+            if let Err(reason) = self.take(row, value, reader) {
+                refused.push((row, reason));
+            }
+            start = end;
+        }
+        // Their room is used again.
+        waiting.clear();
+        (self.waiting, self.ends) = (waiting, ends);
+    }
+
+    /// The columns of the batch's rows of this version, and which they are.
+    fn finish(
         &mut self,
-        rows: &'a [usize],
         origins: &Origins,
         reader: &str,
-    ) -> Result<Vec<(RecordBatch, &'a [usize])>> {
+    ) -> Result<Vec<(RecordBatch, Vec<usize>)>> {
         let bug = |reason: String| Error::Bug {
             context: format!("avro decoder of schema {}: {reason}", self.id),
         };
-        let (again, rest) = rows.split_at_checked(self.again).unwrap_or((rows, &[]));
+        let mut again = std::mem::take(&mut self.rows);
+        let rest = again.split_off(std::mem::take(&mut self.again).min(again.len()));
         let mut batches = Vec::new();
         if !again.is_empty() {
             let mut own = decoder(self.id, &self.text, reader).map_err(bug)?;
-            for row in again {
+            for row in &again {
                 let value = origins.record(*row).and_then(|record| record.value);
                 take(&mut own, value.unwrap_or_default()).map_err(bug)?;
             }
             batches.push((own.flush(), again));
         }
         if !rest.is_empty() {
-            batches.push((self.decoder.flush(), rest));
+            let decoder = self.decoder.as_mut();
+            batches.push((decoder.map_or(Ok(None), Decoder::flush), rest));
         }
-        (self.rows, self.again) = (0, 0);
         let batches = batches.into_iter().map(|(batch, rows)| match batch {
             Ok(Some(batch)) => Ok((batch, rows)),
             Ok(None) => Err(bug("rows were taken, and there are none".to_owned())),
@@ -201,9 +240,13 @@ pub(super) struct Avro {
     plan: AvroPlan,
     schema: SchemaRef,
     headers: Headers,
-    writers: HashMap<i32, std::result::Result<Writer, String>>,
-    // The version of each row; none for a row without a value.
-    versions: Vec<Option<i32>>,
+    writers: BTreeMap<i32, std::result::Result<Writer, String>>,
+    // Of the batch at hand: how many rows there are, which have no value, and which turned out to be none.
+    rows: usize,
+    nulls: Vec<usize>,
+    refused: Vec<(usize, String)>,
+    /// Bytes that wait.
+    waiting: usize,
 }
 
 impl Avro {
@@ -212,9 +255,20 @@ impl Avro {
             schema: plan.schema(),
             plan,
             headers,
-            writers: HashMap::new(),
-            versions: Vec::new(),
+            writers: BTreeMap::new(),
+            rows: 0,
+            nulls: Vec::new(),
+            refused: Vec::new(),
+            waiting: 0,
         }
+    }
+
+    /// Takes all that waits.
+    fn catch_up(&mut self) {
+        for writer in self.writers.values_mut().flatten() {
+            writer.catch_up(&self.plan.reader, &mut self.refused);
+        }
+        self.waiting = 0;
     }
 
     /// Puts the columns into the wanted types; where a value does not fit, its row is refused alone.
@@ -330,51 +384,52 @@ impl Format for Avro {
     fn take(&mut self, value: &[u8]) -> std::result::Result<(), String> {
         let (registered, _) = self.headers.find(value)?;
         let reader = &self.plan.reader;
-        let writer = self.writers.entry(registered.id).or_insert_with(|| {
-            let id = registered.id;
+        let id = registered.id;
+        let is_alone = self.writers.keys().all(|other| *other == id);
+        let writer = self.writers.entry(id).or_insert_with(|| {
             let unusable = |reason| format!("schema {id} does not become the table's: {reason}");
             let text = references::inlined(registered).map_err(unusable)?;
             Writer::new(id, text, reader).map_err(unusable)
         });
         match writer {
+            Ok(writer) if is_alone => writer.take(self.rows, value, reader)?,
             Ok(writer) => {
-                writer.take(value, reader)?;
-                self.versions.push(Some(writer.id));
-                Ok(())
+                writer.wait(self.rows, value);
+                self.waiting += value.len();
             }
-            Err(reason) => Err(reason.clone()),
+            Err(reason) => return Err(reason.clone()),
         }
+        self.rows += 1;
+        if self.waiting >= WINDOW {
+            self.catch_up();
+        }
+        Ok(())
     }
 
     fn take_null(&mut self) {
-        self.versions.push(None);
+        self.nulls.push(self.rows);
+        self.rows += 1;
     }
 
     fn finish(&mut self, origins: &Origins) -> Result<Rows> {
-        let mut versions: BTreeMap<Option<i32>, Vec<usize>> = BTreeMap::new();
-        for (row, version) in self.versions.drain(..).enumerate() {
-            versions.entry(version).or_default().push(row);
+        self.catch_up();
+        self.rows = 0;
+        let (mut parts, mut refused) = (Vec::new(), std::mem::take(&mut self.refused));
+        let nulls = std::mem::take(&mut self.nulls);
+        if !nulls.is_empty() {
+            let fields = self.schema.fields().iter();
+            let columns = fields.map(|field| new_null_array(field.data_type(), nulls.len()));
+            parts.push(Part {
+                columns: columns.collect(),
+                rows: nulls,
+            });
         }
-        let (mut parts, mut refused) = (Vec::new(), Vec::new());
-        for (version, rows) in versions {
-            let Some(id) = version else {
-                let fields = self.schema.fields().iter();
-                let nulls = fields.map(|field| new_null_array(field.data_type(), rows.len()));
-                parts.push(Part {
-                    columns: nulls.collect(),
-                    rows,
-                });
-                continue;
-            };
-            let Some(Ok(mut writer)) = self.writers.remove(&id) else {
-                return Err(Error::Bug {
-                    context: format!("rows of schema {id} without its decoder"),
-                });
-            };
-            for (batch, rows) in writer.finish(&rows, origins, &self.plan.reader)? {
-                self.fit(&batch, rows, &mut parts, &mut refused);
-            }
-            self.writers.insert(id, Ok(writer));
+        let mut decoded = Vec::new();
+        for writer in self.writers.values_mut().flatten() {
+            decoded.extend(writer.finish(origins, &self.plan.reader)?);
+        }
+        for (batch, rows) in decoded {
+            self.fit(&batch, &rows, &mut parts, &mut refused);
         }
         refused.sort_unstable();
         let (columns, order) = self.together(parts)?;

@@ -197,6 +197,35 @@ fn a_bad_record_is_alone_and_its_neighbours_are_whole() {
 }
 
 #[test]
+fn versions_that_wait_for_their_like_keep_their_rows_and_lose_only_what_is_none() {
+    let mut records = records(&[]);
+    // Several times what waits at most, of two versions by turns; and every fiftieth is cut off.
+    let long = "x".repeat(1000);
+    let values: Vec<_> = (0..600)
+        .map(|n| match n {
+            n if n % 50 == 49 => second(n.into(), Some(&long))[..20].to_vec(),
+            n if n % 2 == 0 => first(n),
+            n => second(n.into(), Some(&long)),
+        })
+        .collect();
+    assert!(values.iter().map(Vec::len).sum::<usize>() > 2 * WINDOW);
+    push(&mut records, &values);
+    let batch = records.finish().unwrap();
+    let mut rows: Vec<i64> = batch.origins.positions().map(|(_, at)| at).collect();
+    let (columns, dead) = shown(batch);
+    let own: Vec<i64> = columns[0].iter().map(|id| id.parse().unwrap()).collect();
+    assert_eq!(own, rows);
+    rows.sort_unstable();
+    let whole: Vec<i64> = (0..600).filter(|n| n % 50 != 49).collect();
+    assert_eq!(rows, whole);
+    assert_eq!(dead.len(), 12, "{dead:?}");
+    for (id, added) in columns[0].iter().zip(&columns[1]) {
+        let is_second = id.parse::<i64>().unwrap() % 2 == 1;
+        assert_eq!(*added == long, is_second, "{id}");
+    }
+}
+
+#[test]
 fn declared_fields_are_taken_and_cast_and_required() {
     let mut records = records(&[
         ("added", "varchar", DataType::Utf8, true),
