@@ -31,6 +31,7 @@ mod meaning;
 mod memory;
 mod one_task;
 mod options;
+mod orders;
 mod planner;
 mod process;
 pub mod rebind;

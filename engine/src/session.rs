@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use datafusion::error::DataFusionError;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_optimizer::sanity_checker::SanityCheckPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_distributed::{
     DistributedConfig, DistributedExt, RouteTasksHandler, SessionStateBuilderExt,
@@ -25,6 +27,7 @@ use crate::joins::PlainKeys;
 use crate::lake_write::{LakePlanner, LakeWriteCodec};
 use crate::meaning::{self, Decimals, SqlTypes};
 use crate::memory::Memory;
+use crate::orders::KeptOrders;
 use crate::row_numbers::with_row_numbers;
 use crate::scan::{self, CutScans};
 use crate::settings::{self, Settings};
@@ -62,7 +65,7 @@ pub fn local_session(runtime: &Arc<RuntimeEnv>, settings: &Settings) -> Result<S
     let builder = with_meaning(SessionStateBuilder::new(), &config)
         .with_default_features()
         .with_config(config)
-        .with_physical_optimizer_rules(fenced(PhysicalOptimizer::default().rules))
+        .with_physical_optimizer_rules(physical_rules())
         .with_runtime_env(Arc::clone(runtime));
     let state = with_functions(builder).build();
     Ok(SessionContext::new_with_state(state))
@@ -85,7 +88,7 @@ pub(crate) fn job_session(
     let mut config = settings::set_defaults(SessionConfig::new())
         .with_distributed_option_extension(DistributedConfig::default());
     settings::apply(&mut config, settings)?;
-    let mut optimizers = fenced(PhysicalOptimizer::default().rules);
+    let mut optimizers = physical_rules();
     optimizers.insert(0, Arc::new(CutScans));
     optimizers.insert(0, Arc::new(PlainKeys));
     optimizers.push(Arc::new(SortedWindows));
@@ -109,6 +112,17 @@ pub(crate) fn job_session(
     // Statements have a moment of their own; this is for plans that came from elsewhere.
     state.mark_start_execution();
     Ok(state)
+}
+
+/// DataFusion's rules for physical plans, and what they get wrong put right.
+fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = fenced(PhysicalOptimizer::default().rules);
+    let last_look = SanityCheckPlan::new();
+    let is_last_look =
+        |rule: &Arc<dyn PhysicalOptimizerRule + Send + Sync>| rule.name() == last_look.name();
+    let at = rules.iter().position(is_last_look).unwrap_or(rules.len());
+    rules.insert(at, Arc::new(KeptOrders));
+    rules
 }
 
 /// Adds our functions to those that a builder has.
