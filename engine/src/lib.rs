@@ -26,6 +26,7 @@ pub mod job;
 mod joins;
 mod lake_write;
 mod launch;
+mod lenient;
 mod logs;
 mod meaning;
 mod memory;

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use datafusion::error::DataFusionError;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::optimizer::Optimizer;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_optimizer::sanity_checker::SanityCheckPlan;
@@ -25,6 +26,7 @@ use crate::functions;
 use crate::interrupt::{Interrupt, interruptible};
 use crate::joins::PlainKeys;
 use crate::lake_write::{LakePlanner, LakeWriteCodec};
+use crate::lenient::lenient;
 use crate::meaning::{self, Decimals, SqlTypes};
 use crate::memory::Memory;
 use crate::orders::KeptOrders;
@@ -142,6 +144,7 @@ fn with_functions(mut builder: SessionStateBuilder) -> SessionStateBuilder {
 fn with_meaning(builder: SessionStateBuilder, config: &SessionConfig) -> SessionStateBuilder {
     builder
         .with_analyzer_rules(meaning::rules())
+        .with_optimizer_rules(lenient(Optimizer::new().rules))
         .with_expr_planners(vec![Arc::new(Decimals)])
         .with_type_planner(Arc::new(SqlTypes::of(config.options())))
 }
