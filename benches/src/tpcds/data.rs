@@ -1,9 +1,8 @@
 //! The 24 tables as Parquet files, generated once per scale and kept.
 
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use drumline_testkit::engines;
 
 /// The tables, each a folder of Parquet files.
