@@ -43,6 +43,9 @@ impl OptimizerRule for Lenient {
         config: &dyn OptimizerConfig,
     ) -> Result<Transformed<LogicalPlan>> {
         let rewritten = self.0.rewrite(plan.clone(), config);
-        Ok(rewritten.unwrap_or_else(|_| Transformed::no(plan)))
+        Ok(rewritten.unwrap_or_else(|error| {
+            tracing::debug!(rule = self.name(), %error, "the plan stays as it is");
+            Transformed::no(plan)
+        }))
     }
 }

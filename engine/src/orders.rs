@@ -1,7 +1,7 @@
 //! Orders that an operator asks for, and that a rule lost again.
 //!
 //! DataFusion takes a sort away where rows are in order anyway. Rows of constants are, such as those of
-//! `SELECT 6 AS id UNION ALL SELECT 25`: but what is known of them does not outlive the rules behind, and its last look
+//! `SELECT 6 AS id UNION ALL SELECT 25`: but later rules lose what is known of them, and its last look
 //! at the plan refuses a statement that is right. What asks for an order that is not known is given a sort again.
 
 use std::sync::Arc;

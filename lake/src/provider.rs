@@ -502,8 +502,8 @@ impl SnapshotProvider {
     }
 }
 
-/// Whether no row passes. A filter on partitions that is false or null whatever they are, such as `k NOT IN (1, NULL)`
-/// in part, is simplified to this once nothing but the scan has it.
+/// Whether no row passes: `k NOT IN (1, NULL)` on a partition column is simplified to `k <> 1` and this, when nothing but
+/// the scan has it any more.
 fn is_never(filter: &Expr) -> bool {
     use ScalarValue::{Boolean, Null};
     matches!(filter, Expr::Literal(Boolean(Some(false) | None) | Null, _))

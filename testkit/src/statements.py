@@ -1,7 +1,7 @@
 """Random statements, and what DuckDB answers to each.
 
 Argument: the seed. Prints a JSON list of steps, each with `sql`, the `bytes_per_task` to run it with (null: the default)
-and, where it asks for any, `rows`; `refused` says why DuckDB does not take it.
+and, where it asks for any, `rows`, `ordered` or not; `refused` says why DuckDB does not take it.
 
 Statements are of the part of SQL in which all engines are meant to agree: no quotients of integers, no order of nulls
 left open, no numbers for rows that tie, no sums in which the order of adding shows.
@@ -34,6 +34,7 @@ class Statements:
         self.connection.execute("SET enable_progress_bar = false")
         self.steps = []
         self.aliases = 0
+        self.is_ordered = False
         names = (f"s{seed}_{name}" for name in ("target", "few", "many", "none"))
         self.target, self.few, self.many, self.none = names
 
@@ -112,6 +113,7 @@ class Statements:
             f"{a}.k NOT IN (SELECT {b}.k FROM {inner} {b})",
             f"{a}.id NOT IN (SELECT {b}.id FROM {inner} {b} WHERE {b}.id IS NOT NULL)",
             f"EXISTS (SELECT 1 FROM {inner} {b} WHERE {b}.id = {a}.id)",
+            f"EXISTS (SELECT 1 FROM {inner} {b} WHERE {b}.k = {a}.id AND {b}.id <> {a}.k)",
             f"NOT EXISTS (SELECT 1 FROM {inner} {b} WHERE {b}.id = {a}.id AND {b}.k = {a}.k)",
             f"{a}.v > (SELECT avg({b}.v) FROM {inner} {b})",
             f"{a}.v >= (SELECT max({b}.v) FROM {inner} {b} WHERE {b}.k = {a}.k)",
@@ -146,6 +148,7 @@ class Statements:
             lambda: f"(SELECT * FROM {below()} {a} WHERE {self.condition(a, depth - 1)})",
             lambda: f"(SELECT * FROM {below()} {self.one('UNION ALL', 'UNION', 'INTERSECT', 'EXCEPT')} "
             f"SELECT * FROM {below()})",
+            lambda: f"(SELECT * FROM {below()} {a} UNION ALL SELECT DISTINCT k, id, v, s, d FROM {below()} {b})",
             lambda: f"(SELECT DISTINCT {a}.id, {a}.k, {a}.v, {a}.s, {a}.d FROM {below()} {a})",
             lambda: f"(SELECT max({a}.id) AS id, {a}.k, sum({a}.v) AS v, min({a}.s) AS s, max({a}.d) AS d "
             f"FROM {below()} {a} GROUP BY {a}.k)",
@@ -275,10 +278,12 @@ class Statements:
             columns += [f"{b}.{column}" for column in COLUMNS]
         columns = self.random.sample(columns, self.number(2, 5))
         order = (f"{column} {self.one('ASC', 'DESC')} NULLS {self.one('FIRST', 'LAST')}" for column in columns)
+        self.is_ordered = True
         limit = self.one("", f" LIMIT {self.number(0, 20)}", f" LIMIT {self.number(1, 9)} OFFSET {self.number(0, 5)}")
         return f"SELECT {named(columns)} FROM {source} ORDER BY {', '.join(order)}{limit}"
 
     def query(self):
+        self.is_ordered = False
         return self.one(
             *[self.grouped, self.joined, self.first] * 2, self.windowed, self.chosen, self.sets, self.common
         )
@@ -340,7 +345,8 @@ class Statements:
             self.step(sql, refused=str(error))
             return
         if len(rows) <= MOST_ROWS:
-            self.step(sql, rows=[dict(zip(names, map(plain, row))) for row in rows])
+            rows = [dict(zip(names, map(plain, row))) for row in rows]
+            self.step(sql, rows=rows, ordered=self.is_ordered)
 
     def create(self, name, rows, is_partitioned=False):
         values = (
@@ -366,6 +372,7 @@ class Statements:
             if self.chance(0.7):
                 self.read(self.query())
             elif self.run(self.write()):
+                self.is_ordered = False
                 self.read(f"SELECT id, k, v, s, d FROM {self.target}")
         for name in (self.target, self.few, self.many, self.none):
             self.run(f"DROP TABLE {name}")

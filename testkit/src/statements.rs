@@ -52,6 +52,8 @@ struct Step {
     sql: String,
     bytes_per_task: Option<u64>,
     rows: Option<Vec<BTreeMap<String, Value>>>,
+    #[serde(default)]
+    ordered: bool,
     refused: Option<String>,
 }
 
@@ -84,7 +86,7 @@ pub fn run(cluster: &Cluster, seed: u64) -> Result<Report> {
                 if let Some(expected) = step.rows {
                     report.answers += 1;
                     report.rows += expected.len() as u64;
-                    compare(found, expected).with_context(|| sql)?;
+                    compare(found, expected, step.ordered).with_context(|| sql)?;
                 }
             }
         }
@@ -92,19 +94,25 @@ pub fn run(cluster: &Cluster, seed: u64) -> Result<Report> {
     Ok(report)
 }
 
-/// Fails unless both have the same rows, in any order.
-fn compare(found: Vec<Value>, expected: Vec<BTreeMap<String, Value>>) -> Result<()> {
-    let mut counts: BTreeMap<String, i64> = BTreeMap::new();
-    for row in found {
-        let row: BTreeMap<String, Value> = serde_json::from_value(row)?;
-        *counts.entry(canonical(&row)).or_default() += 1;
+/// Fails unless both have the same rows, in the same order where there is one.
+fn compare(found: Vec<Value>, expected: Vec<BTreeMap<String, Value>>, ordered: bool) -> Result<()> {
+    let found: Vec<BTreeMap<String, Value>> = serde_json::from_value(Value::Array(found))?;
+    let found: Vec<String> = found.iter().map(canonical).collect();
+    let expected: Vec<String> = expected.iter().map(canonical).collect();
+    let mut counts: BTreeMap<&String, i64> = BTreeMap::new();
+    for row in &found {
+        *counts.entry(row).or_default() += 1;
     }
-    for row in expected {
-        *counts.entry(canonical(&row)).or_default() -= 1;
+    for row in &expected {
+        *counts.entry(row).or_default() -= 1;
     }
     counts.retain(|_, count| *count != 0);
     if counts.is_empty() {
-        return Ok(());
+        let differs = found.iter().zip(&expected).position(|(a, b)| a != b);
+        return match differs.filter(|_| ordered) {
+            Some(row) => bail!("row {row} is {}, not {}", found[row], expected[row]),
+            None => Ok(()),
+        };
     }
     let mut told = String::new();
     for (whose, sign) in [("Drumline", 1), ("DuckDB", -1)] {
@@ -150,9 +158,19 @@ mod tests {
     fn differs(found: Value, expected: Value) -> Option<String> {
         let found = serde_json::from_value(found).unwrap();
         let expected = serde_json::from_value(expected).unwrap();
-        compare(found, expected)
+        compare(found, expected, false)
             .err()
             .map(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_order_is_compared_where_there_is_one() {
+        let rows = [json!({ "a": 1 }), json!({ "a": 2 })];
+        let turned = || vec![rows[1].clone(), rows[0].clone()];
+        let expected = || serde_json::from_value(json!(rows)).unwrap();
+        assert!(compare(turned(), expected(), false).is_ok());
+        let told = compare(turned(), expected(), true).unwrap_err().to_string();
+        assert!(told.starts_with("row 0 is a=2"), "{told}");
     }
 
     #[test]

@@ -246,8 +246,8 @@ impl TableProvider for Listed {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> PlanResult<Arc<dyn ExecutionPlan>> {
-        // Of the values of partitions DataFusion takes one for passed that the filter knows nothing of, as
-        // `k NOT IN (1, NULL)` does.
+        // DataFusion keeps a partition for which the filter is null, as `k NOT IN (1, NULL)` is. The filter stays beside
+        // this: `k = 1` shortens the listing.
         let mut all = filters.to_vec();
         for filter in filters {
             let by_partition = self.0.supports_filters_pushdown(&[filter])?;

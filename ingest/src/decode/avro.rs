@@ -173,6 +173,11 @@ impl Writer {
         taken
     }
 
+    /// Whether none of the batch's records is of this version.
+    fn is_idle(&self) -> bool {
+        self.rows.is_empty() && self.ends.is_empty()
+    }
+
     /// Keeps a record for [`Self::catch_up`].
     fn wait(&mut self, row: usize, value: &[u8]) {
         self.waiting.extend_from_slice(value);
@@ -191,8 +196,9 @@ impl Writer {
             }
             start = end;
         }
-        // Their room is used again.
+        // Their room is used again, but for that of a large one.
         waiting.clear();
+        waiting.shrink_to(WINDOW);
         (self.waiting, self.ends) = (waiting, ends);
     }
 
@@ -385,7 +391,10 @@ impl Format for Avro {
         let (registered, _) = self.headers.find(value)?;
         let reader = &self.plan.reader;
         let id = registered.id;
-        let is_alone = self.writers.keys().all(|other| *other == id);
+        let is_alone = self
+            .writers
+            .iter()
+            .all(|(other, writer)| *other == id || writer.as_ref().map_or(true, Writer::is_idle));
         let writer = self.writers.entry(id).or_insert_with(|| {
             let unusable = |reason| format!("schema {id} does not become the table's: {reason}");
             let text = references::inlined(registered).map_err(unusable)?;
