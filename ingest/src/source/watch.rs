@@ -38,6 +38,8 @@ pub(super) struct Told {
     /// Beyond what was read and beyond transaction markers, where nothing waits to be taken.
     pub next: Positions,
     pub ends: Positions,
+    /// Something that was fetched waits to be taken.
+    pub is_queued: bool,
     /// How many partitions each topic has.
     pub partitions: BTreeMap<String, u32>,
     /// Places whose leader does not serve them, and why.
@@ -154,14 +156,19 @@ struct Partition {
     partition: i32,
     #[serde(default = "nobody")]
     leader: i32,
+    // Whom it is fetched from.
+    #[serde(default = "nobody")]
+    broker: i32,
     fetchq_cnt: i64,
     eof_offset: i64,
     ls_offset: i64,
 }
 
 /// No broker's id.
+const NOBODY: i32 = -1;
+
 fn nobody() -> i32 {
-    -1
+    NOBODY
 }
 
 impl Statistics {
@@ -181,22 +188,28 @@ impl Statistics {
             if partition.ls_offset >= 0 {
                 told.ends.insert(place, partition.ls_offset);
             }
+            told.is_queued |= partition.fetchq_cnt > 0;
             if partition.fetchq_cnt == 0 && partition.eof_offset >= 0 {
                 told.next.insert(place, partition.eof_offset);
             }
-            if let Some(reason) = self.away(partition.leader, broken) {
+            let away = match (partition.leader, partition.broker) {
+                (NOBODY, _) => Some("a partition has no leader".to_owned()),
+                (leader, NOBODY) => self.away(leader, broken),
+                // Its leader, or a follower in the consumer's own rack: then leaders need no connection.
+                (_, broker) => self.away(broker, broken),
+            };
+            if let Some(reason) = away {
                 told.away.insert(place, reason);
             }
         }
         told
     }
 
-    /// Why the leader of a partition does not serve it.
-    fn away(&self, leader: i32, broken: Option<&str>) -> Option<String> {
-        let leads = |broker: &&Broker| broker.nodeid == leader && broker.source != "logical";
-        // Brokers that were only named, not met, have the id that stands for nobody.
-        let Some(broker) = self.brokers.values().find(leads).filter(|_| leader >= 0) else {
-            return Some("a partition has no leader".to_owned());
+    /// Why this broker does not serve what it should.
+    fn away(&self, id: i32, broken: Option<&str>) -> Option<String> {
+        let is_it = |broker: &&Broker| broker.nodeid == id && broker.source != "logical";
+        let Some(broker) = self.brokers.values().find(is_it) else {
+            return Some("no broker answers".to_owned());
         };
         if !matches!(broker.state.as_str(), "UP" | "REAUTH") {
             return Some(broken.unwrap_or("no broker answers").to_owned());
@@ -219,7 +232,7 @@ mod tests {
                 "group": { "nodeid": 1, "source": "logical", "state": "DOWN" },
             },
             "topics": { "t": { "partitions": {
-                "0": { "partition": 0, "leader": leader, "fetchq_cnt": 0, "eof_offset": 7, "ls_offset": 9 },
+                "0": { "partition": 0, "leader": leader, "broker": 1, "fetchq_cnt": 0, "eof_offset": 7, "ls_offset": 9 },
                 "1": { "partition": 1, "leader": 1, "fetchq_cnt": 3, "eof_offset": 5, "ls_offset": -1001 },
                 "-1": { "partition": -1, "leader": -1, "fetchq_cnt": 0, "eof_offset": -1001, "ls_offset": -1001 },
             } } },
@@ -238,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_must_be_there_and_answer() {
+    fn the_broker_that_serves_must_be_there_and_answer() {
         let missing = |told: &Told| told.missing([0].iter());
         assert_eq!(
             missing(&told("TRY_CONNECT", 0, -1, 1)).as_deref(),
@@ -254,6 +267,12 @@ mod tests {
         );
         // Nothing was asked: being quiet is right.
         assert_eq!(missing(&told("UP", 0, 600_000_000, 1)), None);
+        // A follower serves: its leader, that we are not connected to, need not.
+        assert_eq!(missing(&told("UP", 0, 0, 2)), None);
+        assert_eq!(
+            missing(&told("DOWN", 0, -1, 2)).as_deref(),
+            Some("connection refused")
+        );
         // Others' partitions are no concern of ours.
         assert_eq!(told("UP", 0, 0, -1).missing([1].iter()), None);
     }

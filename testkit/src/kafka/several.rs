@@ -123,6 +123,7 @@ fn settings(number: u16, port: u16, controller: u16, folder: &std::path::Path) -
          auto.create.topics.enable=false\n\
          min.insync.replicas=2\n\
          broker.session.timeout.ms={session}\n\
+         broker.heartbeat.interval.ms={heartbeat}\n\
          replica.lag.time.max.ms={session}\n\
          leader.imbalance.check.interval.seconds=5\n\
          offsets.topic.num.partitions=1\n\
@@ -130,5 +131,6 @@ fn settings(number: u16, port: u16, controller: u16, folder: &std::path::Path) -
          group.initial.rebalance.delay.ms=0\n",
         data = folder.join("log").display(),
         session = SESSION.as_millis(),
+        heartbeat = SESSION.as_millis() / 3,
     )
 }
