@@ -8,7 +8,7 @@ use drumline_proto::PartitionColumn;
 use drumline_proto::v1::RouteDefinition;
 
 use crate::lookup::Lookups;
-use crate::transform::Transform;
+use crate::transform::{Transform, is_utc};
 use crate::{Error, Result};
 
 /// Why a route's rows cannot be worked out: its transform, or what it is partitioned by.
@@ -105,7 +105,7 @@ fn refused(topic: &str, reason: String) -> Refused {
 /// Whether a column holds times of another zone than UTC.
 fn is_zoned(schema: &SchemaRef, name: &str) -> bool {
     match schema.field_with_name(name).map(|field| field.data_type()) {
-        Ok(DataType::Timestamp(_, Some(zone))) => !matches!(zone.as_ref(), "UTC" | "Z" | "+00:00"),
+        Ok(DataType::Timestamp(_, Some(zone))) => !is_utc(zone),
         _ => false,
     }
 }

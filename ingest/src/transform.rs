@@ -15,12 +15,12 @@ use arrow::array::{
 };
 use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{self, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, JoinType, TableReference};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Expr, Join, LogicalPlan};
+use datafusion::logical_expr::{Expr, ExprSchemable, Join, LogicalPlan, cast};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::prelude::SessionContext;
 
@@ -412,7 +412,10 @@ impl Assembly<'_> {
 
     fn physical(&self, expression: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
         let (state, context) = (self.session.state(), PhysicalPlanningContext::default());
-        create_physical_expr(expression, schema, state.execution_props(), &context)
+        without_zones(expression.clone(), schema)
+            .and_then(|expression| {
+                create_physical_expr(&expression, schema, state.execution_props(), &context)
+            })
             .map_err(|error| self.failed(error))
     }
 
@@ -507,6 +510,28 @@ fn scanned(plan: &LogicalPlan) -> String {
         Ok(TreeNodeRecursion::Continue)
     });
     table
+}
+
+/// Takes parts of times in UTC from the same times without a zone: no rules of zones are looked up for each row.
+fn without_zones(expression: Expr, schema: &DFSchema) -> datafusion::error::Result<Expr> {
+    let changed = expression.transform_up(|mut expression| {
+        if let Expr::ScalarFunction(function) = &mut expression
+            && function.name() == "date_part"
+            && let [_, time] = function.args.as_mut_slice()
+            && let DataType::Timestamp(unit, Some(zone)) = time.get_type(schema)?
+            && is_utc(&zone)
+        {
+            *time = cast(time.clone(), DataType::Timestamp(unit, None));
+            return Ok(tree_node::Transformed::yes(expression));
+        }
+        Ok(tree_node::Transformed::no(expression))
+    });
+    changed.map(|changed| changed.data)
+}
+
+/// Whether a time's zone is UTC.
+pub(crate) fn is_utc(zone: &str) -> bool {
+    matches!(zone, "UTC" | "Z" | "+00:00")
 }
 
 fn null_of(data_type: &DataType) -> datafusion::error::Result<Arc<dyn PhysicalExpr>> {

@@ -236,3 +236,33 @@ async fn two_columns_of_one_name_are_refused() {
     let refused = refusal("SELECT song AS a, ts AS a FROM input").await;
     assert!(refused.contains('a'), "{refused}");
 }
+
+#[tokio::test]
+async fn parts_of_times_in_utc_are_those_of_the_same_times_without_a_zone() {
+    let parts = |zone: &str| {
+        let parts = ["year", "month", "day", "hour", "minute", "dow", "epoch"];
+        let parts = parts.map(|part| format!("date_part('{part}', at) AS {part}"));
+        format!(
+            "SELECT {} FROM (SELECT arrow_cast(arrow_cast(to_timestamp_millis(ts - 1541106106797), \
+             'Timestamp(Microsecond, Some(\"UTC\"))'), 'Timestamp(Microsecond, {zone})') AS at FROM input)",
+            parts.join(", ")
+        )
+    };
+    let naive = results(&parts("None")).await;
+    assert_eq!(results(&parts(r#"Some("UTC")"#)).await, naive);
+    // The millisecond before 1970 there.
+    let year = naive.column(0).as_primitive::<Int32Type>();
+    assert_eq!(year.value(0), 1969);
+    let local = results(&parts(r#"Some("Asia/Tokyo")"#)).await;
+    let hour = |rows: &RecordBatch| rows.column(3).as_primitive::<Int32Type>().value(0);
+    assert_eq!((hour(&naive), hour(&local)), (23, 8));
+}
+
+async fn results(sql: &str) -> RecordBatch {
+    let (transform, batch) = (plan(sql).await.unwrap(), batch());
+    let table = schema::table(transform.schema(), true);
+    transform
+        .apply(&batch.rows, &batch.origins, &table)
+        .unwrap()
+        .rows
+}
