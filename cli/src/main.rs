@@ -7,6 +7,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod allocator;
 mod amount;
 mod application;
 mod caret;
@@ -32,10 +33,6 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::failure::{OrFail as _, Result};
-
-/// glibc keeps freed memory for each thread's arena: a worker under load took half as much again as it used.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// A Spark-class batch cluster with a Kafka-to-lake consumer, in one binary.
 #[derive(Debug, Parser)]

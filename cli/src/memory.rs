@@ -61,6 +61,11 @@ fn available() -> Option<u64> {
     Some(limit.map_or(machine, |limit| limit.min(machine)))
 }
 
+/// What this process takes of the machine's memory, where the system tells.
+pub(crate) fn resident() -> Option<u64> {
+    kib_line(&read("/proc/self/status")?, "VmRSS:")
+}
+
 fn read(path: impl AsRef<Path>) -> Option<String> {
     std::fs::read_to_string(path).ok()
 }

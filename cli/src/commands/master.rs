@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use drumline_master::Authentication;
 use drumline_security::local;
 
+use crate::allocator;
 use crate::commands::tuning::Tuning;
 use crate::commands::{Exposure, cannot_listen};
 use crate::config;
@@ -77,6 +78,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         drumline_master::Options::new(arguments.listen, lake.as_str(), &arguments.state_dir);
     options.stores = config::stores()?;
     options.memory_limit = arguments.memory.bytes()?;
+    allocator::watch(options.memory_limit);
     options.log = log;
     arguments
         .tuning

@@ -13,7 +13,7 @@ use crate::failure::{Failure, Result};
 use crate::logging::{self, LogFormat};
 use crate::memory::{self, Memory};
 use crate::signals::{self, Ending};
-use crate::{connect, output};
+use crate::{allocator, connect, output};
 
 /// Run a worker of a master. It waits for its master, and joins again after losing it.
 #[derive(Debug, clap::Args)]
@@ -136,6 +136,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         .hint("give less, or more with --memory"));
     }
     options.stores = config::stores()?;
+    allocator::watch(options.memory);
     let worker = tokio::select! {
         worker = drumline_worker::start(options) => worker.map_err(|error| explain(error, arguments.listen))?,
         () = stop.cancelled() => return Ok(()),
