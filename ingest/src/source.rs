@@ -244,8 +244,8 @@ fn read(
                     let brokers = brokers.to_owned();
                     Error::Brokers { brokers, reason }.to_string()
                 });
-            for (place, next) in told.next {
-                let next = bounds.cap(place, next);
+            for (place, next) in &told.next {
+                let (place, next) = (*place, bounds.cap(*place, *next));
                 if positions
                     .get(&place)
                     .is_some_and(|position| *position < next)
@@ -261,7 +261,7 @@ fn read(
                 let within = asked
                     .iter()
                     .map(|(place, end)| (*place, bounds.cap(*place, *end)));
-                if let Some(stall) = stalls.look(now, &within.collect(), !told.is_queued) {
+                if let Some(stall) = stalls.look(now, &within.collect(), &told) {
                     return Err(stalled(&places, &positions, &asked, &stall));
                 }
             }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::watch::Told;
 use crate::machine::Positions;
 
 /// How often silent partitions are looked at.
@@ -61,20 +62,16 @@ impl Stalls {
         silent
     }
 
-    /// Takes in the ends of silent places: the first that has stood still for too long. `is_drained`: nothing that
-    /// was fetched waits to be taken.
-    pub(super) fn look(
-        &mut self,
-        now: Instant,
-        ends: &Positions,
-        is_drained: bool,
-    ) -> Option<Stall> {
-        let patience = match is_drained {
-            true => PATIENCE,
-            false => PATIENCE_AMONG_OTHERS,
+    /// Takes in the ends of silent places: the first that has stood still for too long.
+    pub(super) fn look(&mut self, now: Instant, ends: &Positions, told: &Told) -> Option<Stall> {
+        let patience = match told.is_queued {
+            false => PATIENCE,
+            true => PATIENCE_AMONG_OTHERS,
         };
         for (place, end) in ends {
-            if self.positions.get(place).is_none_or(|next| next >= end) {
+            // What was fetched to its end waits only to be taken, or ends with markers of transactions.
+            let next = self.positions.get(place).max(told.fetched.get(place));
+            if next.is_none_or(|next| next >= end) {
                 self.behind.remove(place);
                 continue;
             }
@@ -94,14 +91,14 @@ mod tests {
     use super::*;
 
     /// Looks every ten seconds at a partition that stands at these positions and ends at 9: when it counts as stalled.
-    fn stalled(positions: &[i64], is_drained: bool) -> Option<usize> {
+    fn stalled(positions: &[i64], told: &Told) -> Option<usize> {
         let begun = Instant::now();
         let mut stalls = Stalls::new(begun);
         for (at, position) in positions.iter().enumerate() {
             let now = begun + EVERY * u32::try_from(at + 1).unwrap();
             let silent = stalls.silent(now, &Positions::from([(3, *position)]));
             let ends = silent.iter().map(|place| (*place, 9)).collect();
-            if let Some(stall) = stalls.look(now, &ends, is_drained) {
+            if let Some(stall) = stalls.look(now, &ends, told) {
                 assert_eq!(stall.place, 3);
                 return Some(at);
             }
@@ -112,14 +109,20 @@ mod tests {
     #[test]
     fn a_partition_that_stays_behind_is_found() {
         // The second look is the first that sees it stand still.
-        assert_eq!(stalled(&[5; 10], true), Some(4));
-        assert_eq!(stalled(&[5; 20], false), Some(13));
+        assert_eq!(stalled(&[5; 10], &Told::default()), Some(4));
+        let mut busy = Told::default();
+        busy.is_queued = true;
+        assert_eq!(stalled(&[5; 20], &busy), Some(13));
     }
 
     #[test]
     fn who_moves_or_has_everything_is_left_alone() {
-        assert_eq!(stalled(&[1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3], true), None);
-        assert_eq!(stalled(&[9; 20], true), None);
+        let told = Told::default();
+        assert_eq!(stalled(&[1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3], &told), None);
+        assert_eq!(stalled(&[9; 20], &told), None);
+        let mut fetched = Told::default();
+        fetched.fetched.insert(3, 9);
+        assert_eq!(stalled(&[5; 20], &fetched), None);
     }
 
     #[test]
@@ -132,7 +135,7 @@ mod tests {
             let silent = stalls.silent(now, &standing);
             match silent.is_empty() {
                 true => None,
-                false => stalls.look(now, &ends, true),
+                false => stalls.look(now, &ends, &Told::default()),
             }
         };
         assert_eq!(look(10), None);

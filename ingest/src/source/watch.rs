@@ -38,6 +38,8 @@ pub(super) struct Told {
     /// Beyond what was read and beyond transaction markers, where nothing waits to be taken.
     pub next: Positions,
     pub ends: Positions,
+    /// Where everything was fetched to once, whether it was taken or not.
+    pub fetched: Positions,
     /// Something that was fetched waits to be taken.
     pub is_queued: bool,
     /// How many partitions each topic has.
@@ -189,8 +191,11 @@ impl Statistics {
                 told.ends.insert(place, partition.ls_offset);
             }
             told.is_queued |= partition.fetchq_cnt > 0;
-            if partition.fetchq_cnt == 0 && partition.eof_offset >= 0 {
-                told.next.insert(place, partition.eof_offset);
+            if partition.eof_offset >= 0 {
+                told.fetched.insert(place, partition.eof_offset);
+                if partition.fetchq_cnt == 0 {
+                    told.next.insert(place, partition.eof_offset);
+                }
             }
             let away = match (partition.leader, partition.broker) {
                 (NOBODY, _) => Some("a partition has no leader".to_owned()),
