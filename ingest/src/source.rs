@@ -6,7 +6,6 @@
 
 mod figures;
 mod identity;
-mod stall;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +30,6 @@ use crate::{Error, Result};
 pub(crate) use figures::Figure;
 use figures::Figures;
 pub(crate) use identity::{Held, Identity};
-use stall::{Stall, Stalls};
 use watch::{Absence, Watch};
 
 /// A batch is handed on when it has this many records, as many bytes as it may, or is this old.
@@ -44,8 +42,6 @@ const POLL: Duration = Duration::from_millis(50);
 /// Events that are taken at once.
 const EVENTS: usize = 64;
 const WATERMARKS_WITHIN: Duration = Duration::from_secs(10);
-/// How long a question for ends may take. Nothing is read meanwhile, and it is asked again.
-const ENDS_WITHIN: Duration = Duration::from_secs(1);
 /// How often a record that waits is looked at again, and how long that is nobody's concern.
 const WAIT_STEP: Duration = Duration::from_millis(5);
 /// How long records are looked at for more fields after one was found.
@@ -163,7 +159,6 @@ fn read(
     }
     let mut figures = Figures::default();
     let mut since = Instant::now();
-    let (mut stalls, mut asked) = (Stalls::new(since), Positions::new());
     let mut seen = Seen::default();
     while !stop.is_cancelled() {
         let polled = consumer.poll(POLL);
@@ -237,15 +232,15 @@ fn read(
             Some(Err(KafkaError::PartitionEOF(_))) | None => {}
             Some(Err(error)) => passing(&topic, error)?,
         }
-        if let Some(mut told) = consumer.context().take() {
+        if let Some(told) = consumer.context().take() {
             let waiting = absence
                 .look(Instant::now(), told.missing(positions.keys()))
                 .map(|reason| {
                     let brokers = brokers.to_owned();
                     Error::Brokers { brokers, reason }.to_string()
                 });
-            for (place, next) in &told.next {
-                let (place, next) = (*place, bounds.cap(*place, *next));
+            for (place, next) in told.next {
+                let next = bounds.cap(place, next);
                 if positions
                     .get(&place)
                     .is_some_and(|position| *position < next)
@@ -253,21 +248,6 @@ fn read(
                     positions.insert(place, next);
                     decoder.advance(place, next);
                 }
-            }
-            let silent = stalls.silent(Instant::now(), &positions);
-            if !silent.is_empty() {
-                asked = ends(&consumer, &places, &silent);
-                let now = Instant::now();
-                let within = asked
-                    .iter()
-                    .map(|(place, end)| (*place, bounds.cap(*place, *end)));
-                if let Some(stall) = stalls.look(now, &within.collect(), &told) {
-                    return Err(stalled(&places, &positions, &asked, &stall));
-                }
-            }
-            for (place, asked) in &asked {
-                let end = told.ends.entry(*place).or_insert(*asked);
-                *end = (*end).max(*asked);
             }
             seen = Seen {
                 ends: told.ends,
@@ -499,46 +479,6 @@ impl Begin {
             // A table without an offset needs all that is left. The others leave out what they have.
             _ => low,
         })
-    }
-}
-
-/// What Kafka says now of where these places end, as far as it answers.
-fn ends(consumer: &BaseConsumer<Watch>, places: &Places, silent: &[i32]) -> Positions {
-    let mut wanted = TopicPartitionList::new();
-    for place in silent {
-        let (topic, partition) = (places.topic(*place), places.partition(*place));
-        let _ = wanted.add_partition_offset(topic, partition, Offset::End);
-    }
-    let answers = match consumer.offsets_for_times(wanted, ENDS_WITHIN) {
-        Ok(answers) => answers,
-        Err(error) => {
-            tracing::debug!(topics = ?places.topics(), %error, "kafka did not say where partitions end");
-            return Positions::new();
-        }
-    };
-    let mut ends = Positions::new();
-    for answer in answers.elements() {
-        let place = places.place(answer.topic(), answer.partition());
-        if let (Some(place), Ok(()), Offset::Offset(end)) = (place, answer.error(), answer.offset())
-        {
-            ends.insert(place, end);
-        }
-    }
-    ends
-}
-
-fn stalled(places: &Places, positions: &Positions, ends: &Positions, stall: &Stall) -> Error {
-    let at = |of: &Positions| of.get(&stall.place).copied().unwrap_or_default();
-    Error::Read {
-        topic: places.topic(stall.place).to_owned(),
-        reason: format!(
-            "partition {} has records from offset {} to {}, and none of them has come for {} s",
-            places.partition(stall.place),
-            at(positions),
-            at(ends),
-            stall.lasted.as_secs()
-        ),
-        passing: true,
     }
 }
 

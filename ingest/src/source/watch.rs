@@ -1,7 +1,7 @@
 //! What librdkafka tells beside records: its statistics, and why a connection broke.
 //!
 //! librdkafka mends connections by itself and reports no more than that all brokers are down, so
-//! whether reading stands still is taken from its statistics: the brokers that lead our partitions
+//! whether reading stands still is taken from its statistics: the brokers that serve our partitions
 //! must be connected, and must answer.
 
 use std::collections::{BTreeMap, HashMap};
@@ -38,10 +38,6 @@ pub(super) struct Told {
     /// Beyond what was read and beyond transaction markers, where nothing waits to be taken.
     pub next: Positions,
     pub ends: Positions,
-    /// Where everything was fetched to once, whether it was taken or not.
-    pub fetched: Positions,
-    /// Something that was fetched waits to be taken.
-    pub is_queued: bool,
     /// How many partitions each topic has.
     pub partitions: BTreeMap<String, u32>,
     /// Places whose leader does not serve them, and why.
@@ -190,12 +186,8 @@ impl Statistics {
             if partition.ls_offset >= 0 {
                 told.ends.insert(place, partition.ls_offset);
             }
-            told.is_queued |= partition.fetchq_cnt > 0;
-            if partition.eof_offset >= 0 {
-                told.fetched.insert(place, partition.eof_offset);
-                if partition.fetchq_cnt == 0 {
-                    told.next.insert(place, partition.eof_offset);
-                }
+            if partition.fetchq_cnt == 0 && partition.eof_offset >= 0 {
+                told.next.insert(place, partition.eof_offset);
             }
             let away = match (partition.leader, partition.broker) {
                 (NOBODY, _) => Some("a partition has no leader".to_owned()),
