@@ -4,6 +4,7 @@
 //! librdkafka's statistics call `eof_offset`. That one lies beyond transaction markers, so they never
 //! stall a stream. It is believed only while no fetched record waits, so no record can be skipped.
 
+mod connection;
 mod figures;
 mod identity;
 mod watch;
@@ -23,14 +24,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::decode::found::{self, Found};
 use crate::decode::{Batch, Decoder, Record, headers};
-use crate::kafka::settings;
 use crate::machine::Positions;
 use crate::places::Places;
 use crate::{Error, Result};
 pub(crate) use figures::Figure;
 use figures::Figures;
 pub(crate) use identity::{Held, Identity};
-use watch::{Absence, Watch};
+use watch::{Absence, Drift, Watch};
 
 /// A batch is handed on when it has this many records, as many bytes as it may, or is this old.
 const BATCH_RECORDS: usize = 8192;
@@ -39,8 +39,6 @@ const BATCH_AGE: Duration = Duration::from_millis(200);
 const CLOCK_EVERY: usize = 32;
 /// How long a quiet poll may take: what a stop waits for.
 const POLL: Duration = Duration::from_millis(50);
-/// Events that are taken at once.
-const EVENTS: usize = 64;
 const WATERMARKS_WITHIN: Duration = Duration::from_secs(10);
 /// How often a record that waits is looked at again, and how long that is nobody's concern.
 const WAIT_STEP: Duration = Duration::from_millis(5);
@@ -132,23 +130,11 @@ fn read(
         identity,
     } = reading;
     let brokers = config.get("bootstrap.servers").unwrap_or_default();
-    let watch = Watch::new(places.clone(), &config)?;
-    let consumer: BaseConsumer<Watch> = settings::create(&config, watch)?;
-    let consumer = Arc::new(consumer);
-    let_in(&consumer, &topic, &places)?;
-    let mut absence = Absence::default();
+    let mut consumer = connection::open(&config, &topic, &places)?;
+    let (mut absence, mut drift) = (Absence::default(), Drift::default());
     identity.meet(&consumer)?;
     let starts = starts(&consumer, &places, &partitions)?;
-    let mut assignment = TopicPartitionList::new();
-    for (place, start) in &starts {
-        let (topic, partition) = (places.topic(*place), places.partition(*place));
-        assignment
-            .add_partition_offset(topic, partition, Offset::Offset(*start))
-            .map_err(|error| failed(topic, &error))?;
-    }
-    consumer
-        .assign(&assignment)
-        .map_err(|error| failed(&topic, &error))?;
+    connection::assign(&consumer, &places, &starts)?;
     let mut positions = starts.clone();
     let mut bounds = Bounds::of(&partitions);
     for (place, start) in &starts {
@@ -239,6 +225,8 @@ fn read(
                     let brokers = brokers.to_owned();
                     Error::Brokers { brokers, reason }.to_string()
                 });
+            let unbound = positions.keys().filter(|place| !bounds.has(**place));
+            let adrift = drift.look(Instant::now(), told.adrift(unbound));
             for (place, next) in told.next {
                 let next = bounds.cap(place, next);
                 if positions
@@ -259,6 +247,23 @@ fn read(
             if reads.blocking_send(Read::Seen(seen.clone())).is_err() {
                 return Ok(());
             }
+            if let Some((place, reason)) = adrift {
+                let (topic, partition) = (places.topic(place), places.partition(place));
+                tracing::warn!(
+                    topic,
+                    partition,
+                    reason,
+                    "nobody fetches it: connecting anew"
+                );
+                match go_on(&config, &places, &positions, &mut bounds) {
+                    Ok(new) => {
+                        identity.ask_through(&new);
+                        connection::close(std::mem::replace(&mut consumer, new));
+                    }
+                    // The connection that there is may mend itself meanwhile.
+                    Err(error) => tracing::warn!(topic, partition, %error, "connecting anew"),
+                }
+            }
         }
         while let Ok(next) = acknowledge.try_recv() {
             figures.committed(&next);
@@ -277,28 +282,21 @@ fn read(
     Ok(())
 }
 
-/// Waits until a broker has let us in: whoever asks before gets no answer, and no reason.
-fn let_in(consumer: &BaseConsumer<Watch>, topic: &str, places: &Places) -> Result<()> {
-    let first = places.topics().first().map(String::as_str);
-    let begun = Instant::now();
-    loop {
-        // Events alone: nothing is assigned yet.
-        let _ = consumer.poll(Duration::from_millis(1));
-        match consumer.fetch_metadata(first, Duration::from_secs(1)) {
-            Ok(_) => return Ok(()),
-            Err(error) => {
-                for _ in 0..EVENTS {
-                    let _ = consumer.poll(Duration::from_millis(1));
-                }
-                if let Some(refused) = consumer.context().observer().refusal() {
-                    return Err(refused);
-                }
-                if begun.elapsed() >= WATERMARKS_WITHIN {
-                    return Err(failed(topic, &error));
-                }
-            }
-        }
+/// A new connection that goes on where reading is, so that nothing which was read is read again.
+fn go_on(
+    config: &ClientConfig,
+    places: &Places,
+    positions: &Positions,
+    bounds: &mut Bounds,
+) -> Result<Arc<BaseConsumer<Watch>>> {
+    let topic = places.topics().join(", ");
+    let consumer = connection::open(config, &topic, places)?;
+    connection::assign(&consumer, places, positions)?;
+    bounds.reached.clear();
+    for (place, next) in positions {
+        bounds.reach(&consumer, places, *place, *next)?;
     }
+    Ok(consumer)
 }
 
 /// Looks at the records that follow for more of what is new, so that it comes in one step. Who goes on reads them
@@ -403,6 +401,11 @@ impl Bounds {
                 .collect(),
             reached: BTreeSet::new(),
         }
+    }
+
+    /// Whether a partition's bound is reached.
+    fn has(&self, place: i32) -> bool {
+        self.reached.contains(&place)
     }
 
     /// A position, or the bound before it.

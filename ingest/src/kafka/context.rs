@@ -117,6 +117,9 @@ impl ClientContext for Observer {
         }
     }
 
+    // What nobody takes, rdkafka would log.
+    fn stats_raw(&self, _: &[u8]) {}
+
     fn generate_oauth_token(
         &self,
         _: Option<&str>,

@@ -5,7 +5,7 @@
 //! of two topics of one name.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -35,15 +35,10 @@ pub(crate) struct Held {
 pub(crate) struct Identity {
     topics: Vec<String>,
     held: Vec<Held>,
-    met: OnceLock<Met>,
-}
-
-/// What the brokers said when reading began.
-#[derive(Debug)]
-struct Met {
+    /// What the brokers said when reading began.
+    met: OnceLock<BTreeMap<String, String>>,
     // Weak: the source's thread alone ends its client.
-    consumer: Weak<BaseConsumer<Watch>>,
-    ids: BTreeMap<String, String>,
+    consumer: Mutex<Weak<BaseConsumer<Watch>>>,
 }
 
 impl Identity {
@@ -52,12 +47,13 @@ impl Identity {
             topics: topics.to_vec(),
             held,
             met: OnceLock::new(),
+            consumer: Mutex::default(),
         }
     }
 
     /// A topic's id, once reading has begun, where the brokers give one.
     pub(crate) fn id(&self, topic: &str) -> Option<&str> {
-        self.met.get()?.ids.get(topic).map(String::as_str)
+        self.met.get()?.get(topic).map(String::as_str)
     }
 
     /// Asks who the topics are, and refuses one that is not that of the tables.
@@ -74,9 +70,14 @@ impl Identity {
                 });
             }
         }
-        let consumer = Arc::downgrade(consumer);
-        let _ = self.met.set(Met { consumer, ids });
+        self.ask_through(consumer);
+        let _ = self.met.set(ids);
         Ok(())
+    }
+
+    /// Questions go through this connection from now on.
+    pub(super) fn ask_through(&self, consumer: &Arc<BaseConsumer<Watch>>) {
+        *self.consumer.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(consumer);
     }
 
     /// Asks again: whether what was read until now was all of the same topics.
@@ -88,15 +89,17 @@ impl Identity {
     }
 
     fn are_still_there(&self) -> Result<()> {
-        let Some(met) = self.met.get() else {
+        let Some(met) = self.met.get().filter(|met| !met.is_empty()) else {
             return Ok(());
         };
+        let consumer = self.consumer.lock();
+        let consumer = consumer.unwrap_or_else(PoisonError::into_inner).upgrade();
         // Where the source has ended it says why itself.
-        let Some(consumer) = met.consumer.upgrade().filter(|_| !met.ids.is_empty()) else {
+        let Some(consumer) = consumer else {
             return Ok(());
         };
         let now = self.ask(&consumer)?;
-        for (topic, was) in &met.ids {
+        for (topic, was) in met {
             if let Some(is) = now.get(topic).filter(|is| *is != was) {
                 return Err(Error::TopicReplaced {
                     topic: topic.clone(),

@@ -2,7 +2,9 @@
 //!
 //! librdkafka mends connections by itself and reports no more than that all brokers are down, so
 //! whether reading stands still is taken from its statistics: the brokers that serve our partitions
-//! must be connected, and must answer.
+//! must be connected, and must answer. The same statistics show partitions that nobody fetches although their
+//! leader is there: librdkafka can lose one while brokers come and go, and waits for a follower that hangs as long as
+//! for any answer. Those need a new connection.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -24,6 +26,9 @@ use crate::places::Places;
 const AWAY_AFTER: Duration = Duration::from_secs(5);
 /// A fetch waits a tenth of a second for records; a broker that says nothing for so long hangs.
 const SILENT_AFTER: Duration = Duration::from_secs(10);
+/// A partition that nobody fetches for so long is not going to be: leaders, followers and offsets are found within
+/// seconds.
+const ADRIFT_AFTER: Duration = Duration::from_secs(20);
 
 /// The consumer's context: keeps what was said last.
 pub(super) struct Watch {
@@ -42,12 +47,49 @@ pub(super) struct Told {
     pub partitions: BTreeMap<String, u32>,
     /// Places whose leader does not serve them, and why.
     away: HashMap<i32, String>,
+    /// Places that nobody fetches although their leader is there, and why.
+    adrift: HashMap<i32, String>,
 }
 
 impl Told {
     /// Why some of these partitions cannot be read, if one cannot.
     pub(super) fn missing<'a>(&self, mut places: impl Iterator<Item = &'a i32>) -> Option<String> {
         places.find_map(|place| self.away.get(place).cloned())
+    }
+
+    /// Those of these partitions that nobody fetches although their leader is there, and why.
+    pub(super) fn adrift<'a>(
+        &self,
+        places: impl Iterator<Item = &'a i32>,
+    ) -> BTreeMap<i32, String> {
+        let adrift = |place: &i32| Some((*place, self.adrift.get(place)?.clone()));
+        places.filter_map(adrift).collect()
+    }
+}
+
+/// Since when nobody fetches a partition.
+#[derive(Debug, Default)]
+pub(super) struct Drift {
+    since: BTreeMap<i32, Instant>,
+}
+
+impl Drift {
+    /// The first of these partitions that has been adrift for too long, and why. Then all is forgotten: a new
+    /// connection has its own time.
+    pub(super) fn look(
+        &mut self,
+        now: Instant,
+        adrift: BTreeMap<i32, String>,
+    ) -> Option<(i32, String)> {
+        self.since.retain(|place, _| adrift.contains_key(place));
+        for (place, reason) in adrift {
+            let since = *self.since.entry(place).or_insert(now);
+            if now.saturating_duration_since(since) >= ADRIFT_AFTER {
+                self.since.clear();
+                return Some((place, reason));
+            }
+        }
+        None
     }
 }
 
@@ -142,6 +184,15 @@ struct Broker {
     waitresp_cnt: i64,
     #[serde(default)]
     rxidle: i64,
+    // What its thread fetches.
+    #[serde(default)]
+    toppars: HashMap<String, Fetched>,
+}
+
+#[derive(Deserialize)]
+struct Fetched {
+    topic: String,
+    partition: i32,
 }
 
 #[derive(Deserialize)]
@@ -157,6 +208,8 @@ struct Partition {
     // Whom it is fetched from.
     #[serde(default = "nobody")]
     broker: i32,
+    #[serde(default)]
+    fetch_state: String,
     fetchq_cnt: i64,
     eof_offset: i64,
     ls_offset: i64,
@@ -198,22 +251,68 @@ impl Statistics {
             if let Some(reason) = away {
                 told.away.insert(place, reason);
             }
+            if let Some(reason) = self.adrift(topic, partition) {
+                told.adrift.insert(place, reason);
+            }
         }
         told
     }
 
+    /// Why nobody fetches a partition whose leader is there.
+    fn adrift(&self, topic: &str, partition: &Partition) -> Option<String> {
+        let leader = self.broker(partition.leader)?;
+        // A leader that we need nothing of is not connected to.
+        if !(leader.is_up() || leader.state == "INIT") || leader.is_silent() {
+            return None;
+        }
+        let Some(serves) = self.broker(partition.broker) else {
+            return Some("no broker is asked for it".to_owned());
+        };
+        let mut fetched = serves.toppars.values();
+        if !fetched.any(|it| it.topic == topic && it.partition == partition.partition) {
+            return Some(format!("broker {} is not asked for it", serves.nodeid));
+        }
+        if partition.fetch_state != "active" {
+            let (state, broker) = (&partition.fetch_state, serves.nodeid);
+            return Some(format!(
+                "fetching it from broker {broker} is in state {state}"
+            ));
+        }
+        let is_gone = !serves.is_up() || serves.is_silent();
+        (serves.nodeid != leader.nodeid && is_gone).then(|| {
+            let (follower, leader) = (serves.nodeid, leader.nodeid);
+            format!("broker {follower}, a follower that it is read from, does not answer, and its leader, broker {leader}, is there")
+        })
+    }
+
+    fn broker(&self, id: i32) -> Option<&Broker> {
+        let is_it = |broker: &&Broker| broker.nodeid == id && broker.source != "logical";
+        self.brokers.values().find(is_it).filter(|_| id != NOBODY)
+    }
+
     /// Why this broker does not serve what it should.
     fn away(&self, id: i32, broken: Option<&str>) -> Option<String> {
-        let is_it = |broker: &&Broker| broker.nodeid == id && broker.source != "logical";
-        let Some(broker) = self.brokers.values().find(is_it) else {
+        let Some(broker) = self.broker(id) else {
             return Some("no broker answers".to_owned());
         };
-        if !matches!(broker.state.as_str(), "UP" | "REAUTH") {
+        if !broker.is_up() {
             return Some(broken.unwrap_or("no broker answers").to_owned());
         }
-        let silent = Duration::from_micros(u64::try_from(broker.rxidle).unwrap_or(0));
-        (broker.waitresp_cnt > 0 && silent >= SILENT_AFTER)
+        broker
+            .is_silent()
             .then(|| "the broker is connected and does not answer".to_owned())
+    }
+}
+
+impl Broker {
+    fn is_up(&self) -> bool {
+        matches!(self.state.as_str(), "UP" | "REAUTH")
+    }
+
+    /// It was asked, and says nothing.
+    fn is_silent(&self) -> bool {
+        let silent = Duration::from_micros(u64::try_from(self.rxidle).unwrap_or(0));
+        self.waitresp_cnt > 0 && silent >= SILENT_AFTER
     }
 }
 
@@ -272,6 +371,68 @@ mod tests {
         );
         // Others' partitions are no concern of ours.
         assert_eq!(told("UP", 0, 0, -1).missing([1].iter()), None);
+    }
+
+    /// Why nobody fetches partition 0, led by broker 1: its entry in the statistics, and that of broker 2, a follower.
+    fn adrift(partition: serde_json::Value, follower: (&str, i64), leader: &str) -> Option<String> {
+        let mut entry = serde_json::json!({
+            "partition": 0, "leader": 1, "broker": 2, "fetch_state": "active",
+            "fetchq_cnt": 0, "eof_offset": 7, "ls_offset": 9,
+        });
+        for (key, value) in partition.as_object().unwrap() {
+            entry[key] = value.clone();
+        }
+        let statistics = serde_json::json!({
+            "brokers": {
+                "a": { "nodeid": 1, "source": "learned", "state": leader, "toppars": {} },
+                "b": { "nodeid": 2, "source": "learned", "state": follower.0, "waitresp_cnt": 1, "rxidle": follower.1,
+                       "toppars": { "t-0": { "topic": "t", "partition": 0 } } },
+            },
+            "topics": { "t": { "partitions": { "0": entry } } },
+        });
+        let statistics: Statistics = serde_json::from_value(statistics).unwrap();
+        let told = statistics.told(&Places::one("t"), None);
+        assert_eq!(told.adrift([1].iter()), BTreeMap::new());
+        told.adrift([0].iter()).remove(&0)
+    }
+
+    #[test]
+    fn a_partition_that_nobody_fetches_while_its_leader_is_there_is_adrift() {
+        let (none, well) = (serde_json::json!({}), ("UP", 90_000));
+        assert_eq!(adrift(none.clone(), well, "INIT"), None);
+        let why = |partition, follower| adrift(partition, follower, "INIT").unwrap();
+        let silent = why(none.clone(), ("UP", 12_000_000));
+        assert!(silent.contains("broker 2, a follower"), "{silent}");
+        assert!(why(none.clone(), ("TRY_CONNECT", -1)).contains("a follower"));
+        let nobody = serde_json::json!({ "broker": -1 });
+        assert_eq!(why(nobody.clone(), well), "no broker is asked for it");
+        let other = serde_json::json!({ "broker": 1 });
+        assert_eq!(why(other, well), "broker 1 is not asked for it");
+        let stopped = serde_json::json!({ "fetch_state": "offset-wait" });
+        assert!(why(stopped.clone(), well).contains("offset-wait"));
+        // Without a leader a new connection is of no use.
+        for partition in [none, nobody, stopped] {
+            assert_eq!(adrift(partition, ("UP", 12_000_000), "TRY_CONNECT"), None);
+        }
+    }
+
+    #[test]
+    fn only_who_stays_adrift_needs_a_new_connection() {
+        let (mut drift, begun) = (Drift::default(), Instant::now());
+        let mut look = |seconds: u64, places: &[i32]| {
+            let adrift = places.iter().map(|place| (*place, "why".to_owned()));
+            let now = begun + Duration::from_secs(seconds);
+            drift.look(now, adrift.collect()).map(|(place, _)| place)
+        };
+        assert_eq!(look(0, &[1]), None);
+        assert_eq!(look(10, &[1, 2]), None);
+        // 1 moved on meanwhile.
+        assert_eq!(look(19, &[2]), None);
+        assert_eq!(look(29, &[1, 2]), None);
+        assert_eq!(look(30, &[1, 2]), Some(2));
+        // The new connection has as long again.
+        assert_eq!(look(49, &[1, 2]), None);
+        assert_eq!(look(69, &[1, 2]), Some(1));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A Kafka cluster of several brokers, each in a rack of its own; the first is its controller, too.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,11 +12,15 @@ use crate::process::{Process, free_port, poll};
 /// How soon a broker that says nothing counts as gone.
 const SESSION: Duration = Duration::from_secs(3);
 
+/// So many brokers are much for a small machine: one cluster of them runs at once in a process.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Running brokers, numbered from 1. Dropping them kills them and removes their data.
 pub struct Brokers {
     nodes: Vec<Node>,
-    // Last, so that processes end before their folders go.
+    // Behind them, so that processes end before their folders go.
     _folder: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
 
 struct Node {
@@ -25,8 +30,9 @@ struct Node {
 }
 
 impl Brokers {
-    /// Starts so many brokers; ready when each knows all.
+    /// Starts so many brokers, once no others run; ready when each knows all.
     pub fn start(count: u16) -> Result<Self> {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::Builder::new()
             .prefix("drumline-brokers-")
             .tempdir()?;
@@ -50,6 +56,7 @@ impl Brokers {
         }
         let brokers = Self {
             nodes,
+            _alone: alone,
             _folder: folder,
         };
         brokers.wait_until_whole()?;
@@ -69,6 +76,12 @@ impl Brokers {
     pub fn create_topic(&self, topic: &str, partitions: u32) -> Result<()> {
         let replicas = i16::try_from(self.nodes.len())?;
         wire::create_topics(self.node(1)?.port, &[(topic, partitions)], replicas)
+            .with_context(|| format!("cannot create topic {topic}"))
+    }
+
+    /// Makes a topic whose partitions are on these brokers, led by the first of them while it is there.
+    pub fn create_placed_topic(&self, topic: &str, partitions: &[&[i32]]) -> Result<()> {
+        wire::create_placed_topic(self.node(1)?.port, topic, partitions)
             .with_context(|| format!("cannot create topic {topic}"))
     }
 

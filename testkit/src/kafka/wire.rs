@@ -28,22 +28,46 @@ pub(super) fn known_brokers(port: u16) -> Result<i32> {
 /// Creates topics with a number of partitions each, every one on so many brokers; those that are there stay as they
 /// are.
 pub(super) fn create_topics(port: u16, topics: &[(&str, u32)], replicas: i16) -> Result<()> {
-    let mut body = Vec::new();
-    body.extend(i32::try_from(topics.len())?.to_be_bytes());
+    let mut wanted = Vec::new();
     for (name, partitions) in topics {
-        put_text(&mut body, name)?;
-        body.extend(i32::try_from(*partitions)?.to_be_bytes());
-        body.extend(replicas.to_be_bytes());
+        put_text(&mut wanted, name)?;
+        wanted.extend(i32::try_from(*partitions)?.to_be_bytes());
+        wanted.extend(replicas.to_be_bytes());
         // No assignments, no settings.
-        body.extend([0; 8]);
+        wanted.extend([0; 8]);
     }
+    create(port, topics.len(), &wanted)
+}
+
+/// Creates a topic whose partitions are on these brokers, led by the first of them.
+pub(super) fn create_placed_topic(port: u16, name: &str, partitions: &[&[i32]]) -> Result<()> {
+    let mut wanted = Vec::new();
+    put_text(&mut wanted, name)?;
+    // How many partitions and replicas is told by the assignments.
+    wanted.extend((-1_i32).to_be_bytes());
+    wanted.extend((-1_i16).to_be_bytes());
+    wanted.extend(i32::try_from(partitions.len())?.to_be_bytes());
+    for (partition, brokers) in (0_i32..).zip(partitions) {
+        wanted.extend(partition.to_be_bytes());
+        wanted.extend(i32::try_from(brokers.len())?.to_be_bytes());
+        wanted.extend(brokers.iter().flat_map(|broker| broker.to_be_bytes()));
+    }
+    // No settings.
+    wanted.extend([0; 4]);
+    create(port, 1, &wanted)
+}
+
+fn create(port: u16, topics: usize, wanted: &[u8]) -> Result<()> {
+    let mut body = Vec::new();
+    body.extend(i32::try_from(topics)?.to_be_bytes());
+    body.extend(wanted);
     body.extend(i32::try_from(WAIT.as_millis())?.to_be_bytes());
     // Not only to validate.
     body.push(0);
     let answer = ask(port, CREATE_TOPICS, &body)?;
     // Throttle time and the number of topics come first.
     let mut rest = answer.get(8..).context("answer is cut off")?;
-    for _ in topics {
+    for _ in 0..topics {
         let name = take_text(&mut rest)?;
         let code = i16::from_be_bytes(take(&mut rest)?);
         let message = take_text(&mut rest)?;
