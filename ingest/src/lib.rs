@@ -35,3 +35,4 @@ mod transform;
 pub use error::{Error, Result};
 pub use host::{HostEvent, Options, SessionFactory, StreamHost};
 pub use scan::TopicScans;
+pub use transform::ReadQuery;

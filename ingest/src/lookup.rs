@@ -20,7 +20,7 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use drumline_lake::{Catalog, Lake, Stores, Table, TableName};
 
-use crate::{Error, Result};
+use crate::{Error, Result, transform};
 
 /// Bytes that a table may have in memory unless the stream says otherwise.
 pub(crate) const DEFAULT_BYTES: u64 = 64 << 20;
@@ -131,13 +131,11 @@ impl Tables {
 
 /// Tables that SQL names beside `input`.
 pub(crate) fn names(session: &SessionContext, sql: &str) -> Vec<String> {
-    let state = session.state();
-    let dialect = state.config().options().sql_parser.dialect;
-    let Ok(statement) = state.sql_to_statement(sql, &dialect) else {
+    let Ok(statement) = transform::read(session, sql) else {
         // Planning it says what is wrong.
         return Vec::new();
     };
-    references(&state, &statement)
+    references(&session.state(), &statement)
         .into_iter()
         .filter(|name| name != "input")
         .collect()
@@ -305,7 +303,7 @@ mod tests {
     use arrow::util::pretty::pretty_format_batches;
 
     use super::*;
-    use crate::decode::{Decoder, Record};
+    use crate::decode::{Decoder, Headers, Record};
     use crate::schema::{self, Declared};
     use crate::transform::Transform;
 
@@ -357,7 +355,7 @@ mod tests {
                 timestamp: None,
                 key: None,
                 value: Some(value.as_bytes()),
-                headers: &[],
+                headers: Headers::default(),
             });
         }
         let batch = decoder.finish().unwrap();

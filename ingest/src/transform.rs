@@ -23,6 +23,7 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::{Expr, ExprSchemable, Join, LogicalPlan, cast};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement;
 
 use crate::decode::Origins;
 use crate::lookup::{self, Lookups};
@@ -30,13 +31,31 @@ use crate::places::Places;
 use crate::{Error, Result};
 
 /// Functions that planning would freeze at the moment the stream starts.
-const FROZEN: [&str; 5] = [
+const FROZEN: [&str; 6] = [
     "now",
     "current_timestamp",
     "current_date",
     "current_time",
+    "localtimestamp",
     "today",
 ];
+
+/// How the host reads a query: an extension of the sessions it makes, so that transforms know the words of its statements.
+/// Sessions without it read DataFusion's.
+pub struct ReadQuery(pub fn(&str) -> std::result::Result<Statement, String>);
+
+/// Reads a query as the session's host does.
+pub(crate) fn read(session: &SessionContext, sql: &str) -> std::result::Result<Statement, String> {
+    let state = session.state();
+    match state.config().get_extension::<ReadQuery>() {
+        Some(host) => (host.0)(sql),
+        None => {
+            let dialect = state.config().options().sql_parser.dialect;
+            let read = state.sql_to_statement(sql, &dialect);
+            read.map_err(|error| message(&error))
+        }
+    }
+}
 
 /// A planned transform. Shapes: `input` in, [`Transform::schema`] out.
 #[derive(Debug)]
@@ -107,7 +126,8 @@ impl Transform {
             .map_err(words)?;
         lookup::register(session, lookups).map_err(words)?;
         let state = session.state();
-        let plan = state.create_logical_plan(sql).await.map_err(words)?;
+        let query = read(session, sql).map_err(failed)?;
+        let plan = state.statement_to_plan(query).await.map_err(words)?;
         row_by_row(&plan, lookups).map_err(failed)?;
         let plan = state.optimize(&plan).map_err(words)?;
         let names = plan

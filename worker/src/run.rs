@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use drumline_engine::server::TaskHost;
 use drumline_ingest::kafka::Secrets;
-use drumline_ingest::{StreamHost, TopicScans};
+use drumline_ingest::{ReadQuery, StreamHost, TopicScans};
 use drumline_security::{Certificates, Passes, Role, Trust};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -116,8 +116,22 @@ pub async fn start(options: Options) -> Result<Handle, Error> {
     let tasks = TaskHost::new(engine_options)?;
     // One memory pool for tasks and streams.
     let runtime = Arc::clone(tasks.runtime());
-    let session =
-        move || drumline_engine::local_session(&runtime, &BTreeMap::new()).map_err(Into::into);
+    let session = move || {
+        let session = drumline_engine::local_session(&runtime, &BTreeMap::new())?;
+        // Transforms have the words of statements.
+        let read = ReadQuery(|sql| {
+            drumline_engine::sql::parse_query(sql).map_err(|error| match error.position() {
+                Some(position) => format!("{error} ({position})"),
+                None => error.to_string(),
+            })
+        });
+        session
+            .state_ref()
+            .write()
+            .config_mut()
+            .set_extension(Arc::new(read));
+        Ok(session)
+    };
     let for_streams = options
         .ingest_memory
         .or(options.memory.map(|memory| memory / 3));

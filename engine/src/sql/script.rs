@@ -1,7 +1,8 @@
 //! One submitted text to its statements.
 
 use super::tokens::{self, Offsets};
-use super::{Error, Position, Statement, parse as statement_parser};
+use super::{Body, Error, Position, Statement, parse as statement_parser};
+use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
@@ -53,6 +54,27 @@ pub fn parse(sql: &str) -> Result<Vec<Statement>, Error> {
         });
     }
     Ok(statements)
+}
+
+/// The one query of a text, in the planner's words: for who plans it otherwise than as a statement of its own, as streams
+/// do with what transforms their records.
+///
+/// # Errors
+/// As [`parse`]; and if it is another statement, or more than one.
+pub fn parse_query(sql: &str) -> Result<Parsed, Error> {
+    let another = |position| Error::Invalid {
+        reason: "one query was expected: SELECT …".to_owned(),
+        position,
+        hint: None,
+    };
+    let mut statements = parse(sql)?.into_iter();
+    match (statements.next(), statements.next()) {
+        (Some(first), None) => match first.body {
+            Body::Query(query) => Ok(*query),
+            _ => Err(another(Some(first.position))),
+        },
+        (_, second) => Err(another(second.map(|second| second.position))),
+    }
 }
 
 /// Without blanks and comments at both ends; `None` if nothing is left.

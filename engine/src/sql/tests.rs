@@ -1,4 +1,4 @@
-use super::{Body, Error, MAX_DEPTH, MAX_SQL_BYTES, Show, parse};
+use super::{Body, Error, MAX_DEPTH, MAX_SQL_BYTES, Show, parse, parse_query};
 
 /// What a mistake looks like to a person.
 fn told(sql: &str) -> String {
@@ -159,6 +159,27 @@ fn words_of_other_engines_are_read_in_those_of_the_planner() {
         ),
     ] {
         assert_eq!(query_of(sql), read, "{sql}");
+    }
+}
+
+#[test]
+fn one_query_is_read_alone() {
+    let read = |sql| parse_query(sql).map(|query| query.to_string());
+    let sql = "SELECT if(a, 1, 2) FROM input WHERE a IS DISTINCT FROM b AND c; ";
+    let known = "SELECT CASE WHEN a THEN 1 ELSE 2 END FROM input WHERE a IS DISTINCT FROM b AND c";
+    assert_eq!(read(sql).unwrap(), known);
+    for (sql, column) in [
+        ("", None),
+        ("SELECT 1; SELECT 2", Some(11)),
+        (" DROP TABLE t", Some(2)),
+        ("SELECT )", Some(8)),
+    ] {
+        let error = read(sql).unwrap_err();
+        assert_eq!(
+            error.position().map(|at| at.column),
+            column,
+            "{sql}: {error}"
+        );
     }
 }
 
