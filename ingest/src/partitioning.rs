@@ -115,7 +115,7 @@ mod tests {
     use arrow::util::pretty::pretty_format_batches;
 
     use super::*;
-    use crate::decode::{Decoder, Record};
+    use crate::decode::{Decoder, Headers, Record};
     use crate::schema::{self, Declared};
 
     fn route(transform: &str, partition_by: &[&str]) -> RouteDefinition {
@@ -159,7 +159,7 @@ mod tests {
             timestamp: None,
             key: None,
             value: Some(value.as_bytes()),
-            headers: &[],
+            headers: Headers::default(),
         });
         let batch = decoder.finish().unwrap();
         let table = schema::table(transform.schema(), false);

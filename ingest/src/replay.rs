@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, new_null_array};
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampMicrosecondType};
 use datafusion::common::DFSchema;
@@ -17,7 +17,7 @@ use drumline_lake::{FileRows, StagedFile, WriteTarget, Writer};
 use drumline_proto::v1;
 
 use crate::assignment::{Section, section, target};
-use crate::decode::{self, Decoder, Letters, Record};
+use crate::decode::{self, Decoder, Letters, Record, headers};
 use crate::host::Options;
 use crate::places::Places;
 use crate::roll::Target;
@@ -83,6 +83,7 @@ struct Columns {
     timestamps: arrow::array::TimestampMicrosecondArray,
     keys: arrow::array::BinaryArray,
     values: arrow::array::BinaryArray,
+    headers: arrow::array::ListArray,
     reasons: arrow::array::StringArray,
 }
 
@@ -238,14 +239,14 @@ impl<'a> Replay<'a> {
             places,
             outputs,
         } = &mut self.opened[section];
-        let mut row_of = HashMap::new();
+        let (mut row_of, mut buffer) = (HashMap::new(), Vec::new());
         for row in rows {
             let position = columns.position(*row);
             let (topic, partition, offset) = &position;
             let Some(place) = places.place(topic, *partition) else {
                 continue;
             };
-            let record = columns.record(*row, place);
+            let record = columns.record(*row, place, &mut buffer);
             wait(&mut section.decoder, record, &position).await?;
             row_of.insert((place, *offset), *row);
             section.decoder.push(record);
@@ -267,11 +268,11 @@ impl<'a> Replay<'a> {
             let is_split = several && routes.len() < outputs.len();
             let (place, _) = batch.dead.position(letter).unwrap_or_default();
             match is_split {
-                false => dead.push(columns.record(row, place), reason),
+                false => dead.push(columns.record(row, place, &mut buffer), reason),
                 true => {
                     for route in routes {
                         let reason = format!("table {}: {reason}", outputs[*route].table);
-                        dead.push(columns.record(row, place), &reason);
+                        dead.push(columns.record(row, place, &mut buffer), &reason);
                     }
                 }
             }
@@ -425,6 +426,7 @@ impl Columns {
                 .clone(),
             keys: column("key")?.as_binary().clone(),
             values: column("value")?.as_binary().clone(),
+            headers: column("headers")?.as_list().clone(),
             reasons: column("reason")?.as_string().clone(),
         })
     }
@@ -437,7 +439,8 @@ impl Columns {
         )
     }
 
-    fn record(&self, row: usize, place: i32) -> Record<'_> {
+    /// The record of a letter, its headers kept in `buffer`.
+    fn record<'a>(&'a self, row: usize, place: i32, buffer: &'a mut Vec<u8>) -> Record<'a> {
         let at = self.timestamps.is_valid(row);
         Record {
             partition: place,
@@ -445,8 +448,7 @@ impl Columns {
             timestamp: at.then(|| self.timestamps.value(row).div_euclid(1000)),
             key: self.keys.is_valid(row).then(|| self.keys.value(row)),
             value: self.values.is_valid(row).then(|| self.values.value(row)),
-            // Dead letters do not keep them.
-            headers: &[],
+            headers: headers::read(&self.headers, row, buffer),
         }
     }
 }
@@ -469,15 +471,16 @@ async fn wait(decoder: &mut Decoder, record: Record<'_>, position: &Position) ->
     Ok(())
 }
 
-/// A batch with the columns of dead letters, in their order and types.
+/// A batch with the columns of dead letters, in their order and types; null where they were written without.
 fn normal(batch: &RecordBatch) -> Result<RecordBatch> {
     let schema = schema::dead_letters();
-    let columns = schema.fields().iter().map(|field| {
-        let column = batch
-            .column_by_name(field.name())
-            .ok_or_else(|| bug(&format!("there is no column {}", field.name())))?;
-        cast(column, field.data_type()).map_err(|error| bug(&error))
-    });
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|field| match batch.column_by_name(field.name()) {
+            Some(column) => cast(column, field.data_type()).map_err(|error| bug(&error)),
+            None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+        });
     let columns = columns.collect::<Result<Vec<_>>>()?;
     RecordBatch::try_new(schema, columns).map_err(|error| bug(&error))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use drumline_proto::v1::{FieldDefinition, TopicDefinition};
 
+use crate::decode::headers;
 use crate::{Error, Result};
 
 /// Columns that say where a row came from; last, in this order.
@@ -196,6 +197,7 @@ pub(crate) fn dead_letters() -> SchemaRef {
         Field::new("_timestamp", utc(), true),
         Field::new("key", DataType::Binary, true),
         Field::new("value", DataType::Binary, true),
+        Field::new("headers", headers::data_type(), true),
         Field::new("reason", DataType::Utf8, true),
         Field::new("ingested_at", utc(), true),
     ]))

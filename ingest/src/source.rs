@@ -23,7 +23,7 @@ use tokio::sync::mpsc as channel;
 use tokio_util::sync::CancellationToken;
 
 use crate::decode::found::{self, Found};
-use crate::decode::{Batch, Decoder, Record, headers};
+use crate::decode::{Batch, Decoder, Headers, Record};
 use crate::machine::Positions;
 use crate::places::Places;
 use crate::{Error, Result};
@@ -146,6 +146,7 @@ fn read(
     let mut figures = Figures::default();
     let mut since = Instant::now();
     let mut seen = Seen::default();
+    let mut headers = Vec::new();
     while !stop.is_cancelled() {
         let polled = consumer.poll(POLL);
         let quiet = !matches!(polled, Some(Ok(_)));
@@ -172,17 +173,13 @@ fn read(
                 if next > bounds.cap(place, next) {
                     continue;
                 }
-                let headers = match decoder.wants_headers() {
-                    true => headers(&message),
-                    false => Vec::new(),
-                };
                 let record = Record {
                     partition: place,
                     offset: message.offset(),
                     timestamp: message.timestamp().to_millis(),
                     key: message.key(),
                     value: message.payload(),
-                    headers: &headers,
+                    headers: Headers::of(&message, &mut headers),
                 };
                 let new = decoder.found(record.value);
                 if !new.is_empty() {

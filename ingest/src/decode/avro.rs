@@ -19,7 +19,7 @@ use arrow_avro::reader::{Decoder, ReaderBuilder};
 use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, SchemaStore};
 
 use super::nested::{plain, plain_field, strict};
-use super::wire::Headers;
+use super::wire::Framing;
 use super::{Format, Origins, Rows};
 use crate::registry::Registered;
 use crate::schema::{self, Declared};
@@ -245,7 +245,7 @@ struct Part {
 pub(super) struct Avro {
     plan: AvroPlan,
     schema: SchemaRef,
-    headers: Headers,
+    framing: Framing,
     writers: BTreeMap<i32, std::result::Result<Writer, String>>,
     // Of the batch at hand: how many rows there are, which have no value, and which turned out to be none.
     rows: usize,
@@ -256,11 +256,11 @@ pub(super) struct Avro {
 }
 
 impl Avro {
-    pub(super) fn new(plan: AvroPlan, headers: Headers) -> Self {
+    pub(super) fn new(plan: AvroPlan, framing: Framing) -> Self {
         Self {
             schema: plan.schema(),
             plan,
-            headers,
+            framing,
             writers: BTreeMap::new(),
             rows: 0,
             nulls: Vec::new(),
@@ -384,11 +384,11 @@ impl Avro {
 
 impl Format for Avro {
     fn waits(&mut self, value: &[u8]) -> Option<String> {
-        self.headers.waits(value)
+        self.framing.waits(value)
     }
 
     fn take(&mut self, value: &[u8]) -> std::result::Result<(), String> {
-        let (registered, _) = self.headers.find(value)?;
+        let (registered, _) = self.framing.find(value)?;
         let reader = &self.plan.reader;
         let id = registered.id;
         let is_alone = self

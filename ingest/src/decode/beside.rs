@@ -124,12 +124,12 @@ impl Beside {
             self.key.append(record.key);
         }
         if self.wanted.headers.is_some() {
-            let headers = record.headers;
-            for (at, (name, value)) in headers.iter().enumerate() {
+            let mut headers = record.headers.iter();
+            while let Some((name, value)) = headers.next() {
                 // A name stands once in a map: its last value counts.
-                if headers[at + 1..].iter().all(|(later, _)| later != name) {
+                if headers.clone().all(|(later, _)| later != name) {
                     self.headers.keys().append_value(name);
-                    self.headers.values().append(*value);
+                    self.headers.values().append(value);
                 }
             }
             // The lengths of keys and values are equal: both were appended together.

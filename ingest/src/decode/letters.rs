@@ -9,6 +9,7 @@ use arrow::array::{
 };
 
 use super::Record;
+use super::headers::HeadersBuilder;
 use crate::places::Places;
 use crate::schema;
 use crate::{Error, Result};
@@ -24,6 +25,7 @@ pub(crate) struct Letters {
     timestamps: TimestampMicrosecondBuilder,
     keys: BinaryBuilder,
     values: BinaryBuilder,
+    headers: HeadersBuilder,
     reasons: StringBuilder,
     kinds: BTreeMap<String, u64>,
 }
@@ -36,6 +38,7 @@ impl Letters {
             timestamps: TimestampMicrosecondBuilder::new().with_data_type(schema::utc()),
             keys: BinaryBuilder::new(),
             values: BinaryBuilder::new(),
+            headers: HeadersBuilder::default(),
             reasons: StringBuilder::new(),
             kinds: BTreeMap::new(),
         }
@@ -47,6 +50,7 @@ impl Letters {
             .append_option(record.timestamp.and_then(|millis| millis.checked_mul(1000)));
         self.keys.append_option(record.key);
         self.values.append_option(record.value);
+        self.headers.append(record.headers);
         self.reasons.append_value(reason);
         let kind = match kind(reason) {
             kind if self.kinds.len() < KINDS || self.kinds.contains_key(&kind) => kind,
@@ -99,6 +103,9 @@ impl Letters {
             .iter()
             .map(|(place, _)| Some(self.places.topic(*place)))
             .collect::<StringArray>();
+        let bug = |error: arrow::error::ArrowError| Error::Bug {
+            context: format!("dead letters do not fit their schema: {error}"),
+        };
         let columns: Vec<arrow::array::ArrayRef> = vec![
             Arc::new(topics),
             Arc::new(partitions.finish()),
@@ -106,12 +113,11 @@ impl Letters {
             Arc::new(self.timestamps.finish()),
             Arc::new(self.keys.finish()),
             Arc::new(self.values.finish()),
+            self.headers.finish().map_err(bug)?,
             Arc::new(self.reasons.finish()),
             Arc::new(ingested.finish()),
         ];
-        RecordBatch::try_new(schema::dead_letters(), columns).map_err(|error| Error::Bug {
-            context: format!("dead letters do not fit their schema: {error}"),
-        })
+        RecordBatch::try_new(schema::dead_letters(), columns).map_err(bug)
     }
 }
 
@@ -133,6 +139,7 @@ fn kind(reason: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Headers;
     use super::*;
 
     #[test]
@@ -144,7 +151,7 @@ mod tests {
             timestamp: None,
             key: None,
             value: None,
-            headers: &[],
+            headers: Headers::default(),
         };
         for byte in 5..20 {
             letters.push(record, &format!("malformed json at byte {byte}: no value"));

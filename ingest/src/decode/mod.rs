@@ -11,6 +11,7 @@ mod csv;
 mod debezium;
 mod flat;
 pub(crate) mod found;
+pub(crate) mod headers;
 pub(crate) mod json;
 mod letters;
 mod nested;
@@ -29,10 +30,10 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::{Schema, SchemaRef};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
 
 use self::beside::Beside;
 use self::found::Found;
+pub(crate) use self::headers::Headers;
 pub(crate) use self::letters::Letters;
 pub(crate) use self::plan::{Decoding, registry};
 use crate::places::Places;
@@ -48,21 +49,7 @@ pub(crate) struct Record<'a> {
     pub timestamp: Option<i64>,
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
-    /// In the record's order; only where the decoder asks for them.
-    pub headers: &'a [Header<'a>],
-}
-
-/// Name and value of a header.
-pub(crate) type Header<'a> = (&'a str, Option<&'a [u8]>);
-
-/// The headers of a message, in its order.
-pub(crate) fn headers<'a>(message: &'a BorrowedMessage<'_>) -> Vec<Header<'a>> {
-    let own = message.headers();
-    own.map_or_else(Vec::new, |own| {
-        own.iter()
-            .map(|header| (header.key, header.value))
-            .collect()
-    })
+    pub headers: Headers<'a>,
 }
 
 /// Decoded records, and those that could not be.
@@ -94,6 +81,7 @@ struct Origin {
     timestamp: Option<i64>,
     key: Option<(usize, usize)>,
     value: Option<(usize, usize)>,
+    headers: (usize, usize),
 }
 
 impl Origins {
@@ -108,6 +96,7 @@ impl Origins {
             (start, self.bytes.len())
         };
         let (key, value) = (record.key.map(&mut keep), record.value.map(&mut keep));
+        let headers = keep(record.headers.bytes());
         let Record {
             partition,
             offset,
@@ -120,6 +109,7 @@ impl Origins {
             timestamp,
             key,
             value,
+            headers,
         });
     }
 
@@ -142,6 +132,7 @@ impl Origins {
             timestamp,
             key,
             value,
+            headers,
         } = self.rows.get(row)?;
         let bytes = |(start, end): (usize, usize)| self.bytes.get(start..end);
         Some(Record {
@@ -150,7 +141,7 @@ impl Origins {
             timestamp: *timestamp,
             key: key.and_then(bytes),
             value: value.and_then(bytes),
-            headers: &[],
+            headers: Headers::from_bytes(bytes(*headers)?),
         })
     }
 
@@ -280,7 +271,7 @@ impl Decoder {
         )
     }
 
-    /// Whether records should come with their headers.
+    /// Whether headers become a column.
     pub(crate) fn wants_headers(&self) -> bool {
         self.beside.wants_headers()
     }
@@ -308,7 +299,8 @@ impl Decoder {
 
     /// Takes one record: as a row, or as a dead letter.
     pub(crate) fn push(&mut self, record: Record<'_>) {
-        self.bytes += record.value.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len);
+        let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+        self.bytes += length(record.value) + length(record.key) + record.headers.bytes().len();
         self.advance(record.partition, record.offset + 1);
         if let Err(reason) = self.decode(record) {
             self.dead.push(record, &reason);

@@ -463,7 +463,7 @@ impl Decoding {
             } => Box::new(Csv::new(fields, &columns, dialect)?),
             Kind::Raw(field) => Box::new(Raw::new(field)?),
             Kind::Avro(plan, unknown) => {
-                let avro = Avro::new(*plan, wire::Headers::new(schemas?, Language::Avro, unknown));
+                let avro = Avro::new(*plan, wire::Framing::new(schemas?, Language::Avro, unknown));
                 match self.envelope {
                     true => Box::new(ChangedRows::new(avro)),
                     false => Box::new(avro),
@@ -471,7 +471,7 @@ impl Decoding {
             }
             Kind::Protobuf(plan, unknown) => Box::new(Protobuf::new(
                 *plan,
-                wire::Headers::new(schemas?, Language::Protobuf, unknown),
+                wire::Framing::new(schemas?, Language::Protobuf, unknown),
             )?),
         };
         Ok(Decoder::new(

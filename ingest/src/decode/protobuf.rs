@@ -15,7 +15,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 
 use self::column::Column;
-use super::wire::Headers;
+use super::wire::Framing;
 use super::{Format, Origins, Rows};
 use crate::Result;
 use crate::registry::Registered;
@@ -116,13 +116,13 @@ pub(super) struct Protobuf {
     schema: SchemaRef,
     columns: Vec<Column>,
     required: Vec<bool>,
-    headers: Headers,
+    framing: Framing,
     // Full names of the messages of each version, by their place; or why there are none.
     versions: HashMap<i32, std::result::Result<compile::Messages, String>>,
 }
 
 impl Protobuf {
-    pub(super) fn new(plan: ProtobufPlan, headers: Headers) -> Result<Self> {
+    pub(super) fn new(plan: ProtobufPlan, framing: Framing) -> Result<Self> {
         let schema = plan.schema();
         let ProtobufPlan {
             message,
@@ -147,13 +147,13 @@ impl Protobuf {
             schema,
             columns,
             required,
-            headers,
+            framing,
             versions: HashMap::new(),
         })
     }
 
     fn message(&mut self, value: &[u8]) -> std::result::Result<DynamicMessage, String> {
-        let (registered, payload) = self.headers.find(value)?;
+        let (registered, payload) = self.framing.find(value)?;
         let (path, body) = compile::indexes(payload)
             .ok_or("malformed protobuf: the place of the message is cut off")?;
         let messages = self
@@ -179,7 +179,7 @@ impl Protobuf {
 
 impl Format for Protobuf {
     fn waits(&mut self, value: &[u8]) -> Option<String> {
-        self.headers.waits(value)
+        self.framing.waits(value)
     }
 
     fn take(&mut self, value: &[u8]) -> std::result::Result<(), String> {

@@ -43,7 +43,7 @@ fn record(offset: i64, value: Option<&[u8]>) -> Record<'_> {
         timestamp: Some(7),
         key: Some(b"k"),
         value,
-        headers: &[],
+        headers: Headers::default(),
     }
 }
 
@@ -226,10 +226,14 @@ fn decoded(
     values: &[Option<&str>],
 ) -> (Vec<Vec<String>>, Vec<String>) {
     let mut decoder = decoder_of(topic, fields);
-    let headers = [("a", Some(b"1".as_slice())), ("b", None), ("a", Some(b"2"))];
+    let mut bytes = Vec::new();
+    for (name, value) in [("a", Some(b"1".as_slice())), ("b", None), ("a", Some(b"2"))] {
+        headers::push(&mut bytes, name, value);
+    }
+    let headers = Headers::from_bytes(&bytes);
     for (offset, value) in values.iter().enumerate() {
         decoder.push(Record {
-            headers: &headers,
+            headers,
             ..record(i64::try_from(offset).unwrap(), value.map(str::as_bytes))
         });
     }

@@ -33,13 +33,13 @@ pub(super) fn split(value: &[u8]) -> Result<(i32, &[u8]), String> {
 
 /// Finds the schemas that values name.
 #[derive(Debug)]
-pub(super) struct Headers {
+pub(super) struct Framing {
     schemas: Schemas,
     language: Language,
     unknown: Unknown,
 }
 
-impl Headers {
+impl Framing {
     pub(super) fn new(schemas: Schemas, language: Language, unknown: Unknown) -> Self {
         Self {
             schemas,

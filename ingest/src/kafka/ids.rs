@@ -5,8 +5,8 @@
 //! topic an id for life. The other way, a fingerprint of the last committed record that is compared on resume,
 //! cannot tell when that record was compacted away, nor when the same records are sent again.
 //!
-//! librdkafka's one call for it, `DescribeTopics`, has no safe wrapper: this module is the only one of the
-//! workspace with `unsafe`. Every pointer that librdkafka hands out here is owned by a guard that gives it back,
+//! librdkafka's one call for it, `DescribeTopics`, has no safe wrapper: this module is one of the two of the
+//! workspace with `unsafe` (the other is `headers`). Every pointer that librdkafka hands out here is owned by a guard that gives it back,
 //! none leaves the function it was made in, and strings are copied out while their owner lives.
 //!
 //! Brokers that give no ids (a zero id, or the question refused as not supported) leave topics untold apart, as

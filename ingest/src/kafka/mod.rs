@@ -5,6 +5,7 @@
 pub(crate) mod context;
 mod edges;
 mod embedded;
+pub(crate) mod headers;
 pub(crate) mod ids;
 mod oauth;
 mod producer;

@@ -15,7 +15,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::rows::Rows;
-use crate::decode::{Record, headers};
+use crate::decode::{Headers, Record};
 use crate::kafka::context::Observer;
 use crate::kafka::settings;
 use crate::{Error, Result};
@@ -46,6 +46,7 @@ pub(super) fn run(
     // Where each partition ends that is not read yet.
     let mut left = reading.assign(&consumer)?;
     let mut heard = Instant::now();
+    let mut headers = Vec::new();
     while !left.is_empty() {
         if batches.is_closed() {
             return Ok(());
@@ -59,8 +60,8 @@ pub(super) fn run(
                 };
                 if offset < *end {
                     let headers = match rows.wants_headers() {
-                        true => headers(&message),
-                        false => Vec::new(),
+                        true => Headers::of(&message, &mut headers),
+                        false => Headers::default(),
                     };
                     let record = Record {
                         partition,
@@ -68,7 +69,7 @@ pub(super) fn run(
                         timestamp: message.timestamp().to_millis(),
                         key: message.key(),
                         value: message.payload(),
-                        headers: &headers,
+                        headers,
                     };
                     if !reading.wait(&mut rows, record, batches)? {
                         return Ok(());

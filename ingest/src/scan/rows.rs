@@ -18,7 +18,7 @@ use drumline_proto::v1::{self, TopicRows};
 use tokio::runtime::Handle;
 
 use super::parts;
-use crate::decode::{Decoder, Decoding, Letters, Record, registry};
+use crate::decode::{Decoder, Decoding, Headers, Letters, Record, registry};
 use crate::host::Options;
 use crate::lookup::Lookups;
 use crate::partitioning::{self, Refused};
@@ -363,7 +363,7 @@ impl Records {
         );
         let timestamps = column(3).as_primitive::<TimestampMicrosecondType>();
         let (keys, values) = (column(4).as_binary::<i32>(), column(5).as_binary::<i32>());
-        let reasons = column(6).as_string::<i32>();
+        let reasons = column(7).as_string::<i32>();
         for row in 0..dead.num_rows() {
             let record = Record {
                 partition: partitions.value(row),
@@ -373,7 +373,7 @@ impl Records {
                     .then(|| timestamps.value(row).div_euclid(1000)),
                 key: keys.is_valid(row).then(|| keys.value(row)),
                 value: values.is_valid(row).then(|| values.value(row)),
-                headers: &[],
+                headers: Headers::default(),
             };
             self.append(record, None, Some(reasons.value(row)));
         }

@@ -2,7 +2,7 @@ use arrow::array::Float64Array;
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimeUnit};
 
 use super::*;
-use crate::decode::{Batch, Decoder, Record};
+use crate::decode::{Batch, Decoder, Headers, Record};
 use crate::schema::{self, Declared};
 
 fn fields() -> Vec<Declared> {
@@ -38,7 +38,7 @@ fn batch() -> Batch {
             timestamp: None,
             key: None,
             value,
-            headers: &[],
+            headers: Headers::default(),
         });
     }
     decoder.finish().unwrap()

@@ -7,6 +7,9 @@ use std::time::Duration;
 use drumline_ingest::kafka::Producer;
 use drumline_testkit::cluster::{Options, rows};
 use drumline_testkit::{Cluster, Kafka, poll};
+use rdkafka::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -43,6 +46,22 @@ impl Bed {
             let value = Some(value.as_bytes());
             producer.send(TOPIC, None, value, Some(date)).unwrap();
         }
+        producer.flush(PATIENCE).unwrap();
+    }
+
+    /// Sends a value under a header that stands twice: `trace = one`, `trace = two`.
+    fn send_traced(&self, value: &str) {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.kafka.brokers());
+        let producer: BaseProducer = config.create().unwrap();
+        let headers = ["one", "two"]
+            .iter()
+            .fold(OwnedHeaders::new(), |all, value| {
+                let (key, value) = ("trace", Some(*value));
+                all.insert(Header { key, value })
+            });
+        let record = BaseRecord::<(), str>::to(TOPIC).payload(value);
+        producer.send(record.headers(headers)).unwrap();
         producer.flush(PATIENCE).unwrap();
     }
 
@@ -326,16 +345,26 @@ fn a_stream_tells_how_far_behind_it_is_and_what_it_costs() {
 fn dead_letters_become_rows_once_their_stream_understands_them() {
     let bed = Bed::new();
     bed.send(0..5);
-    bed.send_values(&["{\"n\":\"5\"}", "{", "{\"n\":\"6\"}"]);
+    bed.send_values(&["{\"n\":\"5\"}", "{"]);
+    bed.send_traced("{\"n\":\"6\"}");
     for format in ["delta", "parquet"] {
         let name = format!("strict_{format}");
         let more = format!("format = \"{format}\"");
         let path = bed.file(&name, &more);
+        let schema = "schema = { n = \"bigint\" }";
+        let with_headers = format!("{schema}\nheaders_column = \"text\"");
+        bed.edit(&path, schema, &with_headers);
         bed.apply(&path);
         bed.count(&name, 5);
         bed.count(&format!("{name}_dead_letters"), 3);
-        let wider = "schema = { n = \"varchar\" }\ntransform = \"SELECT CAST(n AS BIGINT) AS n FROM input\"";
-        bed.edit(&path, "schema = { n = \"bigint\" }", wider);
+        let kept = format!(
+            "SELECT count(*) FROM {name}_dead_letters WHERE headers[1]['key'] = 'trace' AND cardinality(headers) = 2 \
+             AND CAST(headers[1]['value'] AS VARCHAR) = 'one' AND CAST(headers[2]['value'] AS VARCHAR) = 'two'"
+        );
+        assert_eq!(bed.cluster.number(&kept).unwrap(), 1);
+        let wider = "schema = { n = \"varchar\" }\n\
+                     transform = \"SELECT CAST(n AS BIGINT) AS n, _headers FROM input\"";
+        bed.edit(&path, schema, wider);
         bed.apply(&path);
         let told = bed.done(&["stream", "dead-letters", &name, "--replay"]);
         assert_eq!(
@@ -348,6 +377,9 @@ fn dead_letters_become_rows_once_their_stream_understands_them() {
             "{told:?}"
         );
         assert_eq!(bed.numbers(&name), (7, 0, 6));
+        // As it would have become: of headers with one name the last.
+        let traced = format!("SELECT n FROM {name} WHERE _headers['trace'] = 'two'");
+        assert_eq!(bed.cluster.number(&traced).unwrap(), 6);
         bed.count(&format!("{name}_dead_letters"), 1);
         let again = bed.done(&["stream", "dead-letters", &name, "--replay"]);
         assert_eq!(

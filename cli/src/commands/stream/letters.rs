@@ -29,7 +29,7 @@ pub(super) struct Arguments {
     /// Show at most so many, the newest first (20 unless it is said), or decode at most so many again (all)
     #[arg(long)]
     limit: Option<u64>,
-    /// Only those for which this is true: SQL over _topic, _partition, _offset, _timestamp, key, value, reason, ingested_at
+    /// Only those for which this is true: SQL over _topic, _partition, _offset, _timestamp, key, value, headers, reason, ingested_at
     #[arg(long = "where", value_name = "SQL", default_value = "true")]
     condition: String,
     /// Decode them again with the stream's present definition: those that pass become rows of their tables, once, and are

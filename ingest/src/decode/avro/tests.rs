@@ -9,7 +9,7 @@ use arrow_avro::writer::format::AvroSoeFormat;
 use super::super::beside::{Beside, Bytes, Wanted};
 use super::super::tests::shown;
 use super::super::wire::Unknown;
-use super::super::{Decoder as Records, Record, Tombstones};
+use super::super::{Decoder as Records, Headers, Record, Tombstones};
 use super::*;
 use crate::registry::{Language, Schemas};
 
@@ -93,10 +93,10 @@ fn records_beside(declared: &[(&str, &str, DataType, bool)], wanted: Wanted) -> 
         .build()
         .unwrap();
     let schemas = Schemas::holding(runtime.handle(), &known);
-    let headers = Headers::new(schemas, Language::Avro, Unknown::DeadLetter);
+    let framing = Framing::new(schemas, Language::Avro, Unknown::DeadLetter);
     Records::new(
         "t",
-        Box::new(Avro::new(plan, headers)),
+        Box::new(Avro::new(plan, framing)),
         Beside::new(wanted),
         Tombstones::DeadLetter,
         100_000,
@@ -112,7 +112,7 @@ fn push(records: &mut Records, values: &[Vec<u8>]) {
             timestamp: None,
             key: Some(key.as_bytes()),
             value: Some(value),
-            headers: &[],
+            headers: Headers::default(),
         });
     }
 }
@@ -348,10 +348,10 @@ fn every_type_becomes_one_that_tables_have() {
         .build()
         .unwrap();
     let schemas = Schemas::holding(runtime.handle(), &[registered]);
-    let headers = Headers::new(schemas, Language::Avro, Unknown::Wait);
+    let framing = Framing::new(schemas, Language::Avro, Unknown::Wait);
     let mut records = Records::new(
         "t",
-        Box::new(Avro::new(plan, headers)),
+        Box::new(Avro::new(plan, framing)),
         Beside::new(Wanted::default()),
         Tombstones::Row,
         100_000,
@@ -442,8 +442,8 @@ fn a_change_in_avro_is_its_row() {
         .build()
         .unwrap();
     let schemas = Schemas::holding(runtime.handle(), &[registered]);
-    let headers = Headers::new(schemas, Language::Avro, Unknown::Wait);
-    let changed = super::super::debezium::ChangedRows::new(Avro::new(plan, headers));
+    let framing = Framing::new(schemas, Language::Avro, Unknown::Wait);
+    let changed = super::super::debezium::ChangedRows::new(Avro::new(plan, framing));
     let mut records = Records::new(
         "t",
         Box::new(changed),

@@ -1,7 +1,7 @@
 use drumline_proto::v1;
 
 use super::super::tests::shown;
-use super::super::{Decoding, Record};
+use super::super::{Decoding, Headers, Record};
 use super::*;
 
 /// Values that are empty are null.
@@ -40,7 +40,7 @@ fn decoded_keyed(records: &[(&str, &str)], required: &[&str]) -> (Vec<Vec<String
             timestamp: None,
             key: (!key.is_empty()).then_some(key.as_bytes()),
             value: (!value.is_empty()).then_some(value.as_bytes()),
-            headers: &[],
+            headers: Headers::default(),
         });
     }
     shown(decoder.finish().unwrap())

@@ -4,7 +4,7 @@ use prost_reflect::Value;
 use super::super::beside::{Beside, Wanted};
 use super::super::tests::shown;
 use super::super::wire::Unknown;
-use super::super::{Decoder, Record, Tombstones};
+use super::super::{Decoder, Headers, Record, Tombstones};
 use super::*;
 use crate::registry::{Language, Schemas};
 
@@ -51,10 +51,10 @@ fn decoder() -> (Decoder, MessageDescriptor) {
         .build()
         .unwrap();
     let schemas = Schemas::holding(runtime.handle(), &known);
-    let headers = Headers::new(schemas, Language::Protobuf, Unknown::DeadLetter);
+    let framing = Framing::new(schemas, Language::Protobuf, Unknown::DeadLetter);
     let decoder = Decoder::new(
         "t",
-        Box::new(Protobuf::new(plan, headers).unwrap()),
+        Box::new(Protobuf::new(plan, framing).unwrap()),
         Beside::new(Wanted::default()),
         Tombstones::DeadLetter,
         100_000,
@@ -70,7 +70,7 @@ fn push(decoder: &mut Decoder, values: &[Vec<u8>]) {
             timestamp: None,
             key: None,
             value: Some(value),
-            headers: &[],
+            headers: Headers::default(),
         });
     }
 }
