@@ -18,7 +18,7 @@ use datafusion::logical_expr::{Join, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
-use drumline_lake::{Catalog, Lake, Stores, Table, TableName};
+use drumline_lake::{AsOf, Catalog, Lake, Stores, Table, TableName, TableSnapshot};
 
 use crate::{Error, Result, transform};
 
@@ -64,19 +64,29 @@ impl Tables {
         let mut loaded = Lookups::new();
         for name in names {
             let table = self.table(name).await?;
+            let snapshot = table.snapshot().await.map_err(|e| refused(name, e))?;
             let held = known.get(name);
-            if let Some(newer) = self.read(name, &table, held).await? {
-                loaded.insert(name.clone(), newer);
+            if held.is_none_or(|held| held.version != snapshot.version) {
+                loaded.insert(name.clone(), self.read(name, &snapshot).await?);
             }
         }
         Ok(loaded)
     }
 
+    /// Reads these versions.
+    pub(crate) async fn load_at(&self, versions: &HashMap<String, u64>) -> Result<Lookups> {
+        let mut loaded = Lookups::new();
+        for (name, version) in versions {
+            let table = self.table(name).await?;
+            let snapshot = table.snapshot_at(AsOf::Version(*version)).await;
+            let snapshot = snapshot.map_err(|e| refused(name, e))?;
+            loaded.insert(name.clone(), self.read(name, &snapshot).await?);
+        }
+        Ok(loaded)
+    }
+
     async fn table(&self, name: &str) -> Result<Table> {
-        let failed = |source: drumline_lake::Error| Error::Lookup {
-            table: name.to_owned(),
-            reason: source.to_string(),
-        };
+        let failed = |source: drumline_lake::Error| refused(name, source);
         let parsed = TableName::parse(name).map_err(failed)?;
         let snapshot = self.catalog.refresh().await.map_err(failed)?;
         let object = snapshot.get(&parsed).ok_or_else(|| Error::Lookup {
@@ -87,20 +97,8 @@ impl Tables {
         opened.map_err(failed)
     }
 
-    async fn read(
-        &self,
-        name: &str,
-        table: &Table,
-        held: Option<&Loaded>,
-    ) -> Result<Option<Loaded>> {
-        let refused = |reason: String| Error::Lookup {
-            table: name.to_owned(),
-            reason,
-        };
-        let snapshot = table.snapshot().await.map_err(|e| refused(e.to_string()))?;
-        if held.is_some_and(|held| held.version == snapshot.version) {
-            return Ok(None);
-        }
+    async fn read(&self, name: &str, snapshot: &TableSnapshot) -> Result<Loaded> {
+        let refused = |reason: String| refused(name, reason);
         let too_large = |bytes: u64, what: &str| {
             refused(format!(
                 "it has {bytes} bytes{what}, and a lookup may have {}; see `lookup_max_size`",
@@ -122,10 +120,17 @@ impl Tables {
         if bytes > self.max_bytes {
             return Err(too_large(bytes, " in memory"));
         }
-        Ok(Some(Loaded {
+        Ok(Loaded {
             version: snapshot.version,
             rows,
-        }))
+        })
+    }
+}
+
+fn refused(table: &str, reason: impl std::fmt::Display) -> Error {
+    Error::Lookup {
+        table: table.to_owned(),
+        reason: reason.to_string(),
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::{Order, Share};
 use crate::counts::Fate;
-use crate::decode::{Batch, Letters};
+use crate::decode::{Batch, Letters, letters};
 use crate::machine::{Positions, Written};
 use crate::planner::Planner;
 use crate::roll::{Roll, Rolled, Target};
@@ -325,6 +325,14 @@ impl Open {
             route.rows.tally(Fate::Filtered, skipped.iter().copied());
         }
         let several = self.routes.len() > 1;
+        // Nothing is written yet: what was looked up when the last file was closed may be long ago.
+        let unwritten = self
+            .routes
+            .iter_mut()
+            .filter(|route| route.rows.rows() == 0);
+        for route in unwritten.filter(|_| rows.num_rows() > 0) {
+            route.refresh().await?;
+        }
         for route in self.routes.iter_mut().filter(|_| rows.num_rows() > 0) {
             let transformed = route
                 .transform
@@ -387,6 +395,7 @@ impl Open {
             .collect();
         self.letters.refused(dead.reasons());
         let rows = dead.finish(chrono::Utc::now().timestamp_micros())?;
+        let rows = letters::fitted(rows, self.letters.target())?;
         self.letters.write(&self.stores, rows, &positions).await
     }
 }

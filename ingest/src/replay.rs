@@ -17,7 +17,7 @@ use drumline_lake::{FileRows, StagedFile, WriteTarget, Writer};
 use drumline_proto::v1;
 
 use crate::assignment::{Section, section, target};
-use crate::decode::{self, Decoder, Letters, Record, headers};
+use crate::decode::{self, Decoder, Letters, Record, headers, letters};
 use crate::host::Options;
 use crate::places::Places;
 use crate::roll::Target;
@@ -184,6 +184,7 @@ impl<'a> Replay<'a> {
         let batch = &normal(batch)?;
         let others: BooleanArray = marks.iter().map(|mark| Some(!mark)).collect();
         let others = filter_record_batch(batch, &others).map_err(|error| bug(&error))?;
+        let others = letters::fitted(others, &self.letters.target)?;
         self.letters.write(self.options, &others).await?;
 
         // Letters of one `[[topic]]` that go to the same tables are decoded together.
@@ -315,6 +316,7 @@ impl<'a> Replay<'a> {
         }
         if dead.len() > 0 {
             let rows = dead.finish(chrono::Utc::now().timestamp_micros())?;
+            let rows = letters::fitted(rows, &self.letters.target)?;
             self.letters.write(self.options, &rows).await?;
         }
         Ok(())

@@ -71,6 +71,10 @@ impl Roll {
         }
     }
 
+    pub(crate) fn target(&self) -> &WriteTarget {
+        &self.target.write
+    }
+
     /// Counts dead letters by what is wrong with them.
     pub(crate) fn refused(&mut self, reasons: BTreeMap<String, u64>) {
         for (reason, count) in reasons {

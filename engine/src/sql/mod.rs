@@ -39,7 +39,7 @@ pub use error::{Error, Position};
 pub(crate) use exact::exact;
 pub(crate) use fresh::split as split_fresh;
 pub(crate) use locate::{Names, candidates, explain};
-pub use script::{MAX_DEPTH, MAX_SQL_BYTES, parse, parse_query};
+pub use script::{MAX_DEPTH, MAX_SQL_BYTES, parse, parse_query, tables_of};
 pub(crate) use spellings::BAG;
 pub use statement::Statement;
 pub(crate) use statement::{

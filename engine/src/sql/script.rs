@@ -2,7 +2,9 @@
 
 use super::tokens::{self, Offsets};
 use super::{Body, Error, Position, Statement, parse as statement_parser};
+use datafusion::common::TableReference;
 use datafusion::sql::parser::Statement as Parsed;
+use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
@@ -77,6 +79,19 @@ pub fn parse_query(sql: &str) -> Result<Parsed, Error> {
     }
 }
 
+/// The names of tables that a query reads, `table` or `schema.table`; none if it cannot be read.
+pub fn tables_of(sql: &str) -> Vec<String> {
+    let name = |reference: TableReference| match reference.schema() {
+        Some(schema) => format!("{schema}.{}", reference.table()),
+        None => reference.table().to_owned(),
+    };
+    let found = parse_query(sql)
+        .ok()
+        .and_then(|query| resolve_table_references(&query, true).ok());
+    let (tables, _) = found.unwrap_or_default();
+    tables.into_iter().map(name).collect()
+}
+
 /// Without blanks and comments at both ends; `None` if nothing is left.
 fn trim(part: &[TokenWithSpan]) -> Option<&[TokenWithSpan]> {
     let begin = part.iter().position(|token| !tokens::is_blank(token))?;
@@ -87,7 +102,10 @@ fn trim(part: &[TokenWithSpan]) -> Option<&[TokenWithSpan]> {
 /// Bounds the depth of the tree the parser will build, from the tokens: dropping a tree that is too
 /// deep would already overflow the stack, so it must not be built.
 fn check_depth(part: &[TokenWithSpan]) -> Result<(), Error> {
-    let mut levels = vec![Level::default()];
+    let mut levels = vec![Level {
+        is_outermost: true,
+        ..Level::default()
+    }];
     let mut depth = 0usize;
     let mut retried = 0usize;
     let mut previous = None;
@@ -108,7 +126,34 @@ fn check_depth(part: &[TokenWithSpan]) -> Result<(), Error> {
                 depth += 1;
                 retried += retries;
             }
+            Token::Word(word) if word.keyword == Keyword::CASE => {
+                levels.push(Level {
+                    is_case: true,
+                    ..Level::default()
+                });
+                depth += 1;
+            }
+            Token::Word(word) if word.keyword == Keyword::END && level.is_case => {
+                depth -= before + 1;
+                levels.pop();
+            }
+            // Branches stand beside each other.
+            Token::Word(word)
+                if level.is_case
+                    && matches!(word.keyword, Keyword::WHEN | Keyword::THEN | Keyword::ELSE) =>
+            {
+                (level.joined, level.operators) = (0, 0);
+                depth -= before;
+            }
             Token::RParen | Token::RBracket | Token::RBrace if is_inner => {
+                // A CASE without its END: the parser will say so.
+                while let Some(open) = levels.pop_if(|level| level.is_case) {
+                    depth -= open.depth() + 1;
+                }
+                let Some(level) = levels.last_mut().filter(|level| !level.is_outermost) else {
+                    continue;
+                };
+                let before = level.depth();
                 retried -= level.retries;
                 depth -= before + 1;
                 levels.pop();
@@ -146,7 +191,7 @@ fn check_depth(part: &[TokenWithSpan]) -> Result<(), Error> {
     Ok(())
 }
 
-/// What stands between two parentheses, since the last comma.
+/// What stands between two parentheses, or in a CASE, since the last comma or branch.
 #[derive(Default)]
 struct Level {
     /// Words such as OR: each nests everything before it once.
@@ -155,6 +200,8 @@ struct Level {
     operators: usize,
     /// What the word before the opening parenthesis costs.
     retries: usize,
+    is_case: bool,
+    is_outermost: bool,
 }
 
 impl Level {
@@ -219,7 +266,6 @@ fn nests(token: &Token) -> bool {
         Token::Word(word) => matches!(
             word.keyword,
             Keyword::NOT
-                | Keyword::CASE
                 | Keyword::IS
                 | Keyword::LIKE
                 | Keyword::ILIKE

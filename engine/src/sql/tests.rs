@@ -1,4 +1,4 @@
-use super::{Body, Error, MAX_DEPTH, MAX_SQL_BYTES, Show, parse, parse_query};
+use super::{Body, Error, MAX_DEPTH, MAX_SQL_BYTES, Show, parse, parse_query, tables_of};
 
 /// What a mistake looks like to a person.
 fn told(sql: &str) -> String {
@@ -165,6 +165,9 @@ fn words_of_other_engines_are_read_in_those_of_the_planner() {
 #[test]
 fn one_query_is_read_alone() {
     let read = |sql| parse_query(sql).map(|query| query.to_string());
+    let sql =
+        "WITH i AS (SELECT * FROM input) SELECT 1 FROM i LEFT JOIN dims.songs AS s ON a = s.a";
+    assert_eq!(tables_of(sql), ["input", "dims.songs"]);
     let sql = "SELECT if(a, 1, 2) FROM input WHERE a IS DISTINCT FROM b AND c; ";
     let known = "SELECT CASE WHEN a THEN 1 ELSE 2 END FROM input WHERE a IS DISTINCT FROM b AND c";
     assert_eq!(read(sql).unwrap(), known);
@@ -589,6 +592,22 @@ fn deep_text_is_refused_before_it_overflows_the_stack() {
 fn many_rows_are_not_deep() {
     let rows = vec!["(1, 'a', -2)"; 5_000].join(", ");
     assert!(parse(&format!("INSERT INTO t VALUES {rows}")).is_ok());
+}
+
+#[test]
+fn many_branches_are_not_deep() {
+    let branches = " WHEN a = 1 AND b + 1 > 2 THEN 'x' || a".repeat(1_000);
+    let flat = format!("SELECT (1 + CASE{branches} ELSE 2 END + 3), CASE a{branches} END FROM t");
+    assert!(parse(&flat).is_ok());
+    // What stands before and behind them still counts, and so does a CASE within a CASE.
+    let chain = " OR a".repeat(MAX_DEPTH / 2 + 1);
+    let before = format!("SELECT a{chain} OR CASE WHEN a{chain} THEN a END FROM t");
+    let around = format!("SELECT a OR CASE WHEN a THEN a END{chain}{chain} FROM t");
+    let open = format!("SELECT f(CASE WHEN a{chain}), g(a{chain}) FROM t");
+    for (sql, is_deep) in [(before, true), (around, true), (open, false)] {
+        let is_refused = matches!(parse(&sql), Err(Error::TooDeep { .. }));
+        assert_eq!(is_refused, is_deep, "{sql}");
+    }
 }
 
 #[test]

@@ -8,6 +8,8 @@ use arrow::array::{
     TimestampMicrosecondBuilder,
 };
 
+use drumline_lake::WriteTarget;
+
 use super::Record;
 use super::headers::HeadersBuilder;
 use crate::places::Places;
@@ -121,6 +123,21 @@ impl Letters {
     }
 }
 
+/// Dead letters with the columns that their table has: one that was made before a column of ours goes on without it.
+pub(crate) fn fitted(rows: RecordBatch, table: &WriteTarget) -> Result<RecordBatch> {
+    let columns = table.schema().map_err(|source| Error::Stage {
+        table: table.table.clone(),
+        source: Box::new(source),
+    })?;
+    let given = rows.schema();
+    let held: Vec<usize> = (0..given.fields().len())
+        .filter(|at| columns.index_of(given.field(*at).name()).is_ok())
+        .collect();
+    rows.project(&held).map_err(|error| Error::Bug {
+        context: format!("columns of dead letters: {error}"),
+    })
+}
+
 /// A reason without what differs from record to record: numbers are `N`.
 fn kind(reason: &str) -> String {
     let mut kind = String::with_capacity(reason.len().min(120));
@@ -139,8 +156,39 @@ fn kind(reason: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::Schema;
+    use drumline_lake::Format;
+
     use super::super::Headers;
     use super::*;
+
+    #[test]
+    fn a_table_without_one_of_the_columns_gets_the_others() {
+        let mut letters = Letters::new(Places::one("t"));
+        let mut bytes = Vec::new();
+        super::super::headers::push(&mut bytes, "trace", Some(b"1"));
+        letters.push(
+            Record {
+                partition: 0,
+                offset: 7,
+                timestamp: None,
+                key: None,
+                value: Some(b"{"),
+                headers: Headers::from_bytes(&bytes),
+            },
+            "malformed",
+        );
+        let rows = letters.finish(0).unwrap();
+        let whole = schema::dead_letters();
+        let older = whole.fields().iter().filter(|it| it.name() != "headers");
+        let older = Schema::new(older.cloned().collect::<Vec<_>>());
+        for (columns, expected) in [(whole.as_ref(), 9), (&older, 8)] {
+            let table = WriteTarget::unwritten("t", Format::Delta, columns, Vec::new()).unwrap();
+            let rows = fitted(rows.clone(), &table).unwrap();
+            assert_eq!(rows.num_columns(), expected);
+            assert_eq!(rows.column_by_name("headers").is_some(), expected == 9);
+        }
+    }
 
     #[test]
     fn reasons_are_counted_without_what_differs() {

@@ -13,7 +13,7 @@ mod flat;
 pub(crate) mod found;
 pub(crate) mod headers;
 pub(crate) mod json;
-mod letters;
+pub(crate) mod letters;
 mod nested;
 pub(crate) mod plan;
 mod protobuf;

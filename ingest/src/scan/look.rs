@@ -11,6 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::{config, parts, rows};
 use crate::host::Options;
 use crate::kafka::context::{self, Asker};
+use crate::kafka::ids::topic_ids;
 use crate::kafka::similar;
 use crate::{Error, Result, probe};
 
@@ -31,14 +32,17 @@ pub(super) async fn look(
     };
     let config = config(options, definition)?;
     let (topic, times) = (topic.topic.clone(), look.times.clone());
+    let for_table = source.rows() == v1::TopicRows::Table;
     let asked = tokio::task::spawn_blocking(move || {
         let client = context::asker(&config)?;
         let asking = Asking { client, topic };
         let partitions = asking.partitions()?;
         let times = asking.times(&partitions, &times)?;
-        Ok::<_, Error>((partitions, times))
+        // Last: what was seen before is then of this topic, or of one that is gone.
+        let id = for_table.then(|| asking.id()).transpose()?;
+        Ok::<_, Error>((partitions, times, id.unwrap_or_default()))
     });
-    (seen.partitions, seen.times) = asked.await.map_err(|error| Error::Bug {
+    (seen.partitions, seen.times, seen.topic_id) = asked.await.map_err(|error| Error::Bug {
         context: format!("a question to the brokers did not end: {error}"),
     })??;
     Ok(())
@@ -81,6 +85,17 @@ impl Asking {
         let mut partitions: Vec<i32> = found.partitions().iter().map(|p| p.id()).collect();
         partitions.sort_unstable();
         partitions.into_iter().map(range).collect()
+    }
+
+    /// Kafka's id of the topic; nothing where the brokers give none.
+    fn id(&self) -> Result<String> {
+        let asked = [self.topic.clone()];
+        let ids = topic_ids(self.client.client(), &asked, WITHIN).map_err(|code| Error::Read {
+            topic: self.topic.clone(),
+            reason: format!("its id: {code}"),
+            passing: true,
+        })?;
+        Ok(ids.get(&self.topic).cloned().unwrap_or_default())
     }
 
     fn times(&self, partitions: &[v1::TopicRange], times: &[i64]) -> Result<Vec<v1::TopicTime>> {

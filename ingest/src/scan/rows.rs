@@ -20,7 +20,7 @@ use tokio::runtime::Handle;
 use super::parts;
 use crate::decode::{Decoder, Decoding, Headers, Letters, Record, registry};
 use crate::host::Options;
-use crate::lookup::Lookups;
+use crate::lookup::{Lookups, Tables};
 use crate::partitioning::{self, Refused};
 use crate::schema;
 use crate::transform::Transform;
@@ -70,6 +70,16 @@ async fn decoding(source: &v1::TopicSource) -> Result<Decoding> {
     Decoding::resolve(0, topic, registry.as_ref()).await
 }
 
+/// The tables that a transform looks things up in, in the versions that the statement sees.
+async fn lookups(options: &Options, source: &v1::TopicSource) -> Result<Lookups> {
+    if source.lookups.is_empty() {
+        return Ok(Lookups::new());
+    }
+    let (definition, _) = parts(source)?;
+    let tables = Tables::open(&source.lake, &options.stores, definition.lookup_max_bytes).await?;
+    tables.load_at(&source.lookups).await
+}
+
 /// Rows that are not handed on yet.
 pub(super) enum Rows {
     Records(Records),
@@ -99,9 +109,8 @@ impl Rows {
                 let route = routes.first().ok_or_else(|| Error::Bug {
                     context: format!("topic {} has no route", topic.topic),
                 })?;
-                // What a lookup found when the stream wrote is not what it finds now.
-                let none = Lookups::new();
-                let transform = partitioning::plan(&session, &topic.topic, route, input, &none)
+                let lookups = lookups(options, source).await?;
+                let transform = partitioning::plan(&session, &topic.topic, route, input, &lookups)
                     .await
                     .map_err(Refused::into_error)?;
                 Ok(Self::Table(Table {

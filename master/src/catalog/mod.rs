@@ -285,8 +285,24 @@ impl Tables for PinnedTables {
         };
         let snapshot = self.snapshot_of(table, object).await?;
         let handle = self.names.open(table, object).await?;
-        let unchanged = &self.names.unchanged;
-        let fresh = topics.fresh(&self.catalog, unchanged, &handle, &snapshot, &self.topics);
+        let mut lookups = HashMap::new();
+        for name in topics.lookups(&self.catalog, table).await? {
+            let looked_up = TableName::parse(&name)?;
+            // One that is not there is named by who looks things up in it.
+            if let Some(object) = self.catalog.get(&looked_up) {
+                let version = self.snapshot_of(&looked_up, object).await?.version;
+                lookups.insert(name, version);
+            }
+        }
+        let lake = self.names.catalog.lake().root().to_string();
+        let (unchanged, held) = (&self.names.unchanged, (&handle, &snapshot));
+        let fresh = topics.fresh(
+            &self.catalog,
+            unchanged,
+            held,
+            (lake, lookups),
+            &self.topics,
+        );
         Ok(Some(fresh.await?))
     }
 

@@ -4,7 +4,7 @@
 //! topic is read to where it ended when the statement was planned, through the stream's own decoder and
 //! transform: no record is missed and none comes twice, whatever the stream commits meanwhile.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use drumline_engine::{Error, Fresh, Result, Span, TopicTable};
@@ -70,13 +70,25 @@ impl Unchanged {
 }
 
 impl Topics {
-    /// The two parts of a table.
+    /// The tables of the lake that the table's stream looks things up in, by the names that its transforms give them.
+    pub(crate) async fn lookups(
+        &self,
+        catalog: &CatalogSnapshot,
+        table: &TableName,
+    ) -> Result<BTreeSet<String>> {
+        let stream = writer(&self.streams(catalog).await, table)?;
+        let transforms = stream.topics.iter().map(|topic| topic.transform.as_str());
+        let tables = transforms.flat_map(drumline_engine::sql::tables_of);
+        Ok(tables.filter(|name| name != "input").collect())
+    }
+
+    /// The two parts of a table. What the rest looks things up in is read in these versions.
     pub(crate) async fn fresh(
         &self,
         catalog: &CatalogSnapshot,
         unchanged: &Unchanged,
-        table: &Table,
-        snapshot: &TableSnapshot,
+        (table, snapshot): (&Table, &TableSnapshot),
+        (lake, lookups): (String, HashMap<String, u64>),
         pins: &Pins,
     ) -> Result<Fresh> {
         let streams = self.streams(catalog).await;
@@ -92,6 +104,8 @@ impl Topics {
             let source = TopicSource {
                 definition: Some(definition),
                 rows: TopicRows::Table.into(),
+                lake: lake.clone(),
+                lookups: lookups.clone(),
                 ..TopicSource::default()
             };
             let held = |partition: i32| {
@@ -103,6 +117,12 @@ impl Topics {
                 let seen = self.workers.look_at_topic(&source, &[]).await?;
                 let pinned = Pinned::new(source.clone(), seen);
                 // The snapshot is older than this look: what it holds was there.
+                let was = snapshot.topic_ids.get(&topic.topic);
+                if let (Some(was), Some(is)) = (was, &pinned.topic_id)
+                    && was != is
+                {
+                    return Err(another(&topic.topic, &snapshot.name));
+                }
                 for span in &pinned.spans {
                     if let Some(held) = held(span.partition).filter(|held| *held > span.to) {
                         return Err(remade(&topic.topic, span, held, &snapshot.name));
@@ -204,6 +224,15 @@ fn lost(topic: &str, span: &Span, held: i64, table: &TableName) -> Error {
             span.partition, span.from, span.from
         ),
         "retention was shorter than the stream was away; read the table as it is",
+    )
+}
+
+fn another(topic: &str, table: &TableName) -> Error {
+    user(
+        format!(
+            "{table} cannot be read fresh: topic {topic} is another one than the table's records came from"
+        ),
+        "the topic was made anew; read the table as it is, or see what its stream says",
     )
 }
 

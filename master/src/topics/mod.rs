@@ -44,6 +44,8 @@ struct Pinned {
     source: TopicSource,
     schema: Vec<u8>,
     spans: Vec<Span>,
+    /// Kafka's id of the topic, where it was asked for and the brokers give one.
+    topic_id: Option<String>,
 }
 
 impl Topics {
@@ -117,6 +119,7 @@ impl Pinned {
         Self {
             source,
             schema: seen.schema,
+            topic_id: Some(seen.topic_id).filter(|id| !id.is_empty()),
             spans: seen.partitions.into_iter().map(Span::from).collect(),
         }
     }

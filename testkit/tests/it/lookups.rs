@@ -49,8 +49,10 @@ fn rows_find_their_match_in_the_newest_version_and_commits_tell_which() {
         .sql("INSERT INTO dims.songs SELECT value, 'late ' || value FROM generate_series(10, 19)")
         .unwrap();
     // Files close, and between them the newer table is found.
+    let mut sent = 20;
     let found = poll("a row made with the newer table", PATIENCE, || {
         send(&kafka, 10..20);
+        sent += 10;
         let late = cluster.number("SELECT count(*) FROM plays WHERE title = 'late ' || song");
         Ok((late.unwrap_or(0) > 0).then_some(()))
     });
@@ -68,6 +70,34 @@ fn rows_find_their_match_in_the_newest_version_and_commits_tell_which() {
             "{told}: {versions:?}"
         );
     }
+
+    // What is not written yet is looked up, too: in the newest version.
+    wait("SELECT count(*) FROM plays", sent);
+    let paused = cluster.run(&["stream", "pause", "playing"]).unwrap();
+    assert!(paused.status.success());
+    send(&kafka, 15..25);
+    let fresh = |condition: &str| {
+        let sql = format!("SELECT count(*) FROM fresh(plays) WHERE {condition}");
+        cluster.number(&sql).unwrap()
+    };
+    assert_eq!(fresh("true"), sent + 10);
+    assert_eq!(fresh("song >= 20 AND title IS NULL"), 5);
+    let late = "SELECT count(*) FROM plays WHERE title = 'late ' || song";
+    let late = cluster.number(late).unwrap();
+    assert_eq!(fresh("title = 'late ' || song"), late + 5);
+    let resumed = cluster.run(&["stream", "resume", "playing"]).unwrap();
+    assert!(resumed.status.success());
+    wait("SELECT count(*) FROM plays WHERE song >= 20", 5);
+    // After a while without records the first file, too, is made with the newest version (`lookup_refresh` is half a second).
+    cluster
+        .sql("INSERT INTO dims.songs VALUES (21, 'late 21')")
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    send(&kafka, 21..22);
+    wait(
+        "SELECT count(*) FROM plays WHERE song = 21 AND title = 'late 21'",
+        1,
+    );
 
     // A key that is there twice stops the stream and is named.
     cluster

@@ -153,6 +153,14 @@ fn a_topic_made_anew_while_it_is_read_is_not_taken_for_the_old_one() {
     let highest = cluster.number(&format!("SELECT max(n) FROM {TOPIC}"));
     assert_eq!(highest.unwrap(), 49);
     assert_eq!(cluster.number(&sql).unwrap(), 50);
+    // What is behind offset 50 now is no rest of the table's.
+    let fresh = format!("SELECT count(*) FROM fresh({TOPIC})");
+    let fresh = cluster.run(&["sql", "-c", &fresh]).unwrap();
+    let said = String::from_utf8_lossy(&fresh.stderr);
+    assert!(
+        said.contains("is another one than the table's records came from"),
+        "{said}"
+    );
 }
 
 /// Records that a plain consumer finds.
