@@ -32,7 +32,10 @@ pub(crate) async fn look_at_rows(client: &Client, answer: &mut v1::VerifyStreamR
             continue;
         }
         match look(client, &table).await {
-            Ok(violations) => answer.violations.extend(violations),
+            Ok(found) => {
+                answer.violations.extend(found.violations);
+                answer.notes.extend(found.notes);
+            }
             // An old version's files may be gone by now, or its reader may not be let in.
             Err(error) => answer.notes.push(format!(
                 "table {}: its rows were not looked at: {error}",
@@ -42,7 +45,14 @@ pub(crate) async fn look_at_rows(client: &Client, answer: &mut v1::VerifyStreamR
     }
 }
 
-async fn look(client: &Client, table: &VerifiedTable) -> Result<Vec<Violation>> {
+/// What a table's rows say: what is wrong, and what is right in a way that wants a word.
+#[derive(Default)]
+struct Found {
+    violations: Vec<Violation>,
+    notes: Vec<String>,
+}
+
+async fn look(client: &Client, table: &VerifiedTable) -> Result<Found> {
     let from = relation(table);
     let key = key(table);
     let sql = format!(
@@ -64,7 +74,7 @@ async fn look(client: &Client, table: &VerifiedTable) -> Result<Vec<Violation>> 
             held.insert((topic, i32::try_from(partition).unwrap_or(-1)), found);
         }
     }
-    let mut violations = Vec::new();
+    let mut answer = Found::default();
     for partition in &table.partitions {
         let key = (partition.topic.clone(), partition.partition);
         let found = held.remove(&key).unwrap_or(Held {
@@ -73,10 +83,17 @@ async fn look(client: &Client, table: &VerifiedTable) -> Result<Vec<Violation>> 
             first: partition.from,
             last: partition.from - 1,
         });
-        violations.extend(look_at(client, table, &from, partition, &found).await?);
+        look_at(client, table, &from, partition, &found, &mut answer).await?;
     }
     for ((topic, partition), found) in held {
-        violations.push(Violation {
+        if table.changed_by_others {
+            answer.notes.push(format!(
+                "table {}: others wrote {} rows of topic {topic} partition {partition}, which no commit of a stream names",
+                table.table, found.rows
+            ));
+            continue;
+        }
+        answer.violations.push(Violation {
             table: table.table.clone(),
             topic,
             partition,
@@ -89,7 +106,7 @@ async fn look(client: &Client, table: &VerifiedTable) -> Result<Vec<Violation>> 
             ),
         });
     }
-    Ok(violations)
+    Ok(answer)
 }
 
 async fn look_at(
@@ -98,7 +115,8 @@ async fn look_at(
     from: &str,
     partition: &VerifiedPartition,
     found: &Held,
-) -> Result<Vec<Violation>> {
+    answer: &mut Found,
+) -> Result<()> {
     let wrong = |(version, from, to), what| Violation {
         table: table.table.clone(),
         topic: partition.topic.clone(),
@@ -113,29 +131,54 @@ async fn look_at(
         partition.topic.replace('\'', "''"),
         partition.partition
     );
-    let mut violations = Vec::new();
+    let violations = &mut answer.violations;
+    let name = format!(
+        "table {}: topic {} partition {}",
+        table.table, partition.topic, partition.partition
+    );
     if found.rows != found.positions {
-        let key = key(table);
-        let sql = format!(
-            "SELECT min(_offset), count(*) FROM {from} WHERE {of} GROUP BY {key} HAVING count(*) > 1 \
-             ORDER BY 1 LIMIT {NAMED}"
+        // Read again because somebody moved the stream: once more for each time.
+        let allowed = partition.moves + 1;
+        let copies = format!(
+            "SELECT min(_offset) AS offset, count(*) AS rows FROM {from} WHERE {of} GROUP BY {} HAVING count(*) > {allowed}",
+            key(table)
         );
-        for (offset, rows) in pairs(&client.collect_sql(&sql).await?) {
-            let at = (version_of(partition, offset), offset, offset + 1);
-            violations.push(wrong(at, format!("{rows} rows are of this one record")));
+        let sum = format!("SELECT sum(rows - {allowed}), count(*) FROM ({copies})");
+        let more = pairs(&client.collect_sql(&sum).await?)
+            .first()
+            .map_or(0, |(more, _)| (*more).max(0));
+        if more > 0 {
+            let sql = format!("{copies} ORDER BY 1 LIMIT {NAMED}");
+            for (offset, rows) in pairs(&client.collect_sql(&sql).await?) {
+                let at = (version_of(partition, offset), offset, offset + 1);
+                violations.push(wrong(at, format!("{rows} rows are of this one record")));
+            }
+            let all = (table.version, partition.from, partition.to);
+            violations.push(wrong(all, format!("{more} rows too many in all")));
         }
-        let more = found.rows - found.positions;
-        let all = (table.version, partition.from, partition.to);
-        violations.push(wrong(all, format!("{more} rows too many in all")));
+        if partition.moves > 0 {
+            let again = found.rows - found.positions - more;
+            answer.notes.push(format!(
+                "{name} was read again after a reset: {again} rows are of records that were there"
+            ));
+        }
     }
     let begins_in_sight = !partition.earlier_commits_gone;
-    if (found.first < partition.from && begins_in_sight) || found.last >= partition.to {
+    let lies_before = found.first < partition.from && begins_in_sight;
+    // Behind where a reset moved the stream back to stand the rows of before.
+    let lies_behind = found.last >= partition.to && partition.moves == 0;
+    if lies_before || lies_behind {
         let at = (table.version, found.first, found.last + 1);
         let what = format!(
             "rows lie outside the commits' ranges, which are [{}, {})",
             partition.from, partition.to
         );
-        violations.push(wrong(at, what));
+        match table.changed_by_others {
+            true => answer
+                .notes
+                .push(format!("{name}: {what}: others wrote them")),
+            false => violations.push(wrong(at, what)),
+        }
     }
     let is_counted = begins_in_sight && partition.commits_without_counts == 0;
     let expected = i64::try_from(partition.rows).unwrap_or(i64::MAX);
@@ -155,7 +198,7 @@ async fn look_at(
         );
         violations.push(wrong(all, what));
     }
-    Ok(violations)
+    Ok(())
 }
 
 /// Which of these ranges have other numbers of rows than their commits say.

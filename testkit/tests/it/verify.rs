@@ -125,6 +125,14 @@ fn a_stream_is_whole_with_transactions_letters_filters_and_others_between() {
             let (code, found) = verify(&cluster);
             assert_eq!(code, Some(0), "{found}");
             assert!(found["notes"].to_string().contains("others"), "{found}");
+            // Such as a backfill that another stream made.
+            cluster
+                .sql("INSERT INTO events (n, _topic, _partition, _offset) VALUES (1, 'events', 0, 100000)")
+                .unwrap();
+            let (code, found) = verify(&cluster);
+            assert_eq!(code, Some(0), "{found}");
+            let notes = found["notes"].to_string();
+            assert!(notes.contains("others wrote them"), "{notes}");
         }
 
         // Kafka forgets: what is left is counted, and it is said from where.
@@ -176,6 +184,35 @@ fn what_is_not_whole_is_named_with_table_partition_version_and_range() {
         .unwrap();
     let twice = violation(&cluster);
     assert!(twice.contains("2 rows are of this one record"), "{twice}");
+}
+
+#[test]
+fn what_a_reset_brought_again_is_no_violation_and_more_than_that_is() {
+    let (kafka, cluster) = bed("delta");
+    Sender::new(&kafka).send(0..100, 1, true);
+    wait_for_rows(&cluster, TOPIC, 90);
+    settle(&cluster);
+    let run = |arguments: &[&str]| {
+        let done = cluster.run(arguments).unwrap();
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "{arguments:?}: {said}");
+    };
+    run(&["stream", "pause", "small"]);
+    run(&["stream", "reset", "small", "--to", "earliest", "--yes"]);
+    let (code, found) = verify(&cluster);
+    assert_eq!(code, Some(0), "{found}");
+    run(&["stream", "resume", "small"]);
+    wait_for_rows(&cluster, TOPIC, 180);
+    settle(&cluster);
+    let (code, found) = verify(&cluster);
+    assert_eq!(code, Some(0), "{found}");
+    let notes = found["notes"].to_string();
+    assert!(notes.contains("was read again after a reset"), "{notes}");
+    cluster
+        .sql("INSERT INTO events SELECT * FROM events WHERE n = 42 LIMIT 1")
+        .unwrap();
+    let thrice = violation(&cluster);
+    assert!(thrice.contains("3 rows are of this one record"), "{thrice}");
 }
 
 /// The first commit of a plain table that consumed something.

@@ -28,6 +28,8 @@ pub(super) struct Track {
     pub(super) end: i64,
     /// Commits before `begin` are no longer in the log.
     pub(super) earlier_gone: bool,
+    /// How often somebody moved the stream here by hand, and the rows stayed.
+    pub(super) moves: u64,
     pub(super) pieces: Vec<Piece>,
 }
 
@@ -109,7 +111,7 @@ impl Walk<'_> {
             }
             Some(MadeBy::Reset { moves, .. }) => {
                 self.begin_unseen(told.as_ref(), &[]);
-                self.reset(moves);
+                self.reset(moves, record.removes);
                 // Rows stay or go, and may come again.
                 self.chain.by_others.push(record.version);
             }
@@ -141,6 +143,7 @@ impl Walk<'_> {
                 begin: *next,
                 end: *next,
                 earlier_gone: true,
+                moves: 0,
                 pieces: Vec::new(),
             };
             self.chain.tracks.insert(partition.clone(), track);
@@ -149,15 +152,20 @@ impl Walk<'_> {
     }
 
     /// Somebody moved positions by hand: ranges join anew from there.
-    fn reset(&mut self, moves: &[OffsetMove]) {
+    fn reset(&mut self, moves: &[OffsetMove], rows_went: bool) {
         let held = self.held.get_or_insert_default();
         for moved in moves {
             let partition = at(&moved.topic, moved.partition);
             held.insert(partition.clone(), moved.to);
+            let before = self.chain.tracks.get(&partition).map_or(0, |it| it.moves);
             let track = Track {
                 begin: moved.to,
                 end: moved.to,
                 earlier_gone: true,
+                moves: match rows_went {
+                    true => 0,
+                    false => before + 1,
+                },
                 pieces: Vec::new(),
             };
             self.chain.tracks.insert(partition, track);

@@ -70,6 +70,7 @@ pub(super) fn compare(
             from: track.begin,
             to: track.end,
             earlier_commits_gone: track.earlier_gone,
+            moves: track.moves,
             found_from: -1,
             ..VerifiedPartition::default()
         },

@@ -370,6 +370,7 @@ fn ranges_join_anew_where_somebody_moved_the_stream() {
     assert_eq!(said(&chain.violations), Vec::<String>::new());
     let track = &chain.tracks[&partition(0)];
     assert_eq!((track.begin, track.end, track.pieces.len()), (4, 12, 1));
+    assert_eq!(track.moves, 1);
     // Without it the same is twice.
     log.records.remove(2);
     assert!(!log.walk().violations.is_empty());
