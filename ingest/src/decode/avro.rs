@@ -18,7 +18,7 @@ use arrow::error::ArrowError;
 use arrow_avro::reader::{Decoder, ReaderBuilder};
 use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, SchemaStore};
 
-use super::nested::{plain, plain_field, strict};
+use super::nested::{plain, plain_field, strict, within_precision};
 use super::wire::Framing;
 use super::{Format, Origins, Rows};
 use crate::registry::Registered;
@@ -202,36 +202,69 @@ impl Writer {
         (self.waiting, self.ends) = (waiting, ends);
     }
 
-    /// The columns of the batch's rows of this version, and which they are.
+    /// The columns of the batch's rows of this version, and which they are; adds what is no row to those refused.
     fn finish(
         &mut self,
         origins: &Origins,
         reader: &str,
+        refused: &mut Vec<(usize, String)>,
     ) -> Result<Vec<(RecordBatch, Vec<usize>)>> {
-        let bug = |reason: String| Error::Bug {
-            context: format!("avro decoder of schema {}: {reason}", self.id),
-        };
         let mut again = std::mem::take(&mut self.rows);
         let rest = again.split_off(std::mem::take(&mut self.again).min(again.len()));
         let mut batches = Vec::new();
         if !again.is_empty() {
-            let mut own = decoder(self.id, &self.text, reader).map_err(bug)?;
-            for row in &again {
-                let value = origins.record(*row).and_then(|record| record.value);
-                take(&mut own, value.unwrap_or_default()).map_err(bug)?;
-            }
-            batches.push((own.flush(), again));
+            self.decode_again(origins, reader, again, &mut batches, refused)?;
         }
         if !rest.is_empty() {
             let decoder = self.decoder.as_mut();
-            batches.push((decoder.map_or(Ok(None), Decoder::flush), rest));
+            match decoder.map_or(Ok(None), Decoder::flush) {
+                Ok(Some(batch)) => batches.push((batch, rest)),
+                Ok(None) => return Err(self.bug("rows were taken, and there are none")),
+                // A value that could be read and means nothing, such as the seventh symbol of an enum of two, fails all
+                // rows at once.
+                Err(_) => {
+                    self.decoder = None;
+                    self.decode_again(origins, reader, rest, &mut batches, refused)?;
+                }
+            }
         }
-        let batches = batches.into_iter().map(|(batch, rows)| match batch {
-            Ok(Some(batch)) => Ok((batch, rows)),
-            Ok(None) => Err(bug("rows were taken, and there are none".to_owned())),
-            Err(error) => Err(bug(error.to_string())),
-        });
-        batches.collect()
+        Ok(batches)
+    }
+
+    /// Decodes rows in a decoder of their own, and where they fail in halves, until each that fails stands alone.
+    fn decode_again(
+        &self,
+        origins: &Origins,
+        reader: &str,
+        rows: Vec<usize>,
+        batches: &mut Vec<(RecordBatch, Vec<usize>)>,
+        refused: &mut Vec<(usize, String)>,
+    ) -> Result<()> {
+        let mut own = decoder(self.id, &self.text, reader).map_err(|error| self.bug(&error))?;
+        for row in &rows {
+            let value = origins.record(*row).and_then(|record| record.value);
+            take(&mut own, value.unwrap_or_default()).map_err(|error| self.bug(&error))?;
+        }
+        match own.flush() {
+            Ok(Some(batch)) => batches.push((batch, rows)),
+            Ok(None) => return Err(self.bug("rows were taken, and there are none")),
+            Err(error) if rows.len() == 1 => {
+                refused.push((rows[0], format!("malformed avro: {error}")));
+            }
+            Err(_) => {
+                let mut first = rows;
+                let second = first.split_off(first.len() / 2);
+                self.decode_again(origins, reader, first, batches, refused)?;
+                self.decode_again(origins, reader, second, batches, refused)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn bug(&self, reason: &str) -> Error {
+        Error::Bug {
+            context: format!("avro decoder of schema {}: {reason}", self.id),
+        }
     }
 }
 
@@ -314,6 +347,7 @@ impl Avro {
                     true => Ok(column),
                     false => strict(&column, field.data_type()),
                 })
+                .and_then(|column| within_precision(&column).map(|()| column))
                 .map_err(|error| format!("field {:?}: {}", field.name(), words(&error)))
         };
         self.schema
@@ -435,7 +469,7 @@ impl Format for Avro {
         }
         let mut decoded = Vec::new();
         for writer in self.writers.values_mut().flatten() {
-            decoded.extend(writer.finish(origins, &self.plan.reader)?);
+            decoded.extend(writer.finish(origins, &self.plan.reader, &mut refused)?);
         }
         for (batch, rows) in decoded {
             self.fit(&batch, &rows, &mut parts, &mut refused);

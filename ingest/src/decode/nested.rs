@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, ListArray, MapArray, StringBuilder, StructArray, UInt32Array,
-    UnionArray,
+    UnionArray, make_array,
 };
+use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options, take};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit, UnionFields};
+use arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Fields, TimeUnit, UnionFields};
 use arrow::error::ArrowError;
 
 use crate::schema;
@@ -87,7 +88,12 @@ pub(super) fn plain(column: &ArrayRef, field: &Field) -> Result<ArrayRef, ArrowE
         (DataType::FixedSizeBinary(16), DataType::Utf8) => uuids(column),
         (DataType::Struct(fields), DataType::Struct(plain_fields)) => {
             let column = column.as_struct();
-            let columns = plain_all(column.columns(), fields)?;
+            let mut columns = plain_all(column.columns(), fields)?;
+            if let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0) {
+                for member in &mut columns {
+                    *member = null_where(member, nulls)?;
+                }
+            }
             Arc::new(StructArray::try_new_with_length(
                 plain_fields.clone(),
                 columns,
@@ -128,6 +134,39 @@ pub(super) fn plain(column: &ArrayRef, field: &Field) -> Result<ArrayRef, ArrowE
         (found, wanted) if found == wanted => Arc::clone(column),
         _ => strict(column, &wanted)?,
     })
+}
+
+/// A member of structs that are null is null there, too: expressions look at the member alone.
+fn null_where(member: &ArrayRef, nulls: &NullBuffer) -> Result<ArrayRef, ArrowError> {
+    let nulls = NullBuffer::union(member.nulls(), Some(nulls));
+    if let (Some(column), Some(nulls)) = (member.as_struct_opt(), &nulls) {
+        let members = column.columns().iter().map(|it| null_where(it, nulls));
+        return Ok(Arc::new(StructArray::try_new_with_length(
+            column.fields().clone(),
+            members.collect::<Result<_, _>>()?,
+            Some(nulls.clone()),
+            column.len(),
+        )?));
+    }
+    let data = member.to_data().into_builder().nulls(nulls).build()?;
+    Ok(make_array(data))
+}
+
+/// Fails where a decimal has more digits than its type: other readers would find another number.
+pub(super) fn within_precision(column: &ArrayRef) -> Result<(), ArrowError> {
+    match column.data_type() {
+        DataType::Decimal128(precision, _) => {
+            let column = column.as_primitive::<Decimal128Type>();
+            column.validate_decimal_precision(*precision)
+        }
+        DataType::Struct(_) => {
+            let mut members = column.as_struct().columns().iter();
+            members.try_for_each(within_precision)
+        }
+        DataType::List(_) => within_precision(column.as_list::<i32>().values()),
+        DataType::Map(..) => within_precision(column.as_map().values()),
+        _ => Ok(()),
+    }
 }
 
 /// Casts; a value that does not fit is an error.

@@ -10,7 +10,9 @@ use arrow::array::{
     TimestampMicrosecondBuilder,
 };
 use arrow::compute::kernels::cast_utils::{Parser, parse_decimal, string_to_datetime};
-use arrow::datatypes::{DataType, Date32Type, Decimal128Type, TimeUnit};
+use arrow::datatypes::{
+    DECIMAL128_MAX_PRECISION, DataType, Date32Type, Decimal128Type, DecimalType, TimeUnit,
+};
 use chrono::Utc;
 
 use super::json::{Range, Slot};
@@ -56,6 +58,23 @@ pub(super) fn json_text(slot: Slot) -> Cell {
     }
 }
 
+/// A decimal of so many digits, so many of them behind the point: what follows these is rounded, half away from zero, as
+/// by SQL's CAST.
+fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
+    let behind = text.split_once('.').map_or(0, |(_, digits)| digits.len());
+    if usize::try_from(scale).is_ok_and(|scale| behind <= scale) && !text.contains(['e', 'E']) {
+        return parse_decimal::<Decimal128Type>(text, precision, scale).ok();
+    }
+    // One digit more decides, whatever follows it.
+    let finer = parse_decimal::<Decimal128Type>(text, DECIMAL128_MAX_PRECISION, scale + 1).ok()?;
+    let (whole, last) = (finer / 10, finer % 10);
+    let rounded = match last.abs() >= 5 {
+        true => whole + last.signum(),
+        false => whole,
+    };
+    Decimal128Type::is_valid_decimal_precision(rounded, precision).then_some(rounded)
+}
+
 /// The value of `slot` as `data_type`, or `None` where it is of another type or out of range.
 pub(super) fn cell(slot: Slot, data_type: &DataType, text: &str, scratch: &str) -> Option<Cell> {
     let string = match slot {
@@ -73,9 +92,7 @@ pub(super) fn cell(slot: Slot, data_type: &DataType, text: &str, scratch: &str) 
             .filter(|value| value.abs() <= f64::from(f32::MAX))
             .map(Cell::Float),
         (DataType::Decimal128(precision, scale), Slot::Number(range)) => {
-            parse_decimal::<Decimal128Type>(range.of(text), *precision, *scale)
-                .ok()
-                .map(Cell::Decimal)
+            decimal(range.of(text), *precision, *scale).map(Cell::Decimal)
         }
         (DataType::Date32, _) => string
             .and_then(Date32Type::parse)
@@ -246,5 +263,36 @@ fn fraction(cell: Cell) -> Option<f64> {
         Some(value)
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decimal;
+
+    #[test]
+    fn digits_beyond_the_scale_are_rounded() {
+        let cents = |text: &str| decimal(text, 10, 2);
+        for (text, expected) in [
+            ("12.34", 1234),
+            ("12.345", 1235),
+            ("12.346", 1235),
+            ("12.34499999999999999999999999", 1234),
+            ("-0.015", -2),
+            ("-0.0149", -1),
+            ("1e2", 10_000),
+            ("1.2345e1", 1235),
+            ("99999999.994", 9_999_999_999),
+        ] {
+            assert_eq!(cents(text), Some(expected), "{text}");
+        }
+        // Rounded, it has a digit too many.
+        assert_eq!(cents("99999999.995"), None);
+        assert_eq!(cents("123456789"), None);
+        assert_eq!(
+            decimal("12345678901234567890123456789012345678", 38, 0).unwrap() % 10,
+            8
+        );
+        assert_eq!(decimal("2.5", 38, 0), Some(3));
     }
 }

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use arrow::array::{Int32Array, Int64Array, StringArray};
+use arrow::array::{AsArray, Int32Array, Int64Array, StringArray};
 use arrow::datatypes::DataType;
 use arrow_avro::schema::{FingerprintStrategy, SCHEMA_METADATA_KEY};
 use arrow_avro::writer::WriterBuilder;
@@ -464,4 +464,60 @@ fn a_change_in_avro_is_its_row() {
     assert_eq!(columns[3][0], "00000000000000000033");
     assert_eq!(columns[4][0], r#"{"connector":"postgresql","lsn":33}"#);
     assert_eq!(dead, ["malformed change: it has no after"]);
+}
+
+#[test]
+fn what_can_be_read_and_is_no_value_is_refused_alone() {
+    let text = r#"{"type":"record","name":"R","fields":[
+        {"name":"id","type":"long"},
+        {"name":"kind","type":{"type":"enum","name":"K","symbols":["A","B"]}},
+        {"name":"n","type":["null",{"type":"record","name":"N","fields":[{"name":"x","type":"double"}]}]},
+        {"name":"price","type":{"type":"bytes","logicalType":"decimal","precision":4,"scale":2}}]}"#;
+    let registered = registered(5, text);
+    let plan = AvroPlan::new(&registered, Vec::new(), false).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let schemas = Schemas::holding(runtime.handle(), &[registered]);
+    let framing = Framing::new(schemas, Language::Avro, Unknown::DeadLetter);
+    let mut records = Records::new(
+        "t",
+        Box::new(Avro::new(plan, framing)),
+        Beside::new(Wanted::default()),
+        Tombstones::DeadLetter,
+        100_000,
+    );
+    let record = |id: i64, kind: i64, x: Option<f64>, price: i16| {
+        let x = x.map_or(number(0), |x| {
+            [number(1), x.to_le_bytes().to_vec()].concat()
+        });
+        let price = price.to_be_bytes();
+        let fields = [number(id), number(kind), x, number(2), price.to_vec()];
+        [vec![0, 0, 0, 0, 5], fields.concat()].concat()
+    };
+    for _ in 0..2 {
+        push(
+            &mut records,
+            &[
+                record(0, 0, Some(1.5), 1234),
+                record(1, 7, Some(1.5), 1),
+                record(2, 1, None, -9999),
+                // Five digits.
+                record(3, 1, None, 10_000),
+                record(4, -1, None, 0),
+                record(5, 1, Some(0.0), 5),
+            ],
+        );
+        let batch = records.finish().unwrap();
+        let offsets: Vec<i64> = batch.origins.positions().map(|(_, at)| at).collect();
+        assert_eq!(offsets, [0, 2, 5]);
+        // A member of a null struct is null by itself.
+        let member = batch.rows.column(2).as_struct().column(0);
+        let nulls: Vec<bool> = (0..3).map(|row| member.is_null(row)).collect();
+        assert_eq!(nulls, [false, true, false]);
+        let (columns, dead) = shown(batch);
+        assert_eq!(columns[1], ["A", "B", "B"]);
+        assert_eq!(columns[3], ["12.34", "-99.99", "0.05"]);
+        assert_eq!(dead.len(), 3, "{dead:?}");
+    }
 }
