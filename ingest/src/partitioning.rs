@@ -33,6 +33,19 @@ pub(crate) async fn plan(
     input: SchemaRef,
     lookups: &Lookups,
 ) -> Result<Transform, Refused> {
+    let folders = route.partition_columns().into_iter();
+    let folders = folders.map(|column| column.name).collect();
+    let planned = planned(session, topic, route, input, lookups).await?;
+    Ok(planned.into_folders(folders))
+}
+
+async fn planned(
+    session: &SessionContext,
+    topic: &str,
+    route: &RouteDefinition,
+    input: SchemaRef,
+    lookups: &Lookups,
+) -> Result<Transform, Refused> {
     let sql = route.transform.trim().trim_end_matches(';');
     let plain = Transform::plan_with(session, topic, sql, input.clone(), lookups)
         .await
@@ -192,6 +205,36 @@ mod tests {
         assert_eq!(
             row(&route, late + 3_600_000).await,
             "2018-11-01T23:30:00Z|2018-11-02T00:00:00|2018-11-02|2018|0|23"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_value_that_is_too_long_for_a_folder_is_refused_alone() {
+        let sql = "SELECT repeat('y', CAST(ts AS INT)) AS s FROM input";
+        let transform = planned(&route(sql, &["s"])).await.unwrap();
+        let mut decoder = Decoder::json("t", fields(), 1000);
+        let values = [3, 254, 253, 9000].map(|ts| format!("{{\"ts\":{ts}}}"));
+        for (offset, value) in (0..).zip(&values) {
+            decoder.push(Record {
+                partition: 0,
+                offset,
+                timestamp: None,
+                key: None,
+                value: Some(value.as_bytes()),
+                headers: Headers::default(),
+            });
+        }
+        let batch = decoder.finish().unwrap();
+        let table = schema::table(transform.schema(), false);
+        let rows = transform.apply(&batch.rows, &batch.origins, &table);
+        let rows = rows.unwrap();
+        assert_eq!(rows.rows.num_rows(), 2);
+        let refused: Vec<usize> = rows.refused.iter().map(|(row, _)| *row).collect();
+        assert_eq!(refused, [1, 3]);
+        assert!(
+            rows.refused[0].1.contains("is a folder of the table"),
+            "{:?}",
+            rows.refused
         );
     }
 

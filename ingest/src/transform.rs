@@ -64,6 +64,8 @@ pub(crate) struct Transform {
     places: Places,
     steps: Vec<Step>,
     schema: SchemaRef,
+    /// Columns whose values become folders.
+    folders: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -117,6 +119,7 @@ impl Transform {
                 places: Places::one(topic),
                 steps: Vec::new(),
                 schema: input,
+                folders: Vec::new(),
             });
         }
         let words = |error: DataFusionError| failed(message(&error));
@@ -149,12 +152,19 @@ impl Transform {
             places: Places::one(topic),
             steps,
             schema,
+            folders: Vec::new(),
         })
     }
 
     /// Has records come from these topics.
     pub(crate) fn reading(mut self, places: &Places) -> Self {
         self.places = places.clone();
+        self
+    }
+
+    /// Has values of these columns be the names of folders.
+    pub(crate) fn into_folders(mut self, folders: Vec<String>) -> Self {
+        self.folders = folders;
         self
     }
 
@@ -301,6 +311,15 @@ impl Transform {
                 ),
                 (Err(_), _) => arrow::array::new_null_array(field.data_type(), rows.len()),
             };
+            if let Some(text) = column.as_string_opt::<i32>()
+                && self.folders.contains(field.name())
+            {
+                let mut values = text.iter().flatten();
+                let long = values.find_map(|value| drumline_lake::too_long(field.name(), value));
+                if let Some(reason) = long {
+                    return Err(DataFusionError::Execution(reason));
+                }
+            }
             columns.push(column);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));

@@ -20,6 +20,27 @@ pub(crate) fn folders<'a>(values: impl IntoIterator<Item = (&'a str, Option<&'a 
     folders
 }
 
+/// Bytes that the name of a folder may have in most file systems.
+const MOST_BYTES: usize = 255;
+
+/// That a value cannot be the name of a folder, `COLUMN=VALUE`: it would be too long for file systems, also for those that
+/// copies of the table are on.
+pub fn too_long(column: &str, value: &str) -> Option<String> {
+    // Escaped, a byte takes at most three.
+    if (column.len() + value.len()) * 3 < MOST_BYTES {
+        return None;
+    }
+    let folder = folders([(column, Some(value))]);
+    let bytes = folder.len() - 1;
+    (bytes > MOST_BYTES).then(|| {
+        let begins: String = value.chars().take(20).collect();
+        format!(
+            "column '{column}' is a folder of the table, and \"{begins}…\" would be a name of {bytes} bytes; it may have \
+             {MOST_BYTES}"
+        )
+    })
+}
+
 /// Escapes what Hive escapes (`FileUtils.escapePathName`), so that other readers undo it.
 fn escape_into(out: &mut String, text: &str) {
     for c in text.chars() {
@@ -106,6 +127,17 @@ mod tests {
             folders(values),
             "month=1/day=2/hour=__HIVE_DEFAULT_PARTITION__/"
         );
+    }
+
+    #[test]
+    fn a_folder_has_no_longer_a_name_than_file_systems_allow() {
+        let said = |value: &str| too_long("k", value);
+        assert_eq!(said(&"y".repeat(253)), None);
+        let reason = said(&"y".repeat(254)).unwrap();
+        assert!(reason.contains("a name of 256 bytes"), "{reason}");
+        // Escaped, each of these takes three.
+        assert_eq!(said(&"/".repeat(84)), None);
+        assert!(said(&"/".repeat(85)).is_some());
     }
 
     proptest! {

@@ -41,6 +41,7 @@ pub use catalog::{
 pub use columns::{NOT_NULL, widens};
 pub use copy::{Copying, Existing, NewCopy, PreparedCopy};
 pub use error::{Error, ErrorKind, Result};
+pub use hive::too_long;
 pub use locations::Locations;
 pub use name::{DEFAULT_SCHEMA, TableName};
 pub use probe::{Finding, Health, probe};

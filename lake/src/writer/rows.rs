@@ -13,7 +13,7 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 
 use super::WriteTarget;
-use crate::{Error, Result};
+use crate::{Error, Result, hive};
 
 /// Partition values of a row, as text.
 type Key = Vec<Option<String>>;
@@ -58,6 +58,18 @@ impl Splitter {
         let columns = self.partition_columns.iter();
         let columns: Vec<ArrayRef> = columns.map(|&at| batch.column(at).clone()).collect();
         let groups = group(&columns).map_err(|error| self.misfit(&error))?;
+        let fields = self.partition_columns.iter();
+        let names: Vec<&str> = fields
+            .map(|at| self.schema.field(*at).name().as_str())
+            .collect();
+        for (key, _) in &groups {
+            let mut values = names.iter().zip(key);
+            let long = values.find_map(|(name, value)| hive::too_long(name, value.as_deref()?));
+            if let Some(reason) = long {
+                let table = self.table.clone();
+                return Err(Error::Rows { table, reason });
+            }
+        }
         if let [(key, _)] = groups.as_slice() {
             return Ok(vec![(key.clone(), rows)]);
         }
