@@ -34,6 +34,10 @@ impl LogFormat {
     }
 }
 
+/// What services log where `RUST_LOG` is not set. Delta's kernel tells, once for each read of a log from within a task, of a
+/// way of waiting that is right here: its runtime is its own.
+pub(crate) const FILTER: &str = "info,buoyant_kernel_engine=warn";
+
 /// Sends tracing to stderr, and keeps its newest lines. `component` is whose log it is; `default` is the filter where
 /// `RUST_LOG` is not set.
 pub(crate) fn start(format: LogFormat, component: &str, default: &str) -> Result<LogTail> {

@@ -135,6 +135,18 @@ async fn table_schema(
     let planner = Planner::new(options, definition, lake, label, route, input, places).await;
     let planner = planner.map_err(|error| named(Refused::Transform(error)))?;
     let transform = planner.plan().await.map_err(named)?;
+    let own = transform.schema().fields().iter();
+    let taken = own
+        .map(|field| field.name())
+        .find(|name| schema::METADATA.contains(&name.as_str()));
+    if let Some(name) = taken.filter(|_| route.metadata_columns) {
+        let reason = format!(
+            "topic {} has a column {name}, which is one that the stream adds: give yours another name, or set \
+             `metadata_columns = false`",
+            topic.label(),
+        );
+        return Err(refused(key("transform"), reason));
+    }
     let table = schema::table(transform.schema(), route.metadata_columns);
     for PartitionColumn { name: column, .. } in &route.partition_columns() {
         if table.column_with_name(column).is_none() {

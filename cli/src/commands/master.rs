@@ -12,7 +12,7 @@ use crate::commands::{Exposure, cannot_listen};
 use crate::config;
 use crate::failure::{Failure, Result};
 use crate::local::lake_url;
-use crate::logging::{self, LogFormat};
+use crate::logging::{self, FILTER, LogFormat};
 use crate::memory::{self, Memory};
 use crate::output;
 use crate::signals::{self, Ending};
@@ -66,7 +66,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result {
-    let log = logging::start(arguments.log_format, "master", "info")?;
+    let log = logging::start(arguments.log_format, "master", FILTER)?;
     arguments.exposure.check(arguments.listen)?;
     let Ending { in_order, now } = signals::ending()?;
     if arguments.exit_with_parent {

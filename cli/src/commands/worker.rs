@@ -10,7 +10,7 @@ use drumline_worker::TokenSource;
 use crate::commands::{Exposure, cannot_listen};
 use crate::config::{self, Master, MasterArg, shown};
 use crate::failure::{Failure, Result};
-use crate::logging::{self, LogFormat};
+use crate::logging::{self, FILTER, LogFormat};
 use crate::memory::{self, Memory};
 use crate::signals::{self, Ending};
 use crate::{allocator, connect, output};
@@ -103,7 +103,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result {
         return drain(&arguments.master, id).await;
     }
     let id = arguments.id.unwrap_or_else(drumline_worker::random_id);
-    let log = logging::start(arguments.log_format, &id, "info")?;
+    let log = logging::start(arguments.log_format, &id, FILTER)?;
     arguments.exposure.check(arguments.listen)?;
     let Ending {
         in_order: drain,

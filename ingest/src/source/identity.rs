@@ -37,7 +37,7 @@ pub(crate) struct Identity {
     held: Vec<Held>,
     /// What the brokers said when reading began.
     met: OnceLock<BTreeMap<String, String>>,
-    // Weak: the source's thread alone ends its client.
+    // Weak: a client ends with its source, or when that takes another.
     consumer: Mutex<Weak<BaseConsumer<Watch>>>,
 }
 

@@ -16,6 +16,7 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, ClientContext};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::Result;
 use crate::kafka::context::Observer;
@@ -24,15 +25,20 @@ use crate::places::Places;
 
 /// A broker that is gone for so long is worth telling: leaders change within seconds.
 const AWAY_AFTER: Duration = Duration::from_secs(5);
-/// A fetch waits a tenth of a second for records; a broker that says nothing for so long hangs.
+/// A broker that says nothing for so long, and longer than a fetch may wait for records, hangs.
 const SILENT_AFTER: Duration = Duration::from_secs(10);
+/// What it has to answer beyond the time that a fetch may wait.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// A partition that nobody fetches for so long is not going to be: leaders, followers and offsets are found within
 /// seconds.
 const ADRIFT_AFTER: Duration = Duration::from_secs(20);
+/// Statistics come twice a second, and are looked at while what was read is taken.
+const LOOKED_AT_WITHIN: Duration = Duration::from_secs(5);
 
 /// The consumer's context: keeps what was said last.
 pub(super) struct Watch {
     places: Places,
+    silent_after: Duration,
     told: Mutex<Option<Told>>,
     observer: Observer,
 }
@@ -71,6 +77,7 @@ impl Told {
 #[derive(Debug, Default)]
 pub(super) struct Drift {
     since: BTreeMap<i32, Instant>,
+    looked: Option<Instant>,
 }
 
 impl Drift {
@@ -81,6 +88,11 @@ impl Drift {
         now: Instant,
         adrift: BTreeMap<i32, String>,
     ) -> Option<(i32, String)> {
+        let looked = self.looked.replace(now);
+        // Nobody looked for a while, because nobody took what was read: what was then may have ended and begun anew.
+        if looked.is_some_and(|looked| now.saturating_duration_since(looked) > LOOKED_AT_WITHIN) {
+            self.since.clear();
+        }
         self.since.retain(|place, _| adrift.contains_key(place));
         for (place, reason) in adrift {
             let since = *self.since.entry(place).or_insert(now);
@@ -114,8 +126,13 @@ impl Absence {
 impl Watch {
     /// The context of a consumer with these settings.
     pub(super) fn new(places: Places, config: &ClientConfig) -> Result<Self> {
+        let waits = config
+            .get("fetch.wait.max.ms")
+            .and_then(|millis| millis.parse().ok());
+        let waits = Duration::from_millis(waits.unwrap_or_default());
         Ok(Self {
             places,
+            silent_after: SILENT_AFTER.max(waits + ANSWERS_WITHIN),
             told: Mutex::default(),
             observer: Observer::of(config)?,
         })
@@ -159,7 +176,7 @@ impl ClientContext for Watch {
             return;
         };
         let broken = self.observer.broken();
-        let told = statistics.told(&self.places, broken.as_deref());
+        let told = statistics.told(&self.places, broken.as_deref(), self.silent_after);
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
     }
 }
@@ -184,15 +201,9 @@ struct Broker {
     waitresp_cnt: i64,
     #[serde(default)]
     rxidle: i64,
-    // What its thread fetches.
+    // What its thread fetches: `TOPIC-PARTITION`.
     #[serde(default)]
-    toppars: HashMap<String, Fetched>,
-}
-
-#[derive(Deserialize)]
-struct Fetched {
-    topic: String,
-    partition: i32,
+    toppars: HashMap<String, IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -223,7 +234,7 @@ fn nobody() -> i32 {
 }
 
 impl Statistics {
-    fn told(&self, places: &Places, broken: Option<&str>) -> Told {
+    fn told(&self, places: &Places, broken: Option<&str>, silent_after: Duration) -> Told {
         let mut told = Told::default();
         for (topic, partition) in self.topics.iter().flat_map(|(name, topic)| {
             topic
@@ -244,14 +255,14 @@ impl Statistics {
             }
             let away = match (partition.leader, partition.broker) {
                 (NOBODY, _) => Some("a partition has no leader".to_owned()),
-                (leader, NOBODY) => self.away(leader, broken),
+                (leader, NOBODY) => self.away(leader, broken, silent_after),
                 // Its leader, or a follower in the consumer's own rack: then leaders need no connection.
-                (_, broker) => self.away(broker, broken),
+                (_, broker) => self.away(broker, broken, silent_after),
             };
             if let Some(reason) = away {
                 told.away.insert(place, reason);
             }
-            if let Some(reason) = self.adrift(topic, partition) {
+            if let Some(reason) = self.adrift(topic, partition, silent_after) {
                 told.adrift.insert(place, reason);
             }
         }
@@ -259,26 +270,32 @@ impl Statistics {
     }
 
     /// Why nobody fetches a partition whose leader is there.
-    fn adrift(&self, topic: &str, partition: &Partition) -> Option<String> {
+    fn adrift(&self, topic: &str, partition: &Partition, silent_after: Duration) -> Option<String> {
         let leader = self.broker(partition.leader)?;
         // A leader that we need nothing of is not connected to.
-        if !(leader.is_up() || leader.state == "INIT") || leader.is_silent() {
+        if !(leader.is_up() || leader.state == "INIT") || leader.is_silent(silent_after) {
             return None;
         }
         let Some(serves) = self.broker(partition.broker) else {
             return Some("no broker is asked for it".to_owned());
         };
-        let mut fetched = serves.toppars.values();
-        if !fetched.any(|it| it.topic == topic && it.partition == partition.partition) {
+        let name = format!("{topic}-{}", partition.partition);
+        if !serves.toppars.contains_key(&name) {
             return Some(format!("broker {} is not asked for it", serves.nodeid));
         }
-        if partition.fetch_state != "active" {
-            let (state, broker) = (&partition.fetch_state, serves.nodeid);
-            return Some(format!(
-                "fetching it from broker {broker} is in state {state}"
-            ));
+        match partition.fetch_state.as_str() {
+            "active" => {}
+            // An error is on its way, behind the records that were fetched before it; or whether the log was truncated
+            // is being asked, and a new connection would not ask again.
+            "none" | "validate-epoch-wait" => return None,
+            state => {
+                let broker = serves.nodeid;
+                return Some(format!(
+                    "fetching it from broker {broker} is in state {state}"
+                ));
+            }
         }
-        let is_gone = !serves.is_up() || serves.is_silent();
+        let is_gone = !serves.is_up() || serves.is_silent(silent_after);
         (serves.nodeid != leader.nodeid && is_gone).then(|| {
             let (follower, leader) = (serves.nodeid, leader.nodeid);
             format!("broker {follower}, a follower that it is read from, does not answer, and its leader, broker {leader}, is there")
@@ -291,7 +308,7 @@ impl Statistics {
     }
 
     /// Why this broker does not serve what it should.
-    fn away(&self, id: i32, broken: Option<&str>) -> Option<String> {
+    fn away(&self, id: i32, broken: Option<&str>, silent_after: Duration) -> Option<String> {
         let Some(broker) = self.broker(id) else {
             return Some("no broker answers".to_owned());
         };
@@ -299,7 +316,7 @@ impl Statistics {
             return Some(broken.unwrap_or("no broker answers").to_owned());
         }
         broker
-            .is_silent()
+            .is_silent(silent_after)
             .then(|| "the broker is connected and does not answer".to_owned())
     }
 }
@@ -310,9 +327,9 @@ impl Broker {
     }
 
     /// It was asked, and says nothing.
-    fn is_silent(&self) -> bool {
+    fn is_silent(&self, silent_after: Duration) -> bool {
         let silent = Duration::from_micros(u64::try_from(self.rxidle).unwrap_or(0));
-        self.waitresp_cnt > 0 && silent >= SILENT_AFTER
+        self.waitresp_cnt > 0 && silent >= silent_after
     }
 }
 
@@ -334,7 +351,7 @@ mod tests {
             } } },
         });
         let statistics: Statistics = serde_json::from_value(statistics).unwrap();
-        statistics.told(&Places::one("t"), Some("connection refused"))
+        statistics.told(&Places::one("t"), Some("connection refused"), SILENT_AFTER)
     }
 
     #[test]
@@ -391,7 +408,7 @@ mod tests {
             "topics": { "t": { "partitions": { "0": entry } } },
         });
         let statistics: Statistics = serde_json::from_value(statistics).unwrap();
-        let told = statistics.told(&Places::one("t"), None);
+        let told = statistics.told(&Places::one("t"), None, SILENT_AFTER);
         assert_eq!(told.adrift([1].iter()), BTreeMap::new());
         told.adrift([0].iter()).remove(&0)
     }
@@ -410,6 +427,10 @@ mod tests {
         assert_eq!(why(other, well), "broker 1 is not asked for it");
         let stopped = serde_json::json!({ "fetch_state": "offset-wait" });
         assert!(why(stopped.clone(), well).contains("offset-wait"));
+        for state in ["none", "validate-epoch-wait"] {
+            let state = serde_json::json!({ "fetch_state": state });
+            assert_eq!(adrift(state, well, "UP"), None);
+        }
         // Without a leader a new connection is of no use.
         for partition in [none, nobody, stopped] {
             assert_eq!(adrift(partition, ("UP", 12_000_000), "TRY_CONNECT"), None);
@@ -419,20 +440,27 @@ mod tests {
     #[test]
     fn only_who_stays_adrift_needs_a_new_connection() {
         let (mut drift, begun) = (Drift::default(), Instant::now());
-        let mut look = |seconds: u64, places: &[i32]| {
-            let adrift = places.iter().map(|place| (*place, "why".to_owned()));
-            let now = begun + Duration::from_secs(seconds);
-            drift.look(now, adrift.collect()).map(|(place, _)| place)
+        // Every second, as long as nothing changes.
+        let mut look = |seconds: std::ops::RangeInclusive<u64>, places: &[i32]| {
+            seconds
+                .map(|second| {
+                    let adrift = places.iter().map(|place| (*place, "why".to_owned()));
+                    let found = drift.look(begun + Duration::from_secs(second), adrift.collect());
+                    Some((second, found?.0))
+                })
+                .fold(None, Option::or)
         };
-        assert_eq!(look(0, &[1]), None);
-        assert_eq!(look(10, &[1, 2]), None);
+        assert_eq!(look(0..=9, &[1]), None);
+        assert_eq!(look(10..=18, &[1, 2]), None);
         // 1 moved on meanwhile.
-        assert_eq!(look(19, &[2]), None);
-        assert_eq!(look(29, &[1, 2]), None);
-        assert_eq!(look(30, &[1, 2]), Some(2));
+        assert_eq!(look(19..=19, &[2]), None);
+        assert_eq!(look(20..=30, &[1, 2]), Some((30, 2)));
         // The new connection has as long again.
-        assert_eq!(look(49, &[1, 2]), None);
-        assert_eq!(look(69, &[1, 2]), Some(1));
+        assert_eq!(look(31..=51, &[1, 2]), Some((51, 1)));
+        // So has what was not looked at for a while.
+        assert_eq!(look(52..=60, &[1]), None);
+        assert_eq!(look(90..=109, &[1]), None);
+        assert_eq!(look(110..=110, &[1]), Some((110, 1)));
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub(super) async fn run(client: &Client, arguments: Arguments, shape: Shape) -> 
         "SELECT _topic, CAST(_partition AS BIGINT) AS p, _offset, CAST(to_unixtime(_timestamp) AS BIGINT) AS dated, \
          CAST(to_unixtime(ingested_at) AS BIGINT) AS at, reason, left(encode(value, 'hex'), {hex_letters}) AS begins, \
          CAST(octet_length(encode(value, 'hex')) / 2 AS BIGINT) AS size \
-         {from} ORDER BY ingested_at DESC, _topic, _partition, _offset LIMIT {limit}"
+         {from} ORDER BY ingested_at DESC, _timestamp DESC, _topic, _partition, _offset DESC LIMIT {limit}"
     );
     let mut letters = Vec::new();
     for batch in client.collect_sql(&sql).await? {
