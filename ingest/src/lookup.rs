@@ -308,7 +308,7 @@ mod tests {
     use arrow::util::pretty::pretty_format_batches;
 
     use super::*;
-    use crate::decode::{Decoder, Headers, Record};
+    use crate::decode::Decoder;
     use crate::schema::{self, Declared};
     use crate::transform::Transform;
 
@@ -352,17 +352,8 @@ mod tests {
     async fn lines(sql: &str, lookups: &Lookups) -> Vec<String> {
         let transform = plan(sql, lookups).await.unwrap();
         let mut decoder = Decoder::json("t", fields(), 1000);
-        for (offset, value) in (10..).zip(["1", "null", "2", "3"]) {
-            let value = format!("{{\"n\":{value}}}");
-            decoder.push(Record {
-                partition: 0,
-                offset,
-                timestamp: None,
-                key: None,
-                value: Some(value.as_bytes()),
-                headers: Headers::default(),
-            });
-        }
+        let values = ["1", "null", "2", "3"].map(|value| format!("{{\"n\":{value}}}"));
+        decoder.push_values(10, &values);
         let batch = decoder.finish().unwrap();
         let table = schema::table(transform.schema(), true);
         let rows = transform

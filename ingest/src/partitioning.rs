@@ -128,7 +128,7 @@ mod tests {
     use arrow::util::pretty::pretty_format_batches;
 
     use super::*;
-    use crate::decode::{Decoder, Headers, Record};
+    use crate::decode::Decoder;
     use crate::schema::{self, Declared};
 
     fn route(transform: &str, partition_by: &[&str]) -> RouteDefinition {
@@ -165,15 +165,7 @@ mod tests {
     async fn row(route: &RouteDefinition, ts: i64) -> String {
         let transform = planned(route).await.unwrap();
         let mut decoder = Decoder::json("t", fields(), 1000);
-        let value = format!("{{\"ts\":{ts}}}");
-        decoder.push(Record {
-            partition: 0,
-            offset: 0,
-            timestamp: None,
-            key: None,
-            value: Some(value.as_bytes()),
-            headers: Headers::default(),
-        });
+        decoder.push_values(0, &[format!("{{\"ts\":{ts}}}")]);
         let batch = decoder.finish().unwrap();
         let table = schema::table(transform.schema(), false);
         let rows = transform
@@ -214,16 +206,7 @@ mod tests {
         let transform = planned(&route(sql, &["s"])).await.unwrap();
         let mut decoder = Decoder::json("t", fields(), 1000);
         let values = [3, 254, 253, 9000].map(|ts| format!("{{\"ts\":{ts}}}"));
-        for (offset, value) in (0..).zip(&values) {
-            decoder.push(Record {
-                partition: 0,
-                offset,
-                timestamp: None,
-                key: None,
-                value: Some(value.as_bytes()),
-                headers: Headers::default(),
-            });
-        }
+        decoder.push_values(0, &values);
         let batch = decoder.finish().unwrap();
         let table = schema::table(transform.schema(), false);
         let rows = transform.apply(&batch.rows, &batch.origins, &table);

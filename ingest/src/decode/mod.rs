@@ -271,6 +271,21 @@ impl Decoder {
         )
     }
 
+    /// Takes values, of partition 0 from this offset on.
+    #[cfg(test)]
+    pub(crate) fn push_values(&mut self, first: i64, values: &[String]) {
+        for (offset, value) in (first..).zip(values) {
+            self.push(Record {
+                partition: 0,
+                offset,
+                timestamp: None,
+                key: None,
+                value: Some(value.as_bytes()),
+                headers: Headers::default(),
+            });
+        }
+    }
+
     /// Whether headers become a column.
     pub(crate) fn wants_headers(&self) -> bool {
         self.beside.wants_headers()

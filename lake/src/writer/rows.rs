@@ -198,7 +198,7 @@ fn group(columns: &[ArrayRef]) -> Result<Vec<(Key, Vec<u32>)>, ArrowError> {
 mod tests {
     use std::sync::Arc;
 
-    use datafusion::arrow::array::{Float64Array, Int32Array};
+    use datafusion::arrow::array::{Float64Array, Int32Array, StringArray};
 
     use super::*;
 
@@ -209,6 +209,19 @@ mod tests {
             values.collect::<Vec<_>>().join("/")
         };
         groups.map(|(key, rows)| (name(key), rows)).collect()
+    }
+
+    #[test]
+    fn a_value_that_is_too_long_for_a_folder_is_named() {
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["ok".to_owned(), "y".repeat(300)]));
+        let rows = RecordBatch::try_from_iter([("s", text)]).unwrap();
+        let folders = vec!["s".to_owned()];
+        let format = crate::Format::Parquet;
+        let target = WriteTarget::unwritten("t", format, &rows.schema(), folders).unwrap();
+        let splitter = Splitter::new(&target, target.schema().unwrap()).unwrap();
+        assert_eq!(splitter.split(&rows.slice(0, 1)).unwrap().len(), 1);
+        let said = splitter.split(&rows).unwrap_err().to_string();
+        assert!(said.contains("would be a name of 302 bytes"), "{said}");
     }
 
     #[test]

@@ -357,6 +357,11 @@ fn a_definition_that_cannot_be_is_refused_by_its_key() {
         said.contains("topic[0].keys") && said.contains("is no column of its rows"),
         "{said}"
     );
+    let said = refused("[[topic]]\ntopic = \"t\"\nschema = { _offset = \"bigint\" }\n");
+    assert!(
+        said.contains("a column _offset, which is one that the stream adds"),
+        "{said}"
+    );
 }
 
 /// Records of which more and more fields are new, and numbers outgrow their columns.
