@@ -154,7 +154,9 @@ export class Cluster {
     const java = (heap: string, main: string) => [heap, '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-cp', `${jars}/*`, main];
     const id = randomBytes(16).toString('base64url');
     await new Promise<void>((resolve, reject) => {
-      const words = [...java('-Xmx64m', 'kafka.tools.StorageTool'), 'format', '--standalone', '-t', id, '-c', properties];
+      // With `=`: one id of 64 begins with a dash, and would be read as the next option.
+      const tool = java('-Xmx64m', 'kafka.tools.StorageTool');
+      const words = [...tool, 'format', '--standalone', `--cluster-id=${id}`, `--config=${properties}`];
       execFile('java', words, (error, _, said) => (error === null ? resolve() : reject(new Error(said))));
     });
     this.#spawn('kafka', 'java', [...java('-Xmx384m', 'kafka.Kafka'), properties]);
