@@ -22,7 +22,7 @@ use url::Url;
 
 use crate::fences::fenced;
 use crate::float_bounds::without_float_pruning;
-use crate::functions;
+use crate::functions::{self, JsonOperators};
 use crate::interrupt::{Interrupt, interruptible};
 use crate::joins::PlainKeys;
 use crate::lake_write::{LakePlanner, LakeWriteCodec};
@@ -145,7 +145,7 @@ fn with_meaning(builder: SessionStateBuilder, config: &SessionConfig) -> Session
     builder
         .with_analyzer_rules(meaning::rules())
         .with_optimizer_rules(lenient(Optimizer::new().rules))
-        .with_expr_planners(vec![Arc::new(Decimals)])
+        .with_expr_planners(vec![Arc::new(Decimals), Arc::new(JsonOperators)])
         .with_type_planner(Arc::new(SqlTypes::of(config.options())))
 }
 

@@ -5,6 +5,7 @@
 mod aggregates;
 mod checked;
 mod folds;
+mod json;
 mod keeps;
 mod moment;
 mod order;
@@ -19,6 +20,7 @@ use datafusion::logical_expr::{AggregateUDF, ColumnarValue, ScalarUDF};
 use std::sync::Arc;
 
 pub(crate) use checked::checked;
+pub(crate) use json::JsonOperators;
 pub(crate) use keeps::keeps;
 pub(crate) use order::{Curve, MOST_COLUMNS, place, range, with_curve};
 pub(crate) use plain::{plain, plain_value};
@@ -38,7 +40,8 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         ScalarUDF::from(plain::Plain::new()),
     ];
     let own = own.into_iter().chain(checked::all());
-    own.chain(moment::all(None)).map(Arc::new).collect()
+    let own = own.chain(moment::all(None)).map(Arc::new);
+    own.chain(json::all()).collect()
 }
 
 /// Those of DataFusion's aggregates that ours stand for.

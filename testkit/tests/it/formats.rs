@@ -578,3 +578,50 @@ fn every_compression_of_kafka_is_read() {
         2_500
     );
 }
+
+#[test]
+fn what_is_inside_of_json_is_read_by_transforms_and_queries() {
+    let kafka = Kafka::start().unwrap();
+    kafka.create_topics(&[("nested", 1)]).unwrap();
+    let cluster = Cluster::start(Options {
+        workers: 1,
+        ..Default::default()
+    })
+    .unwrap();
+    let text = format!(
+        "name = \"formats\"\nbrokers = \"{}\"\nflush_interval = \"400ms\"\n\
+         [[topic]]\ntopic = \"nested\"\nschema = {{ who = \"json\" }}\npartition_by = [\"city\"]\n\
+         transform = \"\"\"SELECT CAST(who ->> 'id' AS BIGINT) AS id, who -> 'at' ->> 'city' AS city, who -> 'tags' AS tags\n\
+         FROM input WHERE (who ->> 'id') IS NOT NULL\"\"\"\n",
+        kafka.brokers()
+    );
+    cluster.apply_stream(&text).unwrap();
+    let values = [
+        r#"{"who": {"id": 1, "at": {"city": "Z\u00fcrich"}, "tags": ["a", {"b": 2}]}}"#,
+        r#"{"who": {"id": 2, "at": null}}"#,
+        r#"{"who": {"id": "many"}}"#,
+        r#"{"who": ["no", "id"]}"#,
+        r#"{"who": null}"#,
+    ];
+    send(
+        &kafka,
+        "nested",
+        values.map(|value| value.as_bytes().to_vec()),
+    );
+    let (count, letters) = (
+        "SELECT count(*) FROM nested",
+        "SELECT count(*) FROM formats_dead_letters WHERE _offset = 2",
+    );
+    cluster.wait_for_number(count, 2, PATIENCE).unwrap();
+    cluster.wait_for_number(letters, 1, PATIENCE).unwrap();
+    let rows = cluster.sql(
+        "SELECT id, city, tags -> 1 ->> 'b' AS b, json_length(tags) AS tags FROM nested ORDER BY id",
+    );
+    let expected = [
+        json!({ "id": 1, "city": "Zürich", "b": "2", "tags": 2 }),
+        json!({ "id": 2, "city": null, "b": null, "tags": null }),
+    ];
+    assert_eq!(rows.unwrap(), expected);
+    let fresh = cluster.number("SELECT count(*) FROM fresh(nested) WHERE (tags ->> 0) = 'a'");
+    assert_eq!(fresh.unwrap(), 1);
+}
