@@ -1,6 +1,7 @@
 //! What every session's plans mean, where DataFusion by itself would answer otherwise than DuckDB and PostgreSQL do:
 //!
 //! - [`SqlTypes`]: `TIMESTAMP` is in microseconds, as in tables, and so knows all years from 1 to 9999.
+//! - [`Zones`]: a time of a zone that is cast to `TIMESTAMP` is what clocks there show.
 //! - [`Literals`]: a text beside a timestamp is read as one of the timestamp's own kind; a decimal that is written out
 //!   beside a float, as a float.
 //! - [`Decimals`]: a number that is written beside a decimal is a decimal, so that sums and products are exact; what
@@ -15,7 +16,8 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::config::ConfigOptions;
-use datafusion::logical_expr::expr::{Between, Cast, InList, WindowFunction};
+use datafusion::functions::datetime::expr_fn::to_local_time;
+use datafusion::logical_expr::expr::{Between, Cast, InList, TryCast, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, TypePlanner};
 use datafusion::logical_expr::utils::merge_schema;
@@ -27,7 +29,8 @@ use crate::functions::{checked, plain};
 
 /// DataFusion's rules and ours, in their order.
 pub(crate) fn rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(Literals)];
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
+        vec![Arc::new(Zones), Arc::new(Literals)];
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(Numbers));
     rules
@@ -205,6 +208,52 @@ fn rewritten(
         })
     })?;
     Ok(plan.data)
+}
+
+/// Casts that take a zone away. Before types are coerced: these casts are those that were written.
+#[derive(Debug)]
+struct Zones;
+
+impl AnalyzerRule for Zones {
+    fn name(&self) -> &str {
+        "times_as_clocks_show_them"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        let takes_zone = |value: &Expr, wanted: &FieldRef, schema: &DFSchema| {
+            matches!(wanted.data_type(), DataType::Timestamp(_, None)) && is_shown(value, schema)
+        };
+        let local = |value: Box<Expr>| Box::new(to_local_time(vec![*value]));
+        rewritten(plan, |expression, schema| {
+            Ok(match expression {
+                Expr::Cast(Cast { expr, field }) if takes_zone(&expr, &field, schema) => {
+                    let expr = local(expr);
+                    Transformed::yes(Expr::Cast(Cast { expr, field }))
+                }
+                Expr::TryCast(TryCast { expr, field }) if takes_zone(&expr, &field, schema) => {
+                    let expr = local(expr);
+                    Transformed::yes(Expr::TryCast(TryCast { expr, field }))
+                }
+                other => Transformed::no(other),
+            })
+        })
+    }
+}
+
+/// Whether a value is an instant that a zone's clocks show. What had no zone was their time, and became an instant.
+fn is_shown(value: &Expr, schema: &DFSchema) -> bool {
+    let has_zone = |value: &Expr| match value.get_type(schema) {
+        Ok(DataType::Timestamp(_, zone)) => zone,
+        _ => None,
+    };
+    let is_local = has_zone(value).is_some_and(|zone| !matches!(&*zone, "UTC" | "Z" | "+00:00"));
+    let was_instant = match value.clone().unalias_nested().data {
+        Expr::Cast(Cast { expr, .. }) | Expr::TryCast(TryCast { expr, .. }) => {
+            has_zone(&expr).is_some()
+        }
+        _ => true,
+    };
+    is_local && was_instant
 }
 
 /// Texts beside timestamps, numbers beside floats.

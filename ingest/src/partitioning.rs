@@ -240,5 +240,11 @@ mod tests {
             .await
             .unwrap_err();
         assert!(error.contains("row by row"), "{error}");
+        let day = "CAST(to_timestamp(ts) AT TIME ZONE 'Europe/Berlin' AS DATE) AS day";
+        planned(&route("", &[day])).await.unwrap();
+        let error = planned(&route("", &[&day.replace("Berlin", "Berln")]))
+            .await
+            .unwrap_err();
+        assert!(error.contains("no time zone 'Europe/Berln'"), "{error}");
     }
 }

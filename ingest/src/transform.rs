@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use arrow::array::timezone::Tz;
 use arrow::array::{
     Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
     UInt32Array,
@@ -18,11 +19,11 @@ use arrow::array::{
 use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use datafusion::common::tree_node::{self, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, JoinType};
+use datafusion::common::{DFSchema, JoinType, plan_err};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Expr, ExprSchemable, Join, LogicalPlan, cast};
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Join, LogicalPlan, TryCast, cast};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::prelude::SessionContext;
 
@@ -347,7 +348,8 @@ impl Assembly<'_> {
 
     fn physical(&self, expression: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
         let (state, context) = (self.session.state(), PhysicalPlanningContext::default());
-        without_zones(expression.clone(), schema)
+        check_zones(expression)
+            .and_then(|()| without_zones(expression.clone(), schema))
             .and_then(|expression| {
                 create_physical_expr(&expression, schema, state.execution_props(), &context)
             })
@@ -445,6 +447,20 @@ fn scanned(plan: &LogicalPlan) -> String {
         Ok(TreeNodeRecursion::Continue)
     });
     table
+}
+
+/// Refuses zones that there are not: the first record would find out.
+fn check_zones(expression: &Expr) -> datafusion::error::Result<()> {
+    let check = |part: &Expr| {
+        if let Expr::Cast(Cast { field, .. }) | Expr::TryCast(TryCast { field, .. }) = part
+            && let DataType::Timestamp(_, Some(zone)) = field.data_type()
+            && zone.parse::<Tz>().is_err()
+        {
+            return plan_err!("there is no time zone '{zone}': name one as in 'Europe/Berlin'");
+        }
+        Ok(TreeNodeRecursion::Continue)
+    };
+    expression.apply(check).map(|_| ())
 }
 
 /// Takes parts of times in UTC from the same times without a zone: no rules of zones are looked up for each row.
