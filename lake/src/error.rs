@@ -260,6 +260,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A name of a table that a stream goes by.
+    #[error("table '{table}' is written by stream '{stream}'")]
+    WrittenByStream {
+        /// The table.
+        table: String,
+        /// The stream.
+        stream: String,
+    },
     /// Something later versions bring.
     #[error("{what} is not supported yet")]
     NotYet {
@@ -319,6 +327,7 @@ impl Error {
             | Self::WrongKind { .. }
             | Self::NoProperty { .. }
             | Self::Feature { .. }
+            | Self::WrittenByStream { .. }
             | Self::NotYet { .. }
             | Self::NotWritable { .. } => ErrorKind::User,
             Self::Store { source, .. } => store_kind(source),
@@ -358,6 +367,11 @@ impl Error {
                     "write {} instead of {}",
                     keyword(found),
                     keyword(wanted)
+                ));
+            }
+            Self::WrittenByStream { stream, .. } => {
+                return Some(format!(
+                    "delete the stream first: drumline stream delete {stream} (its tables and their rows stay)"
                 ));
             }
             Self::NoProperty { .. } => "UNSET TBLPROPERTIES IF EXISTS passes over it",

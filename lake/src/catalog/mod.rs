@@ -160,6 +160,7 @@ impl Catalog {
                 return Ok(unchanged(snapshot, false));
             }
             let next = snapshot.apply_made_by(&changes, statement)?;
+            snapshot.check_streams(&next)?;
             let attempt = Uuid::new_v4();
             let record = Record {
                 format: RECORD_FORMAT,

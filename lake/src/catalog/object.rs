@@ -1,10 +1,12 @@
 //! What a name in the catalog stands for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 use uuid::Uuid;
+
+use crate::TableName;
 
 /// Which statement made something: the same statement, repeated, is the same commit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -217,4 +219,7 @@ pub struct StreamObject {
     /// Grows with each change of the definition.
     #[serde(default)]
     pub revision: u64,
+    /// The tables that it writes: while it is there, these names stand for what they stand for.
+    #[serde(default)]
+    pub tables: BTreeSet<TableName>,
 }

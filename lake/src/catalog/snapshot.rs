@@ -229,6 +229,35 @@ impl CatalogSnapshot {
         Ok(next)
     }
 
+    /// Refuses changes that would be refused as a step, before anything is prepared for them.
+    pub fn allows(&self, changes: &[Change]) -> Result<()> {
+        self.check_streams(&self.apply(changes)?)
+    }
+
+    /// Refuses a next version in which a stream's tables would be others than those that it writes.
+    pub(crate) fn check_streams(&self, next: &Self) -> Result<()> {
+        for (name, stream) in &next.streams {
+            let before = self.streams.get(name).map(|before| &before.tables);
+            let is_new = before != Some(&stream.tables);
+            for table in &stream.tables {
+                match (self.get(table), next.get(table)) {
+                    (Some(before), Some(after)) if before.id == after.id => {}
+                    (Some(_), _) => {
+                        return Err(Error::WrittenByStream {
+                            table: table.to_string(),
+                            stream: name.clone(),
+                        });
+                    }
+                    (None, None) if is_new => {
+                        return Err(not_found(ObjectKind::Table.noun(), &table.to_string()));
+                    }
+                    (None, _) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn make(&mut self, change: &Change) -> Result<()> {
         match change {
             Change::PutSchema { schema } => {

@@ -116,6 +116,12 @@ impl Table {
             return Ok(prepared(object.clone(), Some(made)));
         }
         let object = place(catalog, &snapshot, &new).await?;
+        if found.is_some() {
+            snapshot.allows(&[Change::Put {
+                name: new.name.clone(),
+                object: object.clone(),
+            }])?;
+        }
         unnamed::note(catalog.lake(), &new.name, &object, Why::Making).await?;
         Ok(prepared(object, None))
     }

@@ -30,10 +30,12 @@ impl Table {
             }
         };
         let id = object.id;
+        let drop = Change::Drop { name: name.clone() };
+        snapshot.allows(std::slice::from_ref(&drop))?;
         Self::to_be_erased(catalog.lake(), name, &object).await?;
         catalog
             .change(|snapshot| match snapshot.get(name) {
-                Some(object) if object.id == id => Ok(vec![Change::Drop { name: name.clone() }]),
+                Some(object) if object.id == id => Ok(vec![drop.clone()]),
                 // Somebody else dropped it, and perhaps made another: that one is not meant.
                 _ => Ok(Vec::new()),
             })

@@ -454,6 +454,7 @@ impl Step<'_> {
         // Before their names go: whatever crashes then, their files are found.
         let newest = catalog.refresh().await?;
         if let Ok(drops) = decide(&newest) {
+            newest.allows(&drops.changes)?;
             for (name, object) in drops.objects {
                 Table::to_be_erased(catalog.lake(), &name, &object).await?;
             }

@@ -8,6 +8,7 @@ use drumline_proto::v1::{
     ApplyStreamResponse, Failure, FailureKind, PartitionEdges, ProbeResult, StreamDefinition,
 };
 
+use super::beginnings::check_offsets;
 use super::definition::{check_names, fill_in};
 use super::handle::Streams;
 use super::statements::Statements;
@@ -143,6 +144,7 @@ impl Applier {
             .map(|before| service::decode(&definition.name, &before.definition))
             .transpose()
             .map_err(|error| keyed("stream", &error))?;
+        check_offsets(&matching, old.as_ref(), &probed.partitions)?;
         let targets = targets(&definition, &probed)?;
         let own = old.as_ref().map(tables_of).unwrap_or_default();
         let ensured = self.tables.ensure(&definition.name, &targets, &own).await;
@@ -177,6 +179,7 @@ impl Applier {
                 definition: text,
                 paused: definition.paused,
                 revision,
+                tables: targets.iter().map(|target| target.name.clone()).collect(),
             };
             let name = definition.name.clone();
             if !created {

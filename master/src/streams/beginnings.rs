@@ -1,10 +1,11 @@
 //! Where tables begin that hold nothing of a partition yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use drumline_lake::{Commit, MadeBy, OffsetRange, RangeCounts};
-use drumline_proto::v1::{PartitionEdges, StartFrom, StreamDefinition};
+use drumline_proto::v1::{PartitionEdges, Position, StartFrom, StreamDefinition};
 
+use super::apply::{Refusal, user};
 use super::tables::{StreamTables, targets_of};
 use super::{Partition, TableOffsets};
 use crate::Error;
@@ -59,6 +60,76 @@ impl StreamTables {
         let edges: Vec<_> = positions.into_iter().map(edge).collect();
         self.begin_at(definition, &edges).await
     }
+}
+
+/// Refuses offsets of partitions that there are not, where the definition before has not said the same.
+pub(super) fn check_offsets(
+    definition: &StreamDefinition,
+    before: Option<&StreamDefinition>,
+    partitions: &HashMap<String, u32>,
+) -> Result<(), Refusal> {
+    let said = |part: fn(&StreamDefinition) -> Option<&Position>| {
+        (part(definition), before.and_then(part))
+    };
+    let whole = [
+        ("start_from".to_owned(), said(|of| of.start.as_ref()), None),
+        ("until".to_owned(), said(|of| of.until.as_ref()), None),
+    ];
+    let own = definition.topics.iter().enumerate().map(|(at, topic)| {
+        let mut others = before.into_iter().flat_map(|before| &before.topics);
+        let same = others.find(|other| other.label() == topic.label());
+        let starts = (
+            topic.start.as_ref(),
+            same.and_then(|same| same.start.as_ref()),
+        );
+        (format!("topic[{at}].start_from"), starts, Some(topic))
+    });
+    for (key, (position, before), topic) in whole.into_iter().chain(own) {
+        if let Some(position) = position.filter(|position| before != Some(*position)) {
+            let reads = |name: &str| topic.is_none_or(|topic| topic.reads(name));
+            check_position(&key, position, partitions, &reads)?;
+        }
+    }
+    Ok(())
+}
+
+/// The same of one position, for the topics that it counts for.
+pub(super) fn check_position(
+    key: &str,
+    position: &Position,
+    partitions: &HashMap<String, u32>,
+    reads: &dyn Fn(&str) -> bool,
+) -> Result<(), Refusal> {
+    for said in &position.offsets {
+        let is_meant = |topic: &str| reads(topic) && (said.topic.is_empty() || said.topic == topic);
+        let meant = partitions.iter().filter(|(topic, _)| is_meant(topic));
+        match meant.max_by_key(|(topic, count)| (**count, *topic)) {
+            // A pattern that matches nothing yet.
+            None if said.topic.is_empty() => {}
+            None => {
+                return Err(user(
+                    key,
+                    format!(
+                        "offsets are given of topic '{}', which is not read",
+                        said.topic
+                    ),
+                    "correct its name, or leave it out",
+                ));
+            }
+            Some((topic, count)) if i64::from(said.partition) >= i64::from(*count) => {
+                return Err(user(
+                    key,
+                    format!(
+                        "topic '{topic}' has no partition {}: it has {count}, and the first is 0",
+                        said.partition
+                    ),
+                    "correct the number, or leave it out",
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Empty ranges, by table, for the tables that have no offset yet: where the topic is to begin. One that begins with
@@ -118,7 +189,7 @@ fn beginnings(
 
 #[cfg(test)]
 mod tests {
-    use drumline_proto::v1::TopicDefinition;
+    use drumline_proto::v1::{PartitionOffset, TopicDefinition};
 
     use super::*;
 
@@ -226,5 +297,61 @@ mod tests {
     #[test]
     fn partition_that_came_later_is_read_from_its_first_record() {
         assert_eq!(begun(&[(0, 40)], &[(0, 40)], 2), []);
+    }
+
+    #[test]
+    fn offsets_are_of_partitions_that_there_are() {
+        let said = |topic: &str, partition| PartitionOffset {
+            topic: topic.to_owned(),
+            partition,
+            offset: 1,
+        };
+        let position = |offsets: &[PartitionOffset]| {
+            Some(Position {
+                offsets: offsets.to_vec(),
+                ..Position::default()
+            })
+        };
+        let partitions = HashMap::from([("t".to_owned(), 2), ("u".to_owned(), 4)]);
+        let topic = |name: &str| TopicDefinition {
+            topic: name.to_owned(),
+            ..TopicDefinition::default()
+        };
+        let definition = |of: &[PartitionOffset], own: &[PartitionOffset]| {
+            let mut topics = vec![topic("t"), topic("u")];
+            topics[0].start = position(own);
+            StreamDefinition {
+                topics,
+                start: position(of),
+                ..StreamDefinition::default()
+            }
+        };
+        let refused = |of: &[PartitionOffset], own: &[PartitionOffset]| {
+            let refusal = check_offsets(&definition(of, own), None, &partitions).err();
+            refusal.map(|refusal| format!("{}: {}", refusal.key, refusal.failure.message))
+        };
+        let fine = [said("", -1), said("", 3), said("t", 1), said("u", -1)];
+        assert_eq!(refused(&fine, &[said("", 1)]), None);
+        let lacks = |key: &str, topic: &str, partition: i32, count: u32| {
+            Some(format!(
+                "{key}: topic '{topic}' has no partition {partition}: it has {count}, and the first is 0"
+            ))
+        };
+        assert_eq!(refused(&[said("", 4)], &[]), lacks("start_from", "u", 4, 4));
+        assert_eq!(
+            refused(&[said("t", 2)], &[]),
+            lacks("start_from", "t", 2, 2)
+        );
+        let own = refused(&[], &[said("", 2)]);
+        assert_eq!(own, lacks("topic[0].start_from", "t", 2, 2));
+        let other = refused(&[said("v", -1)], &[]).unwrap();
+        assert!(other.contains("topic 'v', which is not read"), "{other}");
+
+        let wrong = definition(&[said("v", 7)], &[said("", 7)]);
+        let again = check_offsets(&wrong, Some(&wrong), &partitions);
+        assert!(again.is_ok(), "it was looked up when it was new");
+        let pattern = definition(&[said("", 7)], &[said("", 7)]);
+        let nothing_yet = check_offsets(&pattern, None, &HashMap::new());
+        assert!(nothing_yet.is_ok());
     }
 }

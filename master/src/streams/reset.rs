@@ -11,6 +11,7 @@ use drumline_proto::v1::{
 };
 
 use super::apply::{Applier, Refusal, user};
+use super::beginnings::check_position;
 use super::tables::{all_targets, targets_of};
 use super::{Partition, TableOffsets, service};
 use crate::Error;
@@ -57,6 +58,9 @@ impl Applier {
         let topics: BTreeSet<String> = probed.partitions.keys().cloned().collect();
         let definition = definition.matching(&probed.matched.into_iter().collect());
         check_named(&definition, &request, &topics)?;
+        check_position("to", &to, &probed.partitions, &|topic| {
+            topics.contains(topic)
+        })?;
         self.check_alone(&definition, &topics).await?;
         let failed = |error: Error| Refusal {
             key: String::new(),

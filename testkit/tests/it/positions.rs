@@ -174,6 +174,10 @@ fn a_stream_begins_and_ends_where_it_is_told_to() {
         said.contains("has offsets 0 to 115, so it cannot begin at 900"),
         "{said}"
     );
+    let path = bed.file("nowhere", "start_from = { offsets = { 7 = 0 } }");
+    let (said, _) = bed.refused(&["stream", "apply", &path]);
+    let lacks = "topic 'events' has no partition 7: it has 1, and the first is 0";
+    assert!(said.contains(lacks), "{said}");
     let (said, code) = bed.refused(&["stream", "apply", &path, "--wait"]);
     assert!(said.contains("never ends") && code == Some(2), "{said}");
     let path = bed.file("future", "until = 2099-01-01T00:00:00Z");
@@ -213,7 +217,22 @@ fn one_topic_goes_to_one_table_from_one_stream_only() {
             && said.contains("drumline stream delete first"),
         "{said}"
     );
+    for statement in ["DROP TABLE both", "ALTER TABLE both RENAME TO other"] {
+        let (said, code) = bed.refused(&["sql", "-c", statement]);
+        assert!(
+            said.contains("'both' is written by stream 'first'")
+                && said.contains("drumline stream delete first"),
+            "{said}"
+        );
+        assert_eq!(code, Some(1));
+    }
     bed.done(&["stream", "delete", "first"]);
+    for statement in [
+        "ALTER TABLE both RENAME TO other",
+        "ALTER TABLE other RENAME TO both",
+    ] {
+        bed.cluster.sql(statement).unwrap();
+    }
     let (said, _) = bed.refused(&["stream", "apply", &second]);
     assert!(said.contains("nothing would be written"), "{said}");
     bed.send(10..12);

@@ -104,6 +104,7 @@ fn pausing_a_stream_keeps_its_definition() {
         definition: "text".to_owned(),
         paused: false,
         revision: 3,
+        tables: BTreeSet::new(),
     };
     let name = "listens".to_owned();
     let after = CatalogSnapshot::default()
@@ -117,6 +118,80 @@ fn pausing_a_stream_keeps_its_definition() {
         .unwrap();
     let stream = after.stream("listens").unwrap();
     assert!(stream.paused && stream.definition == "text" && stream.revision == 3);
+}
+
+#[test]
+fn a_streams_tables_keep_their_names() {
+    let mut changes = schemas(&["raw", "other"]);
+    changes.extend([put("raw.a", "memory:///a/"), put("b", "memory:///b/")]);
+    let table = |name: &str| TableName::parse(name).unwrap();
+    let stream = |tables: &[&str]| Change::PutStream {
+        name: "listens".to_owned(),
+        stream: StreamObject {
+            definition: "text".to_owned(),
+            paused: false,
+            revision: 1,
+            tables: tables.iter().map(|name| table(name)).collect(),
+        },
+    };
+    let before = CatalogSnapshot::default().apply(&changes).unwrap();
+    let step = |before: &CatalogSnapshot, changes: &[Change]| {
+        let next = before.apply(changes)?;
+        before.check_streams(&next)?;
+        Ok::<_, Error>(next)
+    };
+    let gone = step(&before, &[stream(&["raw.gone"])]).unwrap_err();
+    assert!(matches!(gone, Error::NotFound { .. }), "{gone}");
+
+    let before = step(&before, &[stream(&["raw.a"])]).unwrap();
+    let drop = |name: &str| Change::Drop { name: table(name) };
+    let rename = |from: &str, to: &str| Change::Rename {
+        from: table(from),
+        to: table(to),
+    };
+    let refused = [
+        vec![drop("raw.a")],
+        vec![put("raw.a", "memory:///new/")],
+        vec![rename("raw.a", "raw.c")],
+        vec![Change::Swap {
+            one: table("b"),
+            other: table("raw.a"),
+        }],
+        vec![Change::RenameSchema {
+            from: "raw".to_owned(),
+            to: "new".to_owned(),
+        }],
+        vec![Change::SwapSchemas {
+            one: "other".to_owned(),
+            other: "raw".to_owned(),
+        }],
+    ];
+    for changes in refused {
+        let error = step(&before, &changes).unwrap_err();
+        assert!(matches!(error, Error::WrittenByStream { .. }), "{error}");
+    }
+    let object = before.get(&table("raw.a")).unwrap().clone();
+    let commented = Object {
+        comment: Some("of listens".to_owned()),
+        ..object
+    };
+    let put_again = Change::Put {
+        name: table("raw.a"),
+        object: commented,
+    };
+    let there_and_back = [rename("raw.a", "c"), rename("c", "raw.a")];
+    let free = Change::DropStream {
+        name: "listens".to_owned(),
+    };
+    for changes in [
+        vec![drop("b")],
+        vec![put_again],
+        there_and_back.to_vec(),
+        vec![stream(&["b"]), drop("raw.a")],
+        vec![free, drop("raw.a")],
+    ] {
+        step(&before, &changes).unwrap();
+    }
 }
 
 fn names(snapshot: &CatalogSnapshot) -> Vec<String> {
