@@ -353,6 +353,11 @@ impl Error {
                         .to_owned(),
                 )
             }
+            Self::Lookup { .. } => Some(
+                "put the table right, or apply the stream with another transform; a stream that runs waits, and goes on \
+                 by itself once the table is right"
+                    .to_owned(),
+            ),
             Self::Stage { source, .. } => source.hint(),
             _ => None,
         }

@@ -161,7 +161,7 @@ impl Format for Csv {
             ));
         }
         let scratch = &self.scratch;
-        let found = |slot| match slot {
+        let found = |slot, _: &DataType| match slot {
             Slot::Plain(range) | Slot::Number(range) => format!("{:?}", range.of(text)),
             Slot::Unescaped(range) => format!("{:?}", range.of(scratch)),
             _ => "another value".to_owned(),

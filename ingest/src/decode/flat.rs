@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 
 use super::found::{Finder, Found};
 use super::json::{self, Names, Slot};
@@ -48,7 +48,7 @@ impl Flat {
         slots: &[Slot],
         text: &str,
         scratch: &str,
-        found: impl Fn(Slot) -> String,
+        found: impl Fn(Slot, &DataType) -> String,
     ) -> Result<(), String> {
         let kinds = self.is_json.iter().zip(&self.is_key);
         let places = self.fields.iter().zip(kinds).zip(slots);
@@ -73,7 +73,7 @@ impl Flat {
                         "field {:?}: expected {}, found {}",
                         field.name,
                         field.sql_type,
-                        found(*slot)
+                        found(*slot, &field.data_type)
                     ));
                 }
             };
@@ -161,7 +161,7 @@ impl Format for Json {
                 )
             },
         )?;
-        let found = |slot| value::found(slot).to_owned();
+        let found = |slot, declared: &DataType| value::found(slot, declared, text).to_owned();
         self.flat.take(&self.slots, text, &self.scratch, found)
     }
 

@@ -64,7 +64,7 @@ fn reason(value: Option<&[u8]>) -> Option<String> {
 
 #[test]
 fn each_bad_record_gets_its_reason() {
-    let cases: [(Option<&[u8]>, &str); 13] = [
+    let cases: [(Option<&[u8]>, &str); 14] = [
         (None, "null value"),
         (
             Some(b"{\"ts\":1"),
@@ -97,7 +97,11 @@ fn each_bad_record_gets_its_reason() {
         ),
         (
             Some(b"{\"ts\":1.5}"),
-            "field \"ts\": expected bigint, found a number",
+            "field \"ts\": expected bigint, found a number with a fraction",
+        ),
+        (
+            Some(b"{\"ts\":9223372036854775808}"),
+            "field \"ts\": expected bigint, found a number that it cannot hold",
         ),
         (
             Some(b"{\"ts\":1,\"song\":{}}"),

@@ -35,12 +35,19 @@ pub(super) enum Cell {
 }
 
 /// What was found instead of the declared type.
-pub(super) fn found(slot: Slot) -> &'static str {
+pub(super) fn found(slot: Slot, declared: &DataType, text: &str) -> &'static str {
+    let has_fraction =
+        |range: Range| float(range.of(text)).is_some_and(|value| value.fract() != 0.0);
     match slot {
         Slot::Missing => "nothing",
         Slot::Null => "null",
         Slot::Bool(_) => "a boolean",
+        Slot::Number(range) if declared.is_integer() && has_fraction(range) => {
+            "a number with a fraction"
+        }
+        Slot::Number(_) if declared.is_numeric() => "a number that it cannot hold",
         Slot::Number(_) => "a number",
+        Slot::Plain(_) | Slot::Unescaped(_) if declared.is_temporal() => "a string that is not one",
         Slot::Plain(_) | Slot::Unescaped(_) => "a string",
         Slot::Object(_) => "an object",
         Slot::Array(_) => "an array",

@@ -158,6 +158,20 @@ fn writer(streams: &[StreamDefinition], table: &TableName) -> Result<StreamDefin
             "read it as it is",
         ));
     }
+    let keeps_newest = |stream: &&StreamDefinition| {
+        let mut topics = stream.topics.iter();
+        topics.any(|topic| !topic.latest_table.is_empty() && is_it(&topic.latest_table))
+    };
+    if let Some(stream) = streams.iter().find(keeps_newest) {
+        return Err(refused(
+            table,
+            &format!(
+                "stream {} keeps the newest row of each key in it",
+                stream.name
+            ),
+            "read it as it is, or its changes fresh: they are only appended",
+        ));
+    }
     let mut writers = streams.iter().filter_map(|stream| {
         let topics: Vec<_> = stream
             .topics
@@ -283,6 +297,10 @@ mod tests {
     #[test]
     fn what_is_no_one_streams_table_is_refused_by_name() {
         let streams = [stream("a", &[("t", "x")]), stream("b", &[("t", "x")])];
+        let streams = streams.map(|mut stream| {
+            stream.topics[0].latest_table = format!("{}_newest", stream.name);
+            stream
+        });
         let check = |table: &str, expected: &str| {
             let error = writer(&streams, &TableName::bare(table)).unwrap_err();
             let expected = format!("{table} cannot be read fresh: {expected}");
@@ -291,6 +309,10 @@ mod tests {
         };
         check("x", "the streams a and b both write it");
         check("y", "no stream writes it");
+        check(
+            "a_newest",
+            "stream a keeps the newest row of each key in it",
+        );
         check("b_dead", "it holds the dead letters of stream b");
     }
 }
