@@ -3,8 +3,8 @@
 //! Every record is resolved from its writer's schema to one reader's schema, so any number of versions
 //! in one topic makes one batch and the same files. Each version has columns of its own until the batch ends, so those of
 //! one version stand together in it: to put them back among the others would cost more than to copy whole columns. Where
-//! versions alternate, values wait until there are some of each: a decoder that takes a few in a row finds itself in the
-//! processor's cache, and its branches foreseen.
+//! versions alternate, values wait among the batch's records until there are some of each: a decoder that takes a few in
+//! a row finds itself in the processor's cache, and its branches foreseen.
 
 mod references;
 
@@ -124,10 +124,8 @@ struct Writer {
     rows: Vec<usize>,
     /// So many of them, the first, are not in the decoder: they were in one with a record that left half a row.
     again: usize,
-    /// Values that wait, one behind the other.
-    waiting: Vec<u8>,
-    /// Row and end of each.
-    ends: Vec<(usize, usize)>,
+    /// Rows of the batch whose values wait.
+    waiting: Vec<usize>,
 }
 
 /// Takes one record as a row.
@@ -152,7 +150,6 @@ impl Writer {
             rows: Vec::new(),
             again: 0,
             waiting: Vec::new(),
-            ends: Vec::new(),
         })
     }
 
@@ -175,31 +172,19 @@ impl Writer {
 
     /// Whether none of the batch's records is of this version.
     fn is_idle(&self) -> bool {
-        self.rows.is_empty() && self.ends.is_empty()
-    }
-
-    /// Keeps a record for [`Self::catch_up`].
-    fn wait(&mut self, row: usize, value: &[u8]) {
-        self.waiting.extend_from_slice(value);
-        self.ends.push((row, self.waiting.len()));
+        self.rows.is_empty() && self.waiting.is_empty()
     }
 
     /// Takes what waits; adds what is no row to those refused.
-    fn catch_up(&mut self, reader: &str, refused: &mut Vec<(usize, String)>) {
+    fn catch_up(&mut self, origins: &Origins, reader: &str, refused: &mut Vec<(usize, String)>) {
         let mut waiting = std::mem::take(&mut self.waiting);
-        let mut ends = std::mem::take(&mut self.ends);
-        let mut start = 0;
-        for (row, end) in ends.drain(..) {
-            let value = waiting.get(start..end).unwrap_or_default();
-            if let Err(reason) = self.take(row, value, reader) {
+        for row in waiting.drain(..) {
+            let value = origins.record(row).and_then(|record| record.value);
+            if let Err(reason) = self.take(row, value.unwrap_or_default(), reader) {
                 refused.push((row, reason));
             }
-            start = end;
         }
-        // Their room is used again, but for that of a large one.
-        waiting.clear();
-        waiting.shrink_to(WINDOW);
-        (self.waiting, self.ends) = (waiting, ends);
+        self.waiting = waiting;
     }
 
     /// The columns of the batch's rows of this version, and which they are; adds what is no row to those refused.
@@ -303,9 +288,9 @@ impl Avro {
     }
 
     /// Takes all that waits.
-    fn catch_up(&mut self) {
+    fn catch_up(&mut self, origins: &Origins) {
         for writer in self.writers.values_mut().flatten() {
-            writer.catch_up(&self.plan.reader, &mut self.refused);
+            writer.catch_up(origins, &self.plan.reader, &mut self.refused);
         }
         self.waiting = 0;
     }
@@ -437,15 +422,12 @@ impl Format for Avro {
         match writer {
             Ok(writer) if is_alone => writer.take(self.rows, value, reader)?,
             Ok(writer) => {
-                writer.wait(self.rows, value);
+                writer.waiting.push(self.rows);
                 self.waiting += value.len();
             }
             Err(reason) => return Err(reason.clone()),
         }
         self.rows += 1;
-        if self.waiting >= WINDOW {
-            self.catch_up();
-        }
         Ok(())
     }
 
@@ -454,8 +436,14 @@ impl Format for Avro {
         self.rows += 1;
     }
 
+    fn kept(&mut self, origins: &Origins) {
+        if self.waiting >= WINDOW {
+            self.catch_up(origins);
+        }
+    }
+
     fn finish(&mut self, origins: &Origins) -> Result<Rows> {
-        self.catch_up();
+        self.catch_up(origins);
         self.rows = 0;
         let (mut parts, mut refused) = (Vec::new(), std::mem::take(&mut self.refused));
         let nulls = std::mem::take(&mut self.nulls);

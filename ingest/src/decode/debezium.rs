@@ -267,6 +267,10 @@ impl<F: Format> Format for ChangedRows<F> {
         self.0.take_null();
     }
 
+    fn kept(&mut self, origins: &Origins) {
+        self.0.kept(origins);
+    }
+
     fn finish(&mut self, origins: &Origins) -> Result<Rows> {
         let Rows {
             schema,

@@ -182,6 +182,9 @@ pub(crate) trait Format: std::fmt::Debug + Send {
     /// Takes a row without any value.
     fn take_null(&mut self);
 
+    /// The row that was taken is the last of `origins` now.
+    fn kept(&mut self, _origins: &Origins) {}
+
     /// The columns of the rows taken since the last time, which are those of `origins`.
     fn finish(&mut self, origins: &Origins) -> Result<Rows>;
 
@@ -409,6 +412,7 @@ impl Decoder {
         }
         self.beside.take(record);
         self.origins.push(record);
+        self.format.kept(&self.origins);
         Ok(())
     }
 }
