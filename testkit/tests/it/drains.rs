@@ -121,7 +121,12 @@ fn a_worker_that_leaves_commits_what_its_streams_have_read() {
     poll("the other one reads", PATIENCE, || is_read(&cluster, 1)).unwrap();
     leave(&mut cluster, 1);
     cluster.start_worker().unwrap();
-    // Both parts are all: nothing was left open, nothing was read twice.
+    // On a busy machine neither may have come to the end: the rest is committed soon.
+    let soon = Duration::from_millis(400);
+    cluster
+        .apply_stream(&example_stream(&kafka.brokers(), soon).unwrap())
+        .unwrap();
+    // The parts are all: nothing was left open, nothing was read twice.
     cluster.wait_for_example(PATIENCE).unwrap();
     assert_bare_folders_hold_the_example(Path::new(cluster.lake()));
 }
