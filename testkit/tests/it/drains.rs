@@ -119,7 +119,15 @@ fn a_worker_that_leaves_commits_what_its_streams_have_read() {
     assert!(part > 0, "what it had read is committed");
     // The other one goes on where the tables say.
     poll("the other one reads", PATIENCE, || is_read(&cluster, 1)).unwrap();
+    let rows = |cluster: &Cluster| {
+        let tables = EXAMPLE_TOPICS.iter();
+        let count =
+            |(table, _): &(&str, _)| cluster.number(&format!("SELECT count(*) FROM {table}"));
+        tables.map(|topic| count(topic).unwrap()).sum::<i64>()
+    };
+    let before = rows(&cluster);
     leave(&mut cluster, 1);
+    assert!(rows(&cluster) > before, "so is what the other one had read");
     cluster.start_worker().unwrap();
     // On a busy machine neither may have come to the end: the rest is committed soon.
     let soon = Duration::from_millis(400);
