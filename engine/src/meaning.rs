@@ -247,13 +247,13 @@ fn is_shown(value: &Expr, schema: &DFSchema) -> bool {
         _ => None,
     };
     let is_local = has_zone(value).is_some_and(|zone| !matches!(&*zone, "UTC" | "Z" | "+00:00"));
-    let was_instant = match value.clone().unalias_nested().data {
+    let was_instant = |value: Expr| match value.unalias_nested().data {
         Expr::Cast(Cast { expr, .. }) | Expr::TryCast(TryCast { expr, .. }) => {
             has_zone(&expr).is_some()
         }
         _ => true,
     };
-    is_local && was_instant
+    is_local && was_instant(value.clone())
 }
 
 /// Texts beside timestamps, numbers beside floats.
