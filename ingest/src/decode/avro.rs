@@ -1,11 +1,14 @@
 //! Avro records with the id of the schema they were written in.
 //!
-//! Every record is resolved from its writer's schema to one reader's schema, so any number of versions
-//! in one topic makes one batch and the same files. Each version has columns of its own until the batch ends, so those of
-//! one version stand together in it: to put them back among the others would cost more than to copy whole columns. Where
-//! versions alternate, values wait among the batch's records until there are some of each: a decoder that takes a few in
-//! a row finds itself in the processor's cache, and its branches foreseen.
+//! Every record is resolved from its writer's schema to one reader's schema, so any number of versions in one topic makes
+//! one batch and the same files. Records of primitive fields, whatever their version, go into the same columns ([`flat`]).
+//!
+//! For all others a version has a decoder and columns of its own until the batch ends, so its rows stand together in it:
+//! to put them back among the others would cost more than to copy whole columns. Where such versions alternate, values
+//! wait among the batch's records until there are some of each: a decoder that takes a few in a row finds itself in the
+//! processor's cache, and its branches foreseen.
 
+mod flat;
 mod references;
 
 use std::collections::BTreeMap;
@@ -18,8 +21,9 @@ use arrow::error::ArrowError;
 use arrow_avro::reader::{Decoder, ReaderBuilder};
 use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, SchemaStore};
 
+use self::flat::{Flat, Version};
 use super::nested::{plain, plain_field, strict, within_precision};
-use super::wire::Framing;
+use super::wire::{Framing, split};
 use super::{Format, Origins, Rows};
 use crate::registry::Registered;
 use crate::schema::{self, Declared};
@@ -35,6 +39,8 @@ const WINDOW: usize = 128 << 10;
 #[derive(Debug)]
 pub(crate) struct AvroPlan {
     reader: String,
+    /// As the decoder has it.
+    own: SchemaRef,
     natural: Arc<Schema>,
     declared: Vec<Declared>,
 }
@@ -52,8 +58,8 @@ impl AvroPlan {
         };
         let reader = references::inlined(registered).map_err(unusable)?;
         let decoder = decoder(registered.id, &reader, &reader).map_err(unusable)?;
-        let fields = decoder.schema();
-        let fields = fields.fields().iter().map(|field| plain_field(field));
+        let own = decoder.schema();
+        let fields = own.fields().iter().map(|field| plain_field(field));
         let natural = Arc::new(Schema::new(fields.collect::<Vec<Field>>()));
         if envelope && !declared.is_empty() {
             let reason = "the columns come from the registered schema; leave schema out".to_owned();
@@ -78,6 +84,7 @@ impl AvroPlan {
         }
         Ok(Self {
             reader,
+            own,
             natural,
             declared,
         })
@@ -118,6 +125,8 @@ fn words(error: &ArrowError) -> String {
 struct Writer {
     id: i32,
     text: String,
+    /// How its records become rows of the columns that all versions share, if they do.
+    flat: Option<Version>,
     /// None behind a record that left half a row in it.
     decoder: Option<Decoder>,
     /// Rows of the batch so far.
@@ -142,9 +151,15 @@ fn take(decoder: &mut Decoder, value: &[u8]) -> std::result::Result<(), String> 
 }
 
 impl Writer {
-    fn new(id: i32, text: String, reader: &str) -> std::result::Result<Self, String> {
+    fn new(
+        id: i32,
+        text: String,
+        reader: &str,
+        flat: Option<&Flat>,
+    ) -> std::result::Result<Self, String> {
         Ok(Self {
             decoder: Some(decoder(id, &text, reader)?),
+            flat: flat.and_then(|flat| flat.version(&text)),
             id,
             text,
             rows: Vec::new(),
@@ -264,6 +279,7 @@ pub(super) struct Avro {
     plan: AvroPlan,
     schema: SchemaRef,
     framing: Framing,
+    flat: Option<Flat>,
     writers: BTreeMap<i32, std::result::Result<Writer, String>>,
     // Of the batch at hand: how many rows there are, which have no value, and which turned out to be none.
     rows: usize,
@@ -277,6 +293,7 @@ impl Avro {
     pub(super) fn new(plan: AvroPlan, framing: Framing) -> Self {
         Self {
             schema: plan.schema(),
+            flat: Flat::new(&plan.reader, &plan.own),
             plan,
             framing,
             writers: BTreeMap::new(),
@@ -293,6 +310,22 @@ impl Avro {
             writer.catch_up(origins, &self.plan.reader, &mut self.refused);
         }
         self.waiting = 0;
+    }
+
+    /// The rows that stand in the columns that all versions share; where one of them is none, all are left to wait.
+    fn finish_flat(&mut self, origins: &Origins) -> Option<(RecordBatch, Vec<usize>)> {
+        let (rows, batch) = self.flat.as_mut()?.finish();
+        if let Ok(batch) = batch {
+            return (!rows.is_empty()).then_some((batch, rows));
+        }
+        for row in rows {
+            let value = origins.record(row).and_then(|record| record.value);
+            let id = value.and_then(|value| split(value).ok()).map(|(id, _)| id);
+            if let Some(Ok(writer)) = id.and_then(|id| self.writers.get_mut(&id)) {
+                writer.waiting.push(row);
+            }
+        }
+        None
     }
 
     /// Puts the columns into the wanted types; where a value does not fit, its row is refused alone.
@@ -407,25 +440,31 @@ impl Format for Avro {
     }
 
     fn take(&mut self, value: &[u8]) -> std::result::Result<(), String> {
-        let (registered, _) = self.framing.find(value)?;
+        let (registered, record) = self.framing.find(value)?;
         let reader = &self.plan.reader;
         let id = registered.id;
+        let writer = self.writers.entry(id).or_insert_with(|| {
+            let unusable = |reason| format!("schema {id} does not become the table's: {reason}");
+            let text = references::inlined(registered).map_err(unusable)?;
+            Writer::new(id, text, reader, self.flat.as_ref()).map_err(unusable)
+        });
+        let writer = writer.as_mut().map_err(|reason| reason.clone())?;
+        let flat = self.flat.as_mut().zip(writer.flat.as_ref());
+        if flat.is_some_and(|(flat, version)| flat.take(version, record, self.rows)) {
+            self.rows += 1;
+            return Ok(());
+        }
         let is_alone = self
             .writers
             .iter()
             .all(|(other, writer)| *other == id || writer.as_ref().map_or(true, Writer::is_idle));
-        let writer = self.writers.entry(id).or_insert_with(|| {
-            let unusable = |reason| format!("schema {id} does not become the table's: {reason}");
-            let text = references::inlined(registered).map_err(unusable)?;
-            Writer::new(id, text, reader).map_err(unusable)
-        });
-        match writer {
-            Ok(writer) if is_alone => writer.take(self.rows, value, reader)?,
-            Ok(writer) => {
+        if let Some(Ok(writer)) = self.writers.get_mut(&id) {
+            if is_alone {
+                writer.take(self.rows, value, reader)?;
+            } else {
                 writer.waiting.push(self.rows);
                 self.waiting += value.len();
             }
-            Err(reason) => return Err(reason.clone()),
         }
         self.rows += 1;
         Ok(())
@@ -443,6 +482,7 @@ impl Format for Avro {
     }
 
     fn finish(&mut self, origins: &Origins) -> Result<Rows> {
+        let flat = self.finish_flat(origins);
         self.catch_up(origins);
         self.rows = 0;
         let (mut parts, mut refused) = (Vec::new(), std::mem::take(&mut self.refused));
@@ -455,7 +495,7 @@ impl Format for Avro {
                 rows: nulls,
             });
         }
-        let mut decoded = Vec::new();
+        let mut decoded = Vec::from_iter(flat);
         for writer in self.writers.values_mut().flatten() {
             decoded.extend(writer.finish(origins, &self.plan.reader, &mut refused)?);
         }
