@@ -217,7 +217,12 @@ fn one_topic_goes_to_one_table_from_one_stream_only() {
             && said.contains("drumline stream delete first"),
         "{said}"
     );
-    for statement in ["DROP TABLE both", "ALTER TABLE both RENAME TO other"] {
+    // The last before its query fails.
+    for statement in [
+        "DROP TABLE both",
+        "ALTER TABLE both RENAME TO other",
+        "CREATE OR REPLACE TABLE both AS SELECT n / (n - n) AS n FROM both",
+    ] {
         let (said, code) = bed.refused(&["sql", "-c", statement]);
         assert!(
             said.contains("'both' is written by stream 'first'")
@@ -265,6 +270,9 @@ fn a_paused_stream_is_moved_back_and_forth() {
     );
     let (said, _) = bed.refused(&["stream", "reset", "moved", "--to", "500", "--yes"]);
     assert!(said.contains("has offsets 0 to 100"), "{said}");
+    let (said, _) = bed.refused(&["stream", "reset", "moved", "--to", "3:0", "--yes"]);
+    let lacks = "topic 'events' has no partition 3: it has 1, and the first is 0";
+    assert!(said.contains(lacks), "{said}");
 
     bed.done(&back);
     bed.done(&["stream", "resume", "moved"]);
