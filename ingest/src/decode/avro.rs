@@ -1,15 +1,15 @@
 //! Avro records with the id of the schema they were written in.
 //!
 //! Every record is resolved from its writer's schema to one reader's schema, so any number of versions in one topic makes
-//! one batch and the same files. Records of primitive fields, whatever their version, go into the same columns ([`flat`]).
+//! one batch and the same files: nearly all go into the same columns ([`shared`]).
 //!
-//! For all others a version has a decoder and columns of its own until the batch ends, so its rows stand together in it:
-//! to put them back among the others would cost more than to copy whole columns. Where such versions alternate, values
-//! wait among the batch's records until there are some of each: a decoder that takes a few in a row finds itself in the
-//! processor's cache, and its branches foreseen.
+//! Where that is not possible, a version has a decoder and columns of its own until the batch ends, so its rows stand
+//! together in it: to put them back among the others would cost more than to copy whole columns. Where such versions
+//! alternate, values wait among the batch's records until there are some of each: a decoder that takes a few in a row
+//! finds itself in the processor's cache, and its branches foreseen.
 
-mod flat;
 mod references;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use arrow::error::ArrowError;
 use arrow_avro::reader::{Decoder, ReaderBuilder};
 use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, SchemaStore};
 
-use self::flat::{Flat, Version};
+use self::shared::{Shared, Version};
 use super::nested::{plain, plain_field, strict, within_precision};
 use super::wire::{Framing, split};
 use super::{Format, Origins, Rows};
@@ -126,7 +126,7 @@ struct Writer {
     id: i32,
     text: String,
     /// How its records become rows of the columns that all versions share, if they do.
-    flat: Option<Version>,
+    shared: Option<Version>,
     /// None behind a record that left half a row in it.
     decoder: Option<Decoder>,
     /// Rows of the batch so far.
@@ -155,11 +155,11 @@ impl Writer {
         id: i32,
         text: String,
         reader: &str,
-        flat: Option<&Flat>,
+        shared: Option<&Shared>,
     ) -> std::result::Result<Self, String> {
         Ok(Self {
             decoder: Some(decoder(id, &text, reader)?),
-            flat: flat.and_then(|flat| flat.version(&text)),
+            shared: shared.and_then(|shared| shared.version(&text)),
             id,
             text,
             rows: Vec::new(),
@@ -279,7 +279,7 @@ pub(super) struct Avro {
     plan: AvroPlan,
     schema: SchemaRef,
     framing: Framing,
-    flat: Option<Flat>,
+    shared: Option<Shared>,
     writers: BTreeMap<i32, std::result::Result<Writer, String>>,
     // Of the batch at hand: how many rows there are, which have no value, and which turned out to be none.
     rows: usize,
@@ -293,7 +293,7 @@ impl Avro {
     pub(super) fn new(plan: AvroPlan, framing: Framing) -> Self {
         Self {
             schema: plan.schema(),
-            flat: Flat::new(&plan.reader, &plan.own),
+            shared: Shared::new(&plan.reader, &plan.own),
             plan,
             framing,
             writers: BTreeMap::new(),
@@ -313,8 +313,8 @@ impl Avro {
     }
 
     /// The rows that stand in the columns that all versions share; where one of them is none, all are left to wait.
-    fn finish_flat(&mut self, origins: &Origins) -> Option<(RecordBatch, Vec<usize>)> {
-        let (rows, batch) = self.flat.as_mut()?.finish();
+    fn finish_shared(&mut self, origins: &Origins) -> Option<(RecordBatch, Vec<usize>)> {
+        let (rows, batch) = self.shared.as_mut()?.finish();
         if let Ok(batch) = batch {
             return (!rows.is_empty()).then_some((batch, rows));
         }
@@ -446,11 +446,11 @@ impl Format for Avro {
         let writer = self.writers.entry(id).or_insert_with(|| {
             let unusable = |reason| format!("schema {id} does not become the table's: {reason}");
             let text = references::inlined(registered).map_err(unusable)?;
-            Writer::new(id, text, reader, self.flat.as_ref()).map_err(unusable)
+            Writer::new(id, text, reader, self.shared.as_ref()).map_err(unusable)
         });
         let writer = writer.as_mut().map_err(|reason| reason.clone())?;
-        let flat = self.flat.as_mut().zip(writer.flat.as_ref());
-        if flat.is_some_and(|(flat, version)| flat.take(version, record, self.rows)) {
+        let shared = self.shared.as_mut().zip(writer.shared.as_ref());
+        if shared.is_some_and(|(shared, version)| shared.take(version, record, self.rows)) {
             self.rows += 1;
             return Ok(());
         }
@@ -482,7 +482,7 @@ impl Format for Avro {
     }
 
     fn finish(&mut self, origins: &Origins) -> Result<Rows> {
-        let flat = self.finish_flat(origins);
+        let shared = self.finish_shared(origins);
         self.catch_up(origins);
         self.rows = 0;
         let (mut parts, mut refused) = (Vec::new(), std::mem::take(&mut self.refused));
@@ -495,7 +495,7 @@ impl Format for Avro {
                 rows: nulls,
             });
         }
-        let mut decoded = Vec::from_iter(flat);
+        let mut decoded = Vec::from_iter(shared);
         for writer in self.writers.values_mut().flatten() {
             decoded.extend(writer.finish(origins, &self.plan.reader, &mut refused)?);
         }

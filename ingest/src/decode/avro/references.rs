@@ -27,7 +27,7 @@ pub(super) fn inlined(registered: &Registered) -> Result<String, String> {
     Ok(schema.to_string())
 }
 
-fn full_name(name: &str, namespace: &str) -> String {
+pub(super) fn full_name(name: &str, namespace: &str) -> String {
     if name.contains('.') || namespace.is_empty() {
         name.to_owned()
     } else {
@@ -36,7 +36,7 @@ fn full_name(name: &str, namespace: &str) -> String {
 }
 
 /// The namespace that a definition's fields are in.
-fn namespace_of(definition: &Value, enclosing: &str) -> String {
+pub(super) fn namespace_of(definition: &Value, enclosing: &str) -> String {
     let name = definition.get("name").and_then(Value::as_str);
     if let Some((namespace, _)) = name.and_then(|name| name.rsplit_once('.')) {
         return namespace.to_owned();

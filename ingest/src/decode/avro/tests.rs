@@ -79,6 +79,10 @@ fn records(declared: &[(&str, &str, DataType, bool)]) -> Records {
 }
 
 fn records_beside(declared: &[(&str, &str, DataType, bool)], wanted: Wanted) -> Records {
+    records_of(avro(declared), wanted)
+}
+
+fn avro(declared: &[(&str, &str, DataType, bool)]) -> Avro {
     let known = [registered(1, FIRST), registered(2, SECOND)];
     let declared = declared
         .iter()
@@ -94,9 +98,13 @@ fn records_beside(declared: &[(&str, &str, DataType, bool)], wanted: Wanted) -> 
         .unwrap();
     let schemas = Schemas::holding(runtime.handle(), &known);
     let framing = Framing::new(schemas, Language::Avro, Unknown::DeadLetter);
+    Avro::new(plan, framing)
+}
+
+fn records_of(avro: Avro, wanted: Wanted) -> Records {
     Records::new(
         "t",
-        Box::new(Avro::new(plan, framing)),
+        Box::new(avro),
         Beside::new(wanted),
         Tombstones::DeadLetter,
         100_000,
@@ -198,7 +206,9 @@ fn a_bad_record_is_alone_and_its_neighbours_are_whole() {
 
 #[test]
 fn versions_that_wait_for_their_like_keep_their_rows_and_lose_only_what_is_none() {
-    let mut records = records(&[]);
+    let mut apart = avro(&[]);
+    apart.shared = None;
+    let mut records = records_of(apart, Wanted::default());
     // Several times what waits at most, of two versions by turns; and every fiftieth is cut off.
     let long = "x".repeat(1000);
     let values: Vec<_> = (0..600)

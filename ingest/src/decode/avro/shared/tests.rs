@@ -1,10 +1,11 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::{Avro, AvroPlan};
+use super::kind::Absent;
 use super::*;
 use crate::decode::beside::{Beside, Wanted as WantedBeside};
 use crate::decode::wire::{Framing, Unknown};
@@ -22,10 +23,10 @@ fn registered(id: i32, fields: &[Value]) -> Registered {
     }
 }
 
-fn columns(reader: &[Value]) -> Option<Flat> {
+fn columns(reader: &[Value]) -> Option<Shared> {
     let reader = registered(READER, reader);
     let plan = AvroPlan::new(&reader, Vec::new(), false).unwrap();
-    Flat::new(&plan.reader, &plan.own)
+    Shared::new(&plan.reader, &plan.own)
 }
 
 /// Rows by their offsets, and why others are none.
@@ -37,7 +38,7 @@ struct Outcome {
 
 /// What becomes of values in versions of a schema, of which the first is the one that all are read in: in columns that
 /// all share, or without.
-fn decoded(versions: &[Vec<Value>], values: &[Vec<u8>], is_flat: bool) -> Outcome {
+fn decoded(versions: &[Vec<Value>], values: &[Vec<u8>], is_shared: bool) -> Outcome {
     let known: Vec<Registered> = (READER..)
         .zip(versions)
         .map(|(id, fields)| registered(id, fields))
@@ -51,9 +52,9 @@ fn decoded(versions: &[Vec<Value>], values: &[Vec<u8>], is_flat: bool) -> Outcom
         plan,
         Framing::new(schemas, Language::Avro, Unknown::DeadLetter),
     );
-    assert!(avro.flat.is_some(), "{versions:?}");
-    if !is_flat {
-        avro.flat = None;
+    assert!(avro.shared.is_some(), "{versions:?}");
+    if !is_shared {
+        avro.shared = None;
     }
     let beside = Beside::new(WantedBeside::default());
     let mut decoder = Decoder::new(
@@ -112,40 +113,71 @@ fn number(value: i64, bytes: &mut Vec<u8>) {
     bytes.push(rest as u8);
 }
 
-const TYPES: [&str; 14] = [
-    r#""boolean""#,
+/// Types, two by two such as one may have become the other. `NAME` is another for each field.
+const TYPES: [&str; 32] = [
     r#""int""#,
     r#""long""#,
     r#""float""#,
     r#""double""#,
-    r#""bytes""#,
     r#""string""#,
     r#"{"type":"string","avro.java.string":"String"}"#,
+    r#""boolean""#,
+    r#""bytes""#,
     r#"{"type":"int","logicalType":"date"}"#,
     r#"{"type":"int","logicalType":"time-millis"}"#,
-    r#"{"type":"long","logicalType":"time-micros"}"#,
     r#"{"type":"long","logicalType":"timestamp-millis"}"#,
     r#"{"type":"long","logicalType":"local-timestamp-micros"}"#,
+    r#"{"type":"enum","name":"NAME","symbols":["A","B","C"]}"#,
+    r#"{"type":"enum","name":"NAME","symbols":["D","B","A"]}"#,
+    r#"{"type":"fixed","name":"NAME","size":3}"#,
+    r#"{"type":"fixed","name":"NAME","size":5,"logicalType":"decimal","precision":11,"scale":3}"#,
+    r#"{"type":"bytes","logicalType":"decimal","precision":30,"scale":2}"#,
+    r#"{"type":"long","logicalType":"time-micros"}"#,
+    r#"{"type":"array","items":"int"}"#,
+    r#"{"type":"array","items":"long"}"#,
+    r#"{"type":"array","items":["null","string"]}"#,
+    r#"{"type":"array","items":"string"}"#,
+    r#"{"type":"map","values":"float"}"#,
+    r#"{"type":"map","values":["null","double"]}"#,
+    r#"{"type":"record","name":"NAME","namespace":"a.b","fields":[{"name":"a","type":"int"},
+        {"name":"e","type":{"type":"enum","name":"E","symbols":["X","Y"]}}]}"#,
+    r#"{"type":"record","name":"NAME","namespace":"a.b","fields":[{"name":"new","type":["null","string"],"default":null},
+        {"name":"e","type":{"type":"enum","name":"E","symbols":["Y","X"]}},{"name":"a","type":"long"},
+        {"name":"again","type":{"type":"array","items":"E"},"default":[]}]}"#,
+    r#"{"type":"array","items":["null",{"type":"record","name":"NAME","fields":[
+        {"name":"gone","type":{"type":"map","values":"bytes"}},{"name":"a","type":["null","int"]}]}]}"#,
+    r#"{"type":"array","items":["null",{"type":"record","name":"NAME","fields":[
+        {"name":"a","type":["null","double"]},{"name":"b","type":{"type":"map","values":"long"},"default":{}}]}]}"#,
+    r#"{"type":"map","values":{"type":"record","name":"NAME","fields":[{"name":"a","type":["string","null"]}]}}"#,
     r#"{"type":"long","logicalType":"unheard-of"}"#,
+    r#"{"type":"string","logicalType":"uuid"}"#,
+    r#""string""#,
 ];
 
 /// One of the types, alone or in a union, with or without a default.
-fn field(at: usize, choice: (usize, u8, bool)) -> Value {
+fn field(at: usize, choice: Choice) -> Value {
     let (of, union, has_default) = choice;
-    let own: Value = serde_json::from_str(TYPES[of % TYPES.len()]).unwrap();
-    let primitive = own.get("type").unwrap_or(&own).as_str().unwrap();
-    let default = match primitive {
-        "boolean" => json!(true),
-        "int" | "long" => json!(7),
-        "float" | "double" => json!(0.5),
-        "bytes" => json!("\u{00ff}"),
-        _ => json!("d"),
+    let text = TYPES[of % TYPES.len()];
+    let text = text.replace("NAME", &format!("T{at}"));
+    let text = text.replace("\"E\"", &format!("\"E{at}\""));
+    let own: Value = serde_json::from_str(&text).unwrap();
+    let default = match (name_of(&own), own.get("logicalType")) {
+        ("boolean", _) => json!(true),
+        ("int" | "long", _) => json!(7),
+        ("float" | "double", _) => json!(0.5),
+        ("string", None) => json!("d"),
+        ("bytes", None) => json!("\u{00ff}"),
+        ("enum", _) => json!("A"),
+        ("array", _) => json!([]),
+        ("map", _) => json!({}),
+        _ => Value::Null,
     };
     let (own, default) = match union % 3 {
         0 => (own, default),
         1 => (json!(["null", own]), Value::Null),
         _ => (json!([own, "null"]), default),
     };
+    let has_default = has_default && (union % 3 == 1 || !default.is_null());
     let mut field = json!({ "name": format!("f{at}"), "type": own });
     if has_default {
         field["default"] = default;
@@ -153,38 +185,138 @@ fn field(at: usize, choice: (usize, u8, bool)) -> Value {
     field
 }
 
-/// A value of these fields.
-fn value(id: i32, fields: &[Value], numbers: &[i64], damage: (u8, usize, u8)) -> Vec<u8> {
-    let mut bytes = vec![0];
-    bytes.extend(id.to_be_bytes());
-    for (field, seed) in fields.iter().zip(numbers.iter().cycle()) {
-        let own = match field["type"].as_array() {
-            Some(branches) => {
-                let at = usize::from(seed % 3 != 0);
-                number(at as i64, &mut bytes);
-                &branches[at]
+fn name_of(schema: &Value) -> &str {
+    schema.get("type").unwrap_or(schema).as_str().unwrap()
+}
+
+/// Writes values that are made of numbers.
+struct Encoder<'n> {
+    numbers: std::iter::Cycle<std::slice::Iter<'n, i64>>,
+    known: HashMap<String, Value>,
+    bytes: Vec<u8>,
+}
+
+impl Encoder<'_> {
+    fn next(&mut self) -> i64 {
+        *self.numbers.next().unwrap()
+    }
+
+    fn text(&mut self, text: &str) {
+        number(text.len() as i64, &mut self.bytes);
+        self.bytes.extend(text.as_bytes());
+    }
+
+    /// Items in two blocks, of which the first says how long it is.
+    fn blocks(&mut self, item: impl Fn(&mut Self)) {
+        let count = self.next().unsigned_abs() % 4;
+        for (at, of) in [count / 2, count - count / 2].into_iter().enumerate() {
+            if of == 0 {
+                continue;
             }
-            None => &field["type"],
-        };
-        match own.get("type").unwrap_or(own).as_str().unwrap() {
+            let whole = std::mem::take(&mut self.bytes);
+            (0..of).for_each(|_| item(self));
+            let block = std::mem::replace(&mut self.bytes, whole);
+            match at {
+                0 => {
+                    number(-(of as i64), &mut self.bytes);
+                    number(block.len() as i64, &mut self.bytes);
+                }
+                _ => number(of as i64, &mut self.bytes),
+            }
+            self.bytes.extend(block);
+        }
+        number(0, &mut self.bytes);
+    }
+
+    fn value(&mut self, schema: &Value) {
+        if let Some(branches) = schema.as_array() {
+            let at = usize::from(self.next() % 3 != 0);
+            number(at as i64, &mut self.bytes);
+            return self.value(&branches[at]);
+        }
+        if let Some(name) = schema.get("name").and_then(Value::as_str) {
+            let simple = name.rsplit('.').next().unwrap();
+            self.known.insert(simple.to_owned(), schema.clone());
+        }
+        match name_of(schema) {
             "null" => {}
-            "boolean" => bytes.push((seed & 1) as u8),
-            // Small enough for every unit of time to be shown.
-            "int" => number(seed % 86_400, &mut bytes),
-            "long" => number(seed % 86_400_000_000, &mut bytes),
-            "float" => bytes.extend((*seed as f32).to_le_bytes()),
-            "double" => bytes.extend((*seed as f64).to_le_bytes()),
-            "bytes" => {
-                number(2, &mut bytes);
-                bytes.extend([0xff, *seed as u8]);
+            "boolean" => {
+                let value = self.next();
+                self.bytes.push((value & 1) as u8);
             }
-            _ => {
-                let text = format!("text {seed} ü");
-                number(text.len() as i64, &mut bytes);
-                bytes.extend(text.as_bytes());
+            // Small enough for every unit of time to be shown.
+            "int" => {
+                let value = self.next() % 86_400;
+                number(value, &mut self.bytes);
+            }
+            "long" => {
+                let value = self.next() % 86_400_000_000;
+                number(value, &mut self.bytes);
+            }
+            "float" => {
+                let value = self.next() as f32;
+                self.bytes.extend(value.to_le_bytes());
+            }
+            "double" => {
+                let value = self.next() as f64;
+                self.bytes.extend(value.to_le_bytes());
+            }
+            "bytes" => {
+                let value = self.next();
+                let digits = value.to_be_bytes();
+                let length = 1 + usize::try_from(value.unsigned_abs() % 8).unwrap();
+                number(length as i64, &mut self.bytes);
+                self.bytes.extend(&digits[8 - length..]);
+            }
+            "string" if schema["logicalType"] == "uuid" => {
+                let text = uuid::Uuid::from_u64_pair(1, self.next().cast_unsigned());
+                self.text(&text.to_string());
+            }
+            "string" => {
+                let text = format!("text {} ü", self.next());
+                self.text(&text);
+            }
+            "fixed" => {
+                let digits = self.next().to_be_bytes();
+                let size = usize::try_from(schema["size"].as_u64().unwrap()).unwrap();
+                self.bytes.extend(&digits[8 - size..]);
+            }
+            "enum" => {
+                let symbols = schema["symbols"].as_array().unwrap().len() as i64;
+                let symbol = self.next().rem_euclid(symbols);
+                number(symbol, &mut self.bytes);
+            }
+            "array" => self.blocks(|own| own.value(&schema["items"])),
+            "map" => self.blocks(|own| {
+                let key = format!("key {}", own.next());
+                own.text(&key);
+                own.value(&schema["values"]);
+            }),
+            "record" => {
+                for field in schema["fields"].as_array().unwrap() {
+                    self.value(&field["type"]);
+                }
+            }
+            name => {
+                let known = self.known[name].clone();
+                self.value(&known);
             }
         }
     }
+}
+
+/// A value of these fields.
+fn value(id: i32, fields: &[Value], numbers: &[i64], damage: (u8, usize, u8)) -> Vec<u8> {
+    let mut encoder = Encoder {
+        numbers: numbers.iter().cycle(),
+        known: HashMap::new(),
+        bytes: vec![0],
+    };
+    encoder.bytes.extend(id.to_be_bytes());
+    for field in fields {
+        encoder.value(&field["type"]);
+    }
+    let mut bytes = encoder.bytes;
     let (kind, at, byte) = damage;
     let at = 5 + at % (bytes.len() - 4);
     match kind % 8 {
@@ -205,8 +337,12 @@ fn version(reader: &[Choice], own: &(Vec<(u8, Choice)>, Vec<Choice>, usize)) -> 
     let mut fields = Vec::new();
     for (at, choice) in reader.iter().enumerate() {
         let (change, other) = changed[at % changed.len()];
-        match change % 6 {
+        match change % 8 {
             0 => {}
+            4 | 5 => fields.push(field(
+                at,
+                ((choice.0 % TYPES.len()) ^ 1, choice.1, choice.2),
+            )),
             1 => fields.push(field(at, other)),
             2 => fields.push(field(at, (choice.0, 0, false))),
             3 => fields.push(field(at, (choice.0, choice.1.wrapping_add(1), choice.2))),
@@ -254,8 +390,8 @@ proptest! {
                 value(READER + of as i32, &versions[of], numbers, *damage)
             })
             .collect();
-        let flat = decoded(&versions, &values, true);
-        prop_assert_eq!(flat, decoded(&versions, &values, false), "{:?}", versions);
+        let shared = decoded(&versions, &values, true);
+        prop_assert_eq!(shared, decoded(&versions, &values, false), "{:?}", versions);
     }
 }
 
@@ -267,8 +403,8 @@ fn what_needs_no_judgement_is_a_version_and_the_rest_is_none() {
         json!({ "name": "song", "type": ["null", "string"], "default": null }),
         json!({ "name": "level", "type": "string", "default": "free" }),
     ];
-    let mut flat = columns(&reader).unwrap();
-    let version = |fields: &[Value]| flat.version(&registered(2, fields).text);
+    let mut shared = columns(&reader).unwrap();
+    let version = |fields: &[Value]| shared.version(&registered(2, fields).text);
     let [id, at, song, level] = reader.clone();
     let turned = version(&[level.clone(), at.clone(), id.clone(), song.clone()]).unwrap();
     assert!(turned.absent.is_empty());
@@ -299,11 +435,11 @@ fn what_needs_no_judgement_is_a_version_and_the_rest_is_none() {
         ],
         // Text is no number.
         vec![json!({ "name": "id", "type": "string" }), at.clone()],
-        // More than primitives.
+        // A union of more than null and one type.
         vec![
             id.clone(),
             at.clone(),
-            json!({ "name": "list", "type": { "type": "array", "items": "int" } }),
+            json!({ "name": "many", "type": ["int", "string"] }),
         ],
     ];
     for fields in refused {
@@ -311,16 +447,15 @@ fn what_needs_no_judgement_is_a_version_and_the_rest_is_none() {
     }
     // Of a record that ends too early, or too late, nothing stays.
     let record = [2, 4, 2, 2, b'x', 0];
-    assert!(flat.take(&same_order, &record, 0));
-    assert!(!flat.take(&same_order, &record[..5], 1));
-    assert!(!flat.take(&same_order, &[record.as_slice(), &[0]].concat(), 1));
-    assert!(flat.take(&before, &[6, 8], 1));
-    let (rows, batch) = flat.finish();
+    assert!(shared.take(&same_order, &record, 0));
+    assert!(!shared.take(&same_order, &record[..5], 1));
+    assert!(!shared.take(&same_order, &[record.as_slice(), &[0]].concat(), 1));
+    assert!(shared.take(&before, &[6, 8], 1));
+    let (rows, batch) = shared.finish();
     assert_eq!((rows, batch.unwrap().num_rows()), (vec![0, 1], 2));
     for other in [
         json!({ "name": "id", "type": "long", "aliases": ["key"] }),
         json!({ "name": "id", "type": ["null", "int", "string"] }),
-        json!({ "name": "id", "type": { "type": "bytes", "logicalType": "decimal", "precision": 4 } }),
     ] {
         assert!(columns(std::slice::from_ref(&other)).is_none(), "{other}");
     }
@@ -347,14 +482,20 @@ fn text_that_is_none_is_refused_alone() {
         record(3, b"also three", &[]),
         record(1, b"cut", &[]),
     ];
-    let flat = decoded(
+    let shared = decoded(
         &versions,
         &[values.to_vec(), values.to_vec()].concat(),
         true,
     );
-    let rows: Vec<i64> = flat.rows.keys().copied().collect();
+    let rows: Vec<i64> = shared.rows.keys().copied().collect();
     assert_eq!(rows, [0, 1, 3, 5, 6, 8]);
-    assert_eq!(flat.rows[&3], ["also three", "0"]);
-    assert!(flat.refused[&2].starts_with("malformed avro"), "{flat:?}");
-    assert!(flat.refused[&4].starts_with("malformed avro"), "{flat:?}");
+    assert_eq!(shared.rows[&3], ["also three", "0"]);
+    assert!(
+        shared.refused[&2].starts_with("malformed avro"),
+        "{shared:?}"
+    );
+    assert!(
+        shared.refused[&4].starts_with("malformed avro"),
+        "{shared:?}"
+    );
 }
