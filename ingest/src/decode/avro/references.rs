@@ -1,4 +1,5 @@
-//! Schemas that refer to others by name, as one text: Avro has no imports.
+//! Schemas that refer to others by name, as one text: Avro has no imports. And names that are written in full, apart
+//! from their namespace: `arrow-avro` finds no type again whose `name` has dots.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,9 +9,6 @@ use crate::registry::Registered;
 
 /// The schema with each type it refers to written out where it is first used.
 pub(super) fn inlined(registered: &Registered) -> Result<String, String> {
-    if registered.references.is_empty() {
-        return Ok(registered.text.clone());
-    }
     let parse = |text: &str| {
         serde_json::from_str::<Value>(text).map_err(|error| format!("it is no json: {error}"))
     };
@@ -21,10 +19,13 @@ pub(super) fn inlined(registered: &Registered) -> Result<String, String> {
         let own = own.map(|own| full_name(own, &namespace_of(&definition, "")));
         known.insert(own.unwrap_or_else(|| name.clone()), definition);
     }
-    let mut schema = parse(&registered.text)?;
-    let mut seen = HashSet::new();
+    let own = parse(&registered.text)?;
+    let (mut schema, mut seen) = (own.clone(), HashSet::new());
     write_out(&mut schema, "", &known, &mut seen);
-    Ok(schema.to_string())
+    Ok(match schema == own {
+        true => registered.text.clone(),
+        false => schema.to_string(),
+    })
 }
 
 pub(super) fn full_name(name: &str, namespace: &str) -> String {
@@ -43,6 +44,13 @@ pub(super) fn namespace_of(definition: &Value, enclosing: &str) -> String {
     }
     let own = definition.get("namespace").and_then(Value::as_str);
     own.unwrap_or(enclosing).to_owned()
+}
+
+fn set_name(definition: &mut Value, namespace: &str, name: &str) {
+    if let Value::Object(object) = definition {
+        object.insert("namespace".to_owned(), namespace.into());
+        object.insert("name".to_owned(), name.into());
+    }
 }
 
 fn write_out(
@@ -64,12 +72,9 @@ fn write_out(
             };
             if !seen.contains(&full) {
                 let mut definition = definition.clone();
-                if let Value::Object(object) = &mut definition {
-                    // Its own namespace, wherever it is written out.
-                    let (space, simple) = full.rsplit_once('.').unwrap_or(("", &full));
-                    object.insert("namespace".to_owned(), space.into());
-                    object.insert("name".to_owned(), simple.into());
-                }
+                // Its own namespace, wherever it is written out.
+                let (space, simple) = full.rsplit_once('.').unwrap_or(("", &full));
+                set_name(&mut definition, space, simple);
                 write_out(&mut definition, "", known, seen);
                 *schema = definition;
             } else {
@@ -89,7 +94,11 @@ fn write_out(
             let own = match (&kind, schema.get("name").and_then(Value::as_str)) {
                 (Some(_), Some(name)) => {
                     let own = namespace_of(schema, namespace);
-                    seen.insert(full_name(name, &own));
+                    let (full, is_full) = (full_name(name, &own), name.contains('.'));
+                    if let (true, Some((space, simple))) = (is_full, full.rsplit_once('.')) {
+                        set_name(schema, space, simple);
+                    }
+                    seen.insert(full);
                     own
                 }
                 _ => namespace.to_owned(),

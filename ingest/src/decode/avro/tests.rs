@@ -423,6 +423,30 @@ fn types_that_others_define_are_written_out() {
 }
 
 #[test]
+fn types_whose_names_are_written_in_full_are_found_again() {
+    let text = r#"{"type":"record","name":"a.b.Order","fields":[
+        {"name":"from","type":{"type":"enum","name":"a.c.City","symbols":["ULM","BONN"]}},
+        {"name":"to","type":"a.c.City"},
+        {"name":"unit","type":{"type":"fixed","name":"a.b.Unit","size":2}},
+        {"name":"other","type":["null","Unit"]}]}"#;
+    let registered = registered(4, text);
+    let plan = AvroPlan::new(&registered, Vec::new(), false).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let schemas = Schemas::holding(runtime.handle(), &[registered]);
+    let framing = Framing::new(schemas, Language::Avro, Unknown::DeadLetter);
+    let mut records = records_of(Avro::new(plan, framing), Wanted::default());
+    push(
+        &mut records,
+        &[b"\x00\x00\x00\x00\x04\x02\x00ab\x02cd".to_vec()],
+    );
+    let (columns, dead) = shown(records.finish().unwrap());
+    assert!(dead.is_empty(), "{dead:?}");
+    assert_eq!(columns.concat(), ["BONN", "ULM", "6162", "6364"]);
+}
+
+#[test]
 fn a_change_in_avro_is_its_row() {
     let envelope = r#"{"type":"record","name":"Envelope","fields":[
         {"name":"before","type":["null",{"type":"record","name":"Value","fields":[{"name":"id","type":"long"}]}]},
