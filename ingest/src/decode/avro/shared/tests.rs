@@ -499,3 +499,21 @@ fn text_that_is_none_is_refused_alone() {
         "{shared:?}"
     );
 }
+
+#[test]
+fn numbers_and_blocks_that_say_too_much_are_refused() {
+    let id = json!({ "name": "id", "type": "long" });
+    let gone = json!({ "name": "gone", "type": { "type": "array", "items": "int" } });
+    let versions = [vec![id.clone()], vec![gone, id]];
+    let record = |version: u8, rest: &[u8]| [&[0, 0, 0, 0, version], rest].concat();
+    let values = [
+        record(2, &[1, 2, 4, 0, 8]),
+        // More than 64 bits.
+        record(1, &[[0xff; 9].as_slice(), &[2]].concat()),
+        // One item, in a block of three bytes.
+        record(2, &[1, 6, 4, 0, 8]),
+    ];
+    let shared = decoded(&versions, &values, true);
+    assert_eq!(shared, decoded(&versions, &values, false));
+    assert_eq!(shared.rows, BTreeMap::from([(0, vec!["4".to_owned()])]));
+}
