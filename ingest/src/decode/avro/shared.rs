@@ -35,7 +35,7 @@ impl Shared {
     /// Columns of this schema, as `arrow-avro` has them; none where it has a type that is not known here.
     pub(super) fn new(reader: &str, schema: &SchemaRef) -> Option<Self> {
         let fields = kind::fields(reader)?;
-        let columns = kind::are(&fields, schema.fields()).then(|| Column::of_all(&fields))?;
+        let columns = kind::fit(&fields, schema.fields()).then(|| Column::of_all(&fields))?;
         Some(Self {
             schema: SchemaRef::clone(schema),
             fields,

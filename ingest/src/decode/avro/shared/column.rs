@@ -108,7 +108,7 @@ impl Column {
             Shape::Decimal(_) => Values::Decimal(Vec::new()),
             Shape::Uuid => Values::Fixed(16, Vec::new()),
             Shape::Fixed(size) => Values::Fixed(*size, Vec::new()),
-            Shape::Enum(symbols) => {
+            Shape::Enum(symbols, _) => {
                 Values::Enum(Vec::new(), Arc::new(StringArray::from(symbols.clone())))
             }
             Shape::Record(fields) => Values::Struct(Self::of_all(fields)),
@@ -245,7 +245,7 @@ impl Column {
                 return Some(());
             }
             (Values::Boolean(values), Absent::Boolean(value)) => values.append(*value),
-            (Values::Int(values), Absent::Integer(value)) => {
+            (Values::Int(values) | Values::Enum(values, _), Absent::Integer(value)) => {
                 values.push(i32::try_from(*value).ok()?);
             }
             (Values::Long(values), Absent::Integer(value)) => values.push(*value),

@@ -49,7 +49,8 @@ pub(super) enum Shape {
     Uuid,
     /// Of so many bytes.
     Fixed(usize),
-    Enum(Vec<String>),
+    /// Its symbols, and which of them stands for those it does not have.
+    Enum(Vec<String>, Option<usize>),
     Record(Vec<Field>),
     Array(Box<Kind>),
     Map(Box<Kind>),
@@ -102,6 +103,9 @@ impl Absent {
             }
             (Shape::Primitive(Primitive::String, _), Value::String(value)) => {
                 Self::Text(value.clone())
+            }
+            (Shape::Enum(symbols, _), Value::String(symbol)) => {
+                Self::Integer(i64::try_from(place(symbols, symbol)?).ok()?)
             }
             (Shape::Array(_), Value::Array(items)) if items.is_empty() => Self::Empty,
             (Shape::Map(_), Value::Object(entries)) if entries.is_empty() => Self::Empty,
@@ -190,7 +194,10 @@ impl Known {
             "enum" => {
                 let symbols = schema.get("symbols")?.as_array()?.iter();
                 let symbols = symbols.map(|symbol| symbol.as_str().map(str::to_owned));
-                Shape::Enum(symbols.collect::<Option<_>>()?)
+                let symbols = symbols.collect::<Option<Vec<String>>>()?;
+                let default = schema.get("default").and_then(Value::as_str);
+                let default = default.and_then(|default| place(&symbols, default));
+                Shape::Enum(symbols, default)
             }
             "record" => {
                 let fields = schema.get("fields")?.as_array()?.iter();
@@ -232,7 +239,7 @@ impl Kind {
     }
 
     /// Whether values that are written so stand in an array of this type as they are.
-    fn is(&self, data_type: &DataType) -> bool {
+    fn fits(&self, data_type: &DataType) -> bool {
         match (&self.shape, data_type) {
             (Shape::Primitive(primitive, _), _) => match primitive {
                 Primitive::Boolean => *data_type == DataType::Boolean,
@@ -257,16 +264,16 @@ impl Kind {
             (Shape::Fixed(size), DataType::FixedSizeBinary(own)) => {
                 i32::try_from(*size) == Ok(*own)
             }
-            (Shape::Enum(_), DataType::Dictionary(keys, values)) => {
+            (Shape::Enum(..), DataType::Dictionary(keys, values)) => {
                 (&**keys, &**values) == (&DataType::Int32, &DataType::Utf8)
             }
-            (Shape::Record(fields), DataType::Struct(own)) => !own.is_empty() && are(fields, own),
-            (Shape::Array(items), DataType::List(own)) => items.is(own.data_type()),
+            (Shape::Record(fields), DataType::Struct(own)) => !own.is_empty() && fit(fields, own),
+            (Shape::Array(items), DataType::List(own)) => items.fits(own.data_type()),
             (Shape::Map(values), DataType::Map(entries, _)) => match entries.data_type() {
                 DataType::Struct(own) => {
                     own.len() == 2
                         && *own[0].data_type() == DataType::Utf8
-                        && values.is(own[1].data_type())
+                        && values.fits(own[1].data_type())
                 }
                 _ => false,
             },
@@ -275,11 +282,16 @@ impl Kind {
     }
 }
 
-/// Whether these fields, as they are read, are those of Arrow.
-pub(super) fn are(fields: &[Field], own: &Fields) -> bool {
-    let is = |field: &Field, own: &arrow::datatypes::Field| {
+/// Whether values of these fields stand in arrays of those, one by one.
+pub(super) fn fit(fields: &[Field], own: &Fields) -> bool {
+    let fits = |field: &Field, own: &arrow::datatypes::Field| {
         // By an alias another field may be meant: which, is not decided here.
-        !field.has_aliases && field.name == *own.name() && field.kind.is(own.data_type())
+        !field.has_aliases && field.name == *own.name() && field.kind.fits(own.data_type())
     };
-    fields.len() == own.len() && fields.iter().zip(own).all(|(field, own)| is(field, own))
+    fields.len() == own.len() && fields.iter().zip(own).all(|(field, own)| fits(field, own))
+}
+
+/// Which of the symbols this one is.
+pub(super) fn place(symbols: &[String], symbol: &str) -> Option<usize> {
+    symbols.iter().position(|other| other == symbol)
 }

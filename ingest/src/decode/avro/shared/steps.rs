@@ -2,7 +2,7 @@
 
 use std::mem::take;
 
-use super::kind::{Absent, Field, Kind, Primitive, Shape};
+use super::kind::{Absent, Field, Kind, Primitive, Shape, place};
 
 /// How a version's records become those of the schema that all are read in.
 #[derive(Debug)]
@@ -74,14 +74,10 @@ impl Step {
             }
             (Shape::Uuid, Shape::Uuid) => Read::Uuid,
             (Shape::Fixed(own), Shape::Fixed(wanted)) if own == wanted => Read::Fixed(*own),
-            (Shape::Enum(own), Shape::Enum(wanted)) => {
-                let place = |symbol: &String| wanted.iter().position(|other| other == symbol);
-                let places = own.iter().map(place);
-                Read::Enum(
-                    places
-                        .map(|at| at.and_then(|at| i32::try_from(at).ok()))
-                        .collect(),
-                )
+            (Shape::Enum(own, _), Shape::Enum(wanted, default)) => {
+                let places = own.iter().map(|symbol| place(wanted, symbol).or(*default));
+                let places = places.map(|place| place.and_then(|place| i32::try_from(place).ok()));
+                Read::Enum(places.collect())
             }
             (Shape::Record(own), Shape::Record(wanted)) => {
                 Read::Record(Version::resolve(own, wanted)?)

@@ -128,7 +128,7 @@ const TYPES: [&str; 32] = [
     r#"{"type":"long","logicalType":"timestamp-millis"}"#,
     r#"{"type":"long","logicalType":"local-timestamp-micros"}"#,
     r#"{"type":"enum","name":"NAME","symbols":["A","B","C"]}"#,
-    r#"{"type":"enum","name":"NAME","symbols":["D","B","A"]}"#,
+    r#"{"type":"enum","name":"NAME","symbols":["D","B","A"],"default":"D"}"#,
     r#"{"type":"fixed","name":"NAME","size":3}"#,
     r#"{"type":"fixed","name":"NAME","size":5,"logicalType":"decimal","precision":11,"scale":3}"#,
     r#"{"type":"bytes","logicalType":"decimal","precision":30,"scale":2}"#,
