@@ -14,8 +14,8 @@ mod shared;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
-use arrow::compute::{concat, filter_record_batch};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt64Array, new_null_array};
+use arrow::compute::{concat, filter_record_batch, take_record_batch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow_avro::reader::{Decoder, ReaderBuilder};
@@ -335,9 +335,9 @@ impl Avro {
         rows: &[usize],
         parts: &mut Vec<Part>,
         refused: &mut Vec<(usize, String)>,
-    ) {
+    ) -> Result<()> {
         if rows.is_empty() {
-            return;
+            return Ok(());
         }
         match self.fitted(batch) {
             Ok(columns) => {
@@ -347,11 +347,17 @@ impl Avro {
             Err(reason) if rows.len() == 1 => refused.push((rows[0], reason)),
             Err(_) => {
                 let half = rows.len() / 2;
-                self.fit(&batch.slice(0, half), &rows[..half], parts, refused);
-                let rest = batch.slice(half, rows.len() - half);
-                self.fit(&rest, &rows[half..], parts, refused);
+                for part in [0..half, half..rows.len()] {
+                    // Copied: lists that are sliced keep the items of the others, and one of those would refuse them.
+                    let places: UInt64Array = part.clone().map(|row| row as u64).collect();
+                    let own = take_record_batch(batch, &places).map_err(|error| Error::Bug {
+                        context: format!("taking avro rows apart: {error}"),
+                    })?;
+                    self.fit(&own, &rows[part], parts, refused)?;
+                }
             }
         }
+        Ok(())
     }
 
     fn fitted(&self, batch: &RecordBatch) -> std::result::Result<Vec<ArrayRef>, String> {
@@ -500,7 +506,7 @@ impl Format for Avro {
             decoded.extend(writer.finish(origins, &self.plan.reader, &mut refused)?);
         }
         for (batch, rows) in decoded {
-            self.fit(&batch, &rows, &mut parts, &mut refused);
+            self.fit(&batch, &rows, &mut parts, &mut refused)?;
         }
         refused.sort_unstable();
         let (columns, order) = self.together(parts)?;

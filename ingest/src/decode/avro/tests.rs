@@ -290,7 +290,7 @@ fn number(value: i64) -> Vec<u8> {
     bytes
 }
 
-fn text(value: &str) -> Vec<u8> {
+fn text_of(value: &str) -> Vec<u8> {
     [
         number(value.len().try_into().unwrap()),
         value.as_bytes().to_vec(),
@@ -332,10 +332,10 @@ fn every_type_becomes_one_that_tables_have() {
         number(moment * 1_000_000),
         number(moment),
         number(3_661_007),
-        text("6ba7b810-9dad-11d1-80b4-00c04fd430c8"),
+        text_of("6ba7b810-9dad-11d1-80b4-00c04fd430c8"),
         number(1),
         number(0),
-        [number(2), text("two")].concat(),
+        [number(2), text_of("two")].concat(),
         [vec![1], number(1), number(0)].concat(),
         [
             number(2),
@@ -346,7 +346,7 @@ fn every_type_becomes_one_that_tables_have() {
         .concat(),
         [
             number(1),
-            text("k"),
+            text_of("k"),
             0.25f64.to_le_bytes().to_vec(),
             number(0),
         ]
@@ -463,10 +463,10 @@ fn a_change_in_avro_is_its_row() {
             vec![0, 0, 0, 0, 5],
             row(before),
             row(after),
-            text("postgresql"),
+            text_of("postgresql"),
             number(1),
             number(33),
-            text(op),
+            text_of(op),
             number(1),
             number(9),
         ]
@@ -498,6 +498,70 @@ fn a_change_in_avro_is_its_row() {
     assert_eq!(columns[3][0], "00000000000000000033");
     assert_eq!(columns[4][0], r#"{"connector":"postgresql","lsn":33}"#);
     assert_eq!(dead, ["malformed change: it has no after"]);
+}
+
+#[test]
+fn what_is_no_value_within_another_is_refused_alone() {
+    let price = r#"{"type":"bytes","logicalType":"decimal","precision":4,"scale":2}"#;
+    let text = format!(
+        r#"{{"type":"record","name":"R","fields":[
+        {{"name":"prices","type":{{"type":"array","items":{price}}}}},
+        {{"name":"named","type":{{"type":"map","values":{price}}}}},
+        {{"name":"outer","type":["null",{{"type":"record","name":"O","fields":[
+            {{"name":"inner","type":["null",{{"type":"record","name":"I","fields":[
+                {{"name":"is","type":"boolean"}}]}}]}},
+            {{"name":"x","type":"float"}}]}}]}},
+        {{"name":"at","type":{{"type":"int","logicalType":"time-millis"}}}}]}}"#
+    );
+    let registered = registered(5, &text);
+    let plan = AvroPlan::new(&registered, Vec::new(), false).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let schemas = Schemas::holding(runtime.handle(), &[registered]);
+    let framing = Framing::new(schemas, Language::Avro, Unknown::DeadLetter);
+    let mut records = records_of(Avro::new(plan, framing), Wanted::default());
+    let list = |prices: &[i32], is_map: bool| {
+        let mut bytes = Vec::new();
+        for price in prices {
+            bytes.extend(number(1));
+            bytes.extend(if is_map { text_of("k") } else { Vec::new() });
+            bytes.extend(number(4));
+            bytes.extend(price.to_be_bytes());
+        }
+        [bytes, number(0)].concat()
+    };
+    let record = |prices: &[i32], named: &[i32], outer: Option<bool>, at: i64| {
+        let outer = outer.map_or(number(0), |is| {
+            let x = 0.5f32.to_le_bytes().to_vec();
+            [number(1), number(1), vec![u8::from(is)], x].concat()
+        });
+        let fields = [list(prices, false), list(named, true), outer, number(at)];
+        [vec![0, 0, 0, 0, 5], fields.concat()].concat()
+    };
+    push(
+        &mut records,
+        &[
+            record(&[1, 2], &[], Some(true), 1),
+            // Five digits.
+            record(&[3, 10_000], &[], None, 1),
+            record(&[4], &[5], Some(false), 1),
+            record(&[], &[10_000], None, 1),
+            // Before midnight.
+            record(&[6], &[7], None, -1),
+            record(&[], &[8, 9], Some(true), 1),
+            record(&[-9999], &[], None, 1),
+        ],
+    );
+    let batch = records.finish().unwrap();
+    let mut offsets: Vec<i64> = batch.origins.positions().map(|(_, at)| at).collect();
+    let (columns, dead) = shown(batch);
+    assert_eq!(dead.len(), 3, "{dead:?}");
+    offsets.sort_unstable();
+    assert_eq!(offsets, [0, 2, 5, 6], "{dead:?}");
+    assert_eq!(columns[0], ["[0.01, 0.02]", "[0.04]", "[]", "[-99.99]"]);
+    assert_eq!(columns[1], ["{}", "{k: 0.05}", "{k: 0.08, k: 0.09}", "{}"]);
+    assert_eq!(columns[2][1], "{inner: {is: false}, x: 0.5}");
 }
 
 #[test]
