@@ -159,9 +159,11 @@ fn read(
                     since = Instant::now();
                 }
                 let next = message.offset() + 1;
-                if bounds.reach(&consumer, &places, place, next)? {
-                    let end = bounds.cap(place, next);
-                    // Offsets that were compacted away, or transaction markers, may lie before the bound.
+                bounds.reach(&consumer, &places, place, next)?;
+                let end = bounds.cap(place, next);
+                if next > end {
+                    // Offsets that were compacted away, or transaction markers, may lie before the bound. A record
+                    // that does is not passed before it is taken: it may have to wait.
                     if positions
                         .get(&place)
                         .is_some_and(|position| *position < end)
@@ -169,8 +171,6 @@ fn read(
                         positions.insert(place, end);
                         decoder.advance(place, end);
                     }
-                }
-                if next > bounds.cap(place, next) {
                     continue;
                 }
                 let record = Record {
@@ -411,16 +411,16 @@ impl Bounds {
         until.map_or(position, |until| position.min(*until))
     }
 
-    /// Fetches no more of a partition whose bound is reached; whether it is.
+    /// Fetches no more of a partition whose bound is reached.
     fn reach(
         &mut self,
         consumer: &BaseConsumer<Watch>,
         places: &Places,
         place: i32,
         next: i64,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         if self.until.get(&place).is_none_or(|until| next < *until) {
-            return Ok(false);
+            return Ok(());
         }
         if self.reached.insert(place) {
             let topic = places.topic(place);
@@ -430,7 +430,7 @@ impl Bounds {
                 .pause(&paused)
                 .map_err(|error| failed(topic, &error))?;
         }
-        Ok(true)
+        Ok(())
     }
 }
 

@@ -239,6 +239,54 @@ fn a_registry_that_is_away_costs_time_and_no_record_and_its_secret_is_nowhere() 
 }
 
 #[test]
+fn the_last_record_before_a_bound_is_read_though_it_has_to_wait() {
+    let kafka = Kafka::start().unwrap();
+    let topics = ["orders", "grows", "waits"];
+    kafka
+        .create_topics(&topics.map(|topic| (topic, 1)))
+        .unwrap();
+    let registry = Registry::start().unwrap();
+    let first = registry.register("orders-value", "AVRO", &avro(2), &[]);
+    let second = registry.register("orders-value", "AVRO", &avro(3), &[]);
+    let cluster = Cluster::start(Options::default()).unwrap();
+    // For its schema, for its column, and for a schema that comes later.
+    let orders = (0..20).map(|n| avro_value(first, 2, n));
+    send(&kafka, "orders", orders.chain([avro_value(second, 3, 20)]));
+    let grows = (0..20).map(|n| format!("{{\"n\":{n}}}").into_bytes());
+    let last = br#"{"n":20,"more":"x"}"#.to_vec();
+    send(&kafka, "grows", grows.chain([last]));
+    send(&kafka, "waits", [avro_value(second + 1, 1, 0)]);
+    let text = format!(
+        "name = \"formats\"\nbrokers = \"{}\"\nflush_interval = \"300ms\"\nuntil = \"now\"\n\
+         [registry]\nurl = \"{}\"\n[[topic]]\ntopic = \"orders\"\ndecode = \"avro\"\n\
+         [[topic]]\ntopic = \"grows\"\nschema = {{ n = \"bigint\" }}\ndecode = {{ evolve = true }}\n\
+         [[topic]]\ntopic = \"waits\"\ndecode = {{ format = \"avro\", subject = \"orders-value\" }}\n",
+        kafka.brokers(),
+        registry.url()
+    );
+    cluster.apply_stream(&text).unwrap();
+    for (table, sum) in [("orders", 210), ("grows", 210)] {
+        let sql = format!("SELECT sum(n) FROM {table}");
+        cluster.wait_for_number(&sql, sum, PATIENCE).unwrap();
+    }
+    let waiting = poll("waiting", PATIENCE, || {
+        Ok((status(&cluster)["state"] == "waiting").then_some(()))
+    });
+    waiting.unwrap();
+    registry.register("others", "AVRO", &avro(1), &[]);
+    cluster
+        .wait_for_number("SELECT count(*) FROM waits", 1, PATIENCE)
+        .unwrap();
+    let finished = poll("the end", PATIENCE, || {
+        Ok((status(&cluster)["state"] == "finished").then_some(()))
+    });
+    finished.unwrap();
+    let verified = cluster.run(&["stream", "verify", "formats"]).unwrap();
+    let said = String::from_utf8_lossy(&verified.stdout).into_owned();
+    assert!(verified.status.success(), "{said}");
+}
+
+#[test]
 fn protobuf_csv_and_raw_values_become_tables() {
     let kafka = Kafka::start().unwrap();
     kafka
