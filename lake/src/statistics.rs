@@ -4,6 +4,7 @@
 //! cut to a prefix, timestamps are rounded outwards to milliseconds. Floats have none, and none that others wrote
 //! is believed: bounds leave NaN out, which is ordered beyond all other numbers.
 
+use chrono::Datelike;
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
@@ -84,11 +85,15 @@ fn to_json(value: &ScalarValue, round_up: bool) -> Option<Value> {
         ScalarValue::Int32(Some(v)) => Some(json!(v)),
         ScalarValue::Int64(Some(v)) => Some(json!(v)),
         ScalarValue::Utf8(Some(v)) => Some(json!(v)),
-        ScalarValue::Date32(Some(_)) => Some(json!(value.to_string())),
+        ScalarValue::Date32(Some(days)) => {
+            let seconds = i64::from(*days) * 86_400;
+            let at = told(chrono::DateTime::from_timestamp_secs(seconds)?)?;
+            Some(json!(at.format("%Y-%m-%d").to_string()))
+        }
         ScalarValue::TimestampMicrosecond(Some(micros), zone) => {
             let millis =
                 micros.div_euclid(1000) + i64::from(round_up && micros.rem_euclid(1000) != 0);
-            let at = chrono::DateTime::from_timestamp_millis(millis)?;
+            let at = told(chrono::DateTime::from_timestamp_millis(millis)?)?;
             let zone = zone.as_ref().map_or("", |_| "Z");
             Some(json!(format!(
                 "{}{zone}",
@@ -97,6 +102,11 @@ fn to_json(value: &ScalarValue, round_up: bool) -> Option<Value> {
         }
         _ => None,
     }
+}
+
+/// A moment that every reader knows: with a bound beyond the years 1 to 9999 some could not open the table.
+fn told(at: chrono::DateTime<chrono::Utc>) -> Option<chrono::DateTime<chrono::Utc>> {
+    (1..=9999).contains(&at.year()).then_some(at)
 }
 
 fn from_json(value: &Value, data_type: &DataType) -> Option<ScalarValue> {
@@ -173,3 +183,6 @@ fn column_for_scan(statistics: Option<&Value>, name: &str, kind: &DataType) -> C
         ..ColumnStatistics::new_unknown()
     }
 }
+
+#[cfg(test)]
+mod tests;
