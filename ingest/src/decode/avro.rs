@@ -159,7 +159,7 @@ impl Writer {
     ) -> std::result::Result<Self, String> {
         Ok(Self {
             decoder: Some(decoder(id, &text, reader)?),
-            shared: shared.and_then(|shared| shared.version(&text)),
+            shared: shared.map_or(Ok(None), |shared| shared.version(&text))?,
             id,
             text,
             rows: Vec::new(),
@@ -455,8 +455,9 @@ impl Format for Avro {
             Writer::new(id, text, reader, self.shared.as_ref()).map_err(unusable)
         });
         let writer = writer.as_mut().map_err(|reason| reason.clone())?;
-        let shared = self.shared.as_mut().zip(writer.shared.as_ref());
-        if shared.is_some_and(|(shared, version)| shared.take(version, record, self.rows)) {
+        if let Some((shared, version)) = self.shared.as_mut().zip(writer.shared.as_ref())
+            && shared.take(version, record, self.rows)?
+        {
             self.rows += 1;
             return Ok(());
         }

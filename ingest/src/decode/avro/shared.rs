@@ -2,8 +2,8 @@
 //!
 //! Versions that are decoded by `arrow-avro` have columns of their own each, which have to be put together; where
 //! versions alternate, that and the cost of many open columns is what mixing them costs. Here a version is a list of
-//! steps over one set of columns. Only what needs no judgement is taken: whether two schemas match, and why a value is
-//! none, is left to `arrow-avro`, so whatever is not understood is to be decoded there, and gets its reason there.
+//! steps over one set of columns. Whether two schemas match is left to `arrow-avro`, and whatever is not understood is to
+//! be decoded there, and gets its reason there. Refused here is only what it would take for another value.
 //!
 //! Encoding and schema resolution: <https://avro.apache.org/docs/1.12.0/specification/>.
 
@@ -17,7 +17,7 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
-use self::column::Column;
+use self::column::{Column, Refused};
 use self::kind::Field;
 pub(super) use self::steps::Version;
 
@@ -44,28 +44,38 @@ impl Shared {
         })
     }
 
-    /// How records of this version become rows; none where that is not for certain.
-    pub(super) fn version(&self, writer: &str) -> Option<Version> {
-        Version::resolve(&kind::fields(writer)?, &self.fields)
+    /// How records of this version become rows; none where that is not for certain, and an error where they cannot.
+    pub(super) fn version(&self, writer: &str) -> Result<Option<Version>, String> {
+        let Some(fields) = kind::fields(writer) else {
+            return Ok(None);
+        };
+        match Version::resolve(&fields, &self.fields) {
+            Ok(version) => Ok(Some(version)),
+            Err(None) => Ok(None),
+            Err(Some(reason)) => Err(reason),
+        }
     }
 
-    /// Takes a record as this row of the batch. Of one that is not understood nothing is kept.
-    pub(super) fn take(&mut self, version: &Version, record: &[u8], row: usize) -> bool {
+    /// Takes a record as this row of the batch, if it is understood; fails where it is none. Then nothing of it is kept.
+    pub(super) fn take(
+        &mut self,
+        version: &Version,
+        record: &[u8],
+        row: usize,
+    ) -> Result<bool, &'static str> {
         if self.rows.is_empty() {
             self.columns.iter_mut().for_each(Column::make_room);
         }
         let mut rest = record;
         let taken = column::append(&mut self.columns, version, &mut rest);
-        let is_whole = taken.is_some() && rest.is_empty();
-        match is_whole {
-            true => self.rows.push(row),
-            false => {
-                for column in &mut self.columns {
-                    column.truncate(self.rows.len());
-                }
-            }
+        if taken.is_ok() && rest.is_empty() {
+            self.rows.push(row);
+            return Ok(true);
         }
-        is_whole
+        for column in &mut self.columns {
+            column.truncate(self.rows.len());
+        }
+        taken.err().and_then(Refused::reason).map_or(Ok(false), Err)
     }
 
     /// Rows of the batch so far, and their columns unless a value turns out to be none (text that is no UTF-8).

@@ -14,6 +14,34 @@ use uuid::Uuid;
 use super::kind::{Absent, Field, Kind, Primitive, Shape};
 use super::steps::{Read, Step, Version};
 
+/// Why a value is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It is not understood here.
+    Unknown,
+    Branch,
+    Boolean,
+    Symbol,
+    Digits,
+    Null,
+}
+
+impl Refused {
+    /// Why it is no value, where that is for certain.
+    pub(super) fn reason(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Unknown => return None,
+            Self::Branch => "malformed avro: a union of two has a third branch",
+            Self::Boolean => "malformed avro: a boolean is neither 0 nor 1",
+            Self::Symbol => "malformed avro: an enum has a symbol that its schema does not name",
+            Self::Digits => "a decimal has more digits than its column",
+            Self::Null => "null where the columns' schema has no null",
+        })
+    }
+}
+
+pub(super) type Taken<T> = Result<T, Refused>;
+
 /// Values of one field. Those that are null have a place among them.
 #[derive(Debug)]
 pub(super) struct Column {
@@ -46,7 +74,7 @@ enum Values {
 }
 
 /// Appends a record, field by field; where that ends early, some columns have a value too many.
-pub(super) fn append(columns: &mut [Column], version: &Version, rest: &mut &[u8]) -> Option<()> {
+pub(super) fn append(columns: &mut [Column], version: &Version, rest: &mut &[u8]) -> Taken<()> {
     for (step, column) in &version.steps {
         match column {
             Some(at) => columns[*at].read(step, rest)?,
@@ -56,7 +84,7 @@ pub(super) fn append(columns: &mut [Column], version: &Version, rest: &mut &[u8]
     for (at, absent) in &version.absent {
         columns[*at].push(absent)?;
     }
-    Some(())
+    Ok(())
 }
 
 /// The arrays of so many rows. All columns are empty then, whether they fit their types or not.
@@ -75,11 +103,16 @@ pub(super) fn finish_all<'t>(
 
 /// Whether the value of a union is its null.
 #[inline]
-fn is_null(null: u8, rest: &mut &[u8]) -> Option<bool> {
-    match take_byte(rest)? {
-        branch if branch == null => Some(true),
-        0 | 2 => Some(false),
-        _ => None,
+fn is_null(null: u8, rest: &mut &[u8]) -> Taken<bool> {
+    match rest.split_first() {
+        Some((branch @ (0 | 2), after)) => {
+            *rest = after;
+            Ok(*branch == null)
+        }
+        _ => match long(rest)? {
+            branch @ (0 | 1) => Ok(2 * branch == i64::from(null)),
+            _ => Err(Refused::Branch),
+        },
     }
 }
 
@@ -149,11 +182,14 @@ impl Column {
     }
 
     #[inline]
-    fn read(&mut self, step: &Step, rest: &mut &[u8]) -> Option<()> {
+    fn read(&mut self, step: &Step, rest: &mut &[u8]) -> Taken<()> {
         match step.null {
             Some(null) if is_null(null, rest)? => {
+                if !step.may_be_null {
+                    return Err(Refused::Null);
+                }
                 self.push_null();
-                return Some(());
+                return Ok(());
             }
             _ => {}
         }
@@ -162,11 +198,11 @@ impl Column {
             read => self.read_other(read, rest)?,
         }
         self.nulls.append_non_null();
-        Some(())
+        Ok(())
     }
 
     #[inline]
-    fn read_primitive(&mut self, primitive: Primitive, rest: &mut &[u8]) -> Option<()> {
+    fn read_primitive(&mut self, primitive: Primitive, rest: &mut &[u8]) -> Taken<()> {
         match (&mut self.values, primitive) {
             (Values::Boolean(values), Primitive::Boolean) => values.append(boolean(rest)?),
             (Values::Int(values), Primitive::Int) => values.push(int(rest)?),
@@ -183,30 +219,38 @@ impl Column {
             (Values::Double(values), Primitive::Long) => values.push(long(rest)? as f64),
             (Values::Bytes(ends, values), Primitive::Bytes | Primitive::String) => {
                 values.extend_from_slice(bytes(rest)?);
-                ends.push(i32::try_from(values.len()).ok()?);
+                ends.push(i32::try_from(values.len()).or(Err(Refused::Unknown))?);
             }
-            _ => return None,
+            _ => return Err(Refused::Unknown),
         }
-        Some(())
+        Ok(())
     }
 
-    fn read_other(&mut self, read: &Read, rest: &mut &[u8]) -> Option<()> {
+    fn read_other(&mut self, read: &Read, rest: &mut &[u8]) -> Taken<()> {
         match (&mut self.values, read) {
-            (Values::Decimal(values), Read::Decimal(size)) => values.push(decimal(*size, rest)?),
+            (Values::Decimal(values), Read::Decimal(size, factor)) => {
+                let value = decimal(*size, rest)?.checked_mul(*factor);
+                values.push(value.ok_or(Refused::Digits)?);
+            }
             (Values::Fixed(_, values), Read::Fixed(size)) => {
                 values.extend_from_slice(take_slice(*size, rest)?);
             }
             (Values::Fixed(_, values), Read::Uuid) => {
-                values.extend_from_slice(Uuid::try_parse_ascii(bytes(rest)?).ok()?.as_bytes());
+                values.extend_from_slice(
+                    Uuid::try_parse_ascii(bytes(rest)?)
+                        .or(Err(Refused::Unknown))?
+                        .as_bytes(),
+                );
             }
             (Values::Enum(values, _), Read::Enum(places)) => {
-                let symbol = usize::try_from(int(rest)?).ok()?;
-                values.push((*places.get(symbol)?)?);
+                let symbol = usize::try_from(int(rest)?).or(Err(Refused::Unknown))?;
+                let place = places.get(symbol).ok_or(Refused::Symbol)?;
+                values.push(place.ok_or(Refused::Unknown)?);
             }
             (Values::Struct(columns), Read::Record(version)) => append(columns, version, rest)?,
             (Values::List(ends, items), Read::Array(step)) => {
                 let count = blocks(rest, |rest| items.read(step, rest))?;
-                ends.push(i32::try_from(end(ends) + count).ok()?);
+                ends.push(i32::try_from(end(ends) + count).or(Err(Refused::Unknown))?);
             }
             (Values::Map(ends, keys, values), Read::Map(step)) => {
                 let count = blocks(rest, |rest| {
@@ -214,11 +258,11 @@ impl Column {
                     keys.nulls.append_non_null();
                     values.read(step, rest)
                 })?;
-                ends.push(i32::try_from(end(ends) + count).ok()?);
+                ends.push(i32::try_from(end(ends) + count).or(Err(Refused::Unknown))?);
             }
-            _ => return None,
+            _ => return Err(Refused::Unknown),
         }
-        Some(())
+        Ok(())
     }
 
     fn push_null(&mut self) {
@@ -238,30 +282,30 @@ impl Column {
         self.nulls.append_null();
     }
 
-    fn push(&mut self, absent: &Absent) -> Option<()> {
+    fn push(&mut self, absent: &Absent) -> Taken<()> {
         match (&mut self.values, absent) {
             (_, Absent::Null) => {
                 self.push_null();
-                return Some(());
+                return Ok(());
             }
             (Values::Boolean(values), Absent::Boolean(value)) => values.append(*value),
             (Values::Int(values) | Values::Enum(values, _), Absent::Integer(value)) => {
-                values.push(i32::try_from(*value).ok()?);
+                values.push(i32::try_from(*value).or(Err(Refused::Unknown))?);
             }
             (Values::Long(values), Absent::Integer(value)) => values.push(*value),
             (Values::Float(values), Absent::Number(value)) => values.push(*value as f32),
             (Values::Double(values), Absent::Number(value)) => values.push(*value),
             (Values::Bytes(ends, values), Absent::Text(value)) => {
                 values.extend_from_slice(value.as_bytes());
-                ends.push(i32::try_from(values.len()).ok()?);
+                ends.push(i32::try_from(values.len()).or(Err(Refused::Unknown))?);
             }
             (Values::List(ends, _) | Values::Map(ends, ..), Absent::Empty) => {
                 ends.push(ends.last().copied().unwrap_or_default());
             }
-            _ => return None,
+            _ => return Err(Refused::Unknown),
         }
         self.nulls.append_non_null();
-        Some(())
+        Ok(())
     }
 
     pub(super) fn truncate(&mut self, rows: usize) {
@@ -365,9 +409,9 @@ fn other(data_type: &DataType) -> ArrowError {
 }
 
 /// Reads past a value.
-fn skip(step: &Step, rest: &mut &[u8]) -> Option<()> {
+fn skip(step: &Step, rest: &mut &[u8]) -> Taken<()> {
     match step.null {
-        Some(null) if is_null(null, rest)? => return Some(()),
+        Some(null) if is_null(null, rest)? => return Ok(()),
         _ => {}
     }
     match &step.read {
@@ -377,9 +421,9 @@ fn skip(step: &Step, rest: &mut &[u8]) -> Option<()> {
         Read::Primitive(Primitive::Float) => take_slice(4, rest).map(|_| ()),
         Read::Primitive(Primitive::Double) => take_slice(8, rest).map(|_| ()),
         Read::Primitive(Primitive::Bytes | Primitive::String)
-        | Read::Decimal(None)
+        | Read::Decimal(None, _)
         | Read::Uuid => bytes(rest).map(|_| ()),
-        Read::Decimal(Some(size)) | Read::Fixed(size) => take_slice(*size, rest).map(|_| ()),
+        Read::Decimal(Some(size), _) | Read::Fixed(size) => take_slice(*size, rest).map(|_| ()),
         Read::Record(version) => {
             let mut steps = version.steps.iter();
             steps.try_for_each(|(step, _)| skip(step, rest))
@@ -394,71 +438,71 @@ fn skip(step: &Step, rest: &mut &[u8]) -> Option<()> {
 }
 
 /// Reads the items of an array or a map, block by block; says how many there are.
-fn blocks(rest: &mut &[u8], mut item: impl FnMut(&mut &[u8]) -> Option<()>) -> Option<usize> {
+fn blocks(rest: &mut &[u8], mut item: impl FnMut(&mut &[u8]) -> Taken<()>) -> Taken<usize> {
     let mut all = 0_usize;
     loop {
         let count = long(rest)?;
         if count == 0 {
-            return Some(all);
+            return Ok(all);
         }
         let size = match count < 0 {
-            true => Some(usize::try_from(long(rest)?).ok()?),
+            true => Some(usize::try_from(long(rest)?).or(Err(Refused::Unknown))?),
             false => None,
         };
-        let count = usize::try_from(count.unsigned_abs()).ok()?;
+        let count = usize::try_from(count.unsigned_abs()).or(Err(Refused::Unknown))?;
         let before = rest.len();
         // Each has a byte at least.
         if count > before {
-            return None;
+            return Err(Refused::Unknown);
         }
         for _ in 0..count {
             item(rest)?;
         }
         // Who goes by the block's size would be elsewhere.
         if size.is_some_and(|size| size != before - rest.len()) {
-            return None;
+            return Err(Refused::Unknown);
         }
         all += count;
     }
 }
 
 #[inline]
-fn take_byte(rest: &mut &[u8]) -> Option<u8> {
-    let (first, after) = rest.split_first()?;
+fn take_byte(rest: &mut &[u8]) -> Taken<u8> {
+    let (first, after) = rest.split_first().ok_or(Refused::Unknown)?;
     *rest = after;
-    Some(*first)
+    Ok(*first)
 }
 
 #[inline]
-fn take_array<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (first, after) = rest.split_first_chunk()?;
+fn take_array<const N: usize>(rest: &mut &[u8]) -> Taken<[u8; N]> {
+    let (first, after) = rest.split_first_chunk().ok_or(Refused::Unknown)?;
     *rest = after;
-    Some(*first)
+    Ok(*first)
 }
 
 #[inline]
-fn take_slice<'r>(size: usize, rest: &mut &'r [u8]) -> Option<&'r [u8]> {
-    let (first, after) = rest.split_at_checked(size)?;
+fn take_slice<'r>(size: usize, rest: &mut &'r [u8]) -> Taken<&'r [u8]> {
+    let (first, after) = rest.split_at_checked(size).ok_or(Refused::Unknown)?;
     *rest = after;
-    Some(first)
+    Ok(first)
 }
 
-fn boolean(rest: &mut &[u8]) -> Option<bool> {
+fn boolean(rest: &mut &[u8]) -> Taken<bool> {
     match take_byte(rest)? {
-        0 => Some(false),
-        1 => Some(true),
-        _ => None,
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Refused::Boolean),
     }
 }
 
 #[inline]
-fn int(rest: &mut &[u8]) -> Option<i32> {
-    i32::try_from(long(rest)?).ok()
+fn int(rest: &mut &[u8]) -> Taken<i32> {
+    i32::try_from(long(rest)?).or(Err(Refused::Unknown))
 }
 
 /// Seven bits a byte, the lowest first, zigzag.
 #[inline]
-fn long(rest: &mut &[u8]) -> Option<i64> {
+fn long(rest: &mut &[u8]) -> Taken<i64> {
     let first = take_byte(rest)?;
     let mut value = u64::from(first & 0x7f);
     if first >= 0x80 {
@@ -467,7 +511,7 @@ fn long(rest: &mut &[u8]) -> Option<i64> {
             let byte = take_byte(rest)?;
             // The tenth has one bit left.
             if shift == 63 && byte > 1 {
-                return None;
+                return Err(Refused::Unknown);
             }
             value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
@@ -476,30 +520,30 @@ fn long(rest: &mut &[u8]) -> Option<i64> {
             shift += 7;
         }
     }
-    Some((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
+    Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
 }
 
 #[inline]
-fn float(rest: &mut &[u8]) -> Option<f32> {
+fn float(rest: &mut &[u8]) -> Taken<f32> {
     take_array(rest).map(f32::from_le_bytes)
 }
 
 #[inline]
-fn bytes<'r>(rest: &mut &'r [u8]) -> Option<&'r [u8]> {
-    let length = usize::try_from(long(rest)?).ok()?;
+fn bytes<'r>(rest: &mut &'r [u8]) -> Taken<&'r [u8]> {
+    let length = usize::try_from(long(rest)?).or(Err(Refused::Unknown))?;
     take_slice(length, rest)
 }
 
 /// Digits without their point: two's complement, the highest byte first.
-fn decimal(size: Option<usize>, rest: &mut &[u8]) -> Option<i128> {
+fn decimal(size: Option<usize>, rest: &mut &[u8]) -> Taken<i128> {
     let digits = match size {
         Some(size) => take_slice(size, rest)?,
         None => bytes(rest)?,
     };
-    let first = *digits.first()?;
-    let filled = 16_usize.checked_sub(digits.len())?;
+    let first = *digits.first().ok_or(Refused::Unknown)?;
+    let filled = 16_usize.checked_sub(digits.len()).ok_or(Refused::Unknown)?;
     let sign = if first >= 0x80 { 0xff } else { 0 };
     let mut whole = [sign; 16];
     whole[filled..].copy_from_slice(digits);
-    Some(i128::from_be_bytes(whole))
+    Ok(i128::from_be_bytes(whole))
 }

@@ -56,12 +56,18 @@ pub(super) enum Shape {
     Map(Box<Kind>),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Decimal {
     precision: u64,
-    scale: u64,
+    pub scale: u64,
     /// How many bytes each has, where that is not written with it.
     pub size: Option<usize>,
+}
+
+impl std::fmt::Display for Decimal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "decimal({}, {})", self.precision, self.scale)
+    }
 }
 
 /// A field of a record.

@@ -17,14 +17,16 @@ pub(in crate::decode::avro) struct Version {
 #[derive(Debug)]
 pub(super) struct Step {
     pub null: Option<u8>,
+    /// Whether the column takes a null.
+    pub may_be_null: bool,
     pub read: Read,
 }
 
 #[derive(Debug)]
 pub(super) enum Read {
     Primitive(Primitive),
-    /// Of so many bytes, where that is not written.
-    Decimal(Option<usize>),
+    /// Of so many bytes, where that is not written, times a power of ten.
+    Decimal(Option<usize>, i128),
     Uuid,
     Fixed(usize),
     /// Which symbol each is.
@@ -34,43 +36,52 @@ pub(super) enum Read {
     Map(Box<Step>),
 }
 
+/// Why a version is not read here; nothing where it is merely not understood.
+pub(super) type Unresolved = Option<String>;
+
 impl Version {
-    /// None where that is not for certain.
-    pub(super) fn resolve(writer: &[Field], reader: &[Field]) -> Option<Self> {
+    pub(super) fn resolve(writer: &[Field], reader: &[Field]) -> Result<Self, Unresolved> {
         let mut absent: Vec<bool> = vec![true; reader.len()];
         let steps = writer.iter().map(|Field { name, kind, .. }| {
             let Some(at) = reader.iter().position(|field| field.name == *name) else {
-                return Some((Step::resolve(kind, kind)?, None));
+                return Ok((Step::resolve(kind, kind)?, None));
             };
             // A field that there is twice is no schema.
-            let step = take(&mut absent[at]).then(|| Step::resolve(kind, &reader[at].kind));
-            Some((step??, Some(at)))
+            if !take(&mut absent[at]) {
+                return Err(None);
+            }
+            let step = Step::resolve(kind, &reader[at].kind);
+            let step = step.map_err(|why| why.map(|why| format!("field {name:?}: {why}")))?;
+            Ok((step, Some(at)))
         });
-        let steps = steps.collect::<Option<_>>()?;
+        let steps = steps.collect::<Result<_, Unresolved>>()?;
         let fields = reader.iter().enumerate().zip(absent);
         let absent = fields
             .filter(|(_, is_absent)| *is_absent)
             .map(|((at, field), _)| Some((at, field.absent.clone()?)));
-        Some(Self {
+        Ok(Self {
             steps,
-            absent: absent.collect::<Option<_>>()?,
+            absent: absent.collect::<Option<_>>().ok_or(None)?,
         })
     }
 }
 
 impl Step {
-    fn resolve(writer: &Kind, reader: &Kind) -> Option<Self> {
-        if writer.null.is_some() && reader.null.is_none() {
-            return None;
-        }
+    fn resolve(writer: &Kind, reader: &Kind) -> Result<Self, Unresolved> {
         let read = match (&writer.shape, &reader.shape) {
             (Shape::Primitive(own, logical), Shape::Primitive(wanted, other)) => {
                 let is_same = own == wanted && logical == other;
                 let is_wider = becomes(*own, *wanted) && logical.is_none() && other.is_none();
-                (is_same || is_wider).then_some(Read::Primitive(*own))?
+                (is_same || is_wider)
+                    .then_some(Read::Primitive(*own))
+                    .ok_or(None)?
             }
-            (Shape::Decimal(own), Shape::Decimal(wanted)) if own == wanted => {
-                Read::Decimal(own.size)
+            (Shape::Decimal(own), Shape::Decimal(wanted)) if own.size == wanted.size => {
+                // Without it every value would be ten times another.
+                let more = wanted.scale.checked_sub(own.scale);
+                let factor = more.and_then(|more| 10_i128.checked_pow(u32::try_from(more).ok()?));
+                let factor = factor.ok_or_else(|| Some(format!("{own} is no {wanted}")))?;
+                Read::Decimal(own.size, factor)
             }
             (Shape::Uuid, Shape::Uuid) => Read::Uuid,
             (Shape::Fixed(own), Shape::Fixed(wanted)) if own == wanted => Read::Fixed(*own),
@@ -88,10 +99,11 @@ impl Step {
             (Shape::Map(own), Shape::Map(wanted)) => {
                 Read::Map(Box::new(Self::resolve(own, wanted)?))
             }
-            _ => return None,
+            _ => return Err(None),
         };
-        Some(Self {
+        Ok(Self {
             null: writer.null,
+            may_be_null: reader.null.is_some(),
             read,
         })
     }
